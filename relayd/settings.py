@@ -1,0 +1,277 @@
+"""Every setting, declared and explained once. From a TOML file, overridden by `RELAYD_SECTION__KEY` variables."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.relay_session import canonical_ip
+
+DEFAULT_CONFIG = Path("/etc/relayd/relayd.toml")
+ENV_PREFIX = "RELAYD_"
+
+# Kubernetes sets these for a Service named "relayd"; they are not meant for this program.
+_SERVICE_LINK = re.compile(r"RELAYD_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the text is one line a mistake, each naming the key."""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` in its two parts.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("write it as address:port, for example 127.0.0.1:9464")
+    return canonical_ip(host.removeprefix("[").removesuffix("]")), int(port)
+
+
+def _checked_address(text: str) -> str:
+    split_address(text)
+    return text
+
+
+UdpPort = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+IpAddress = Annotated[str, AfterValidator(canonical_ip)]
+TcpAddress = Annotated[str, AfterValidator(_checked_address)]
+
+
+class Section(BaseModel):
+    """A table of the configuration file; keys it does not know are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RelaySettings(Section):
+    """[relay]: this relay and its two UDP ports."""
+
+    id: str = Field("relay-1", min_length=1, description="Name of this relay at the control plane.")
+    public_ip: IpAddress = Field("127.0.0.1", description="Address that sessions name as relay.ip.")
+    public_host: str = Field("localhost", description="Host name that sessions name as relay.host.")
+    bind: list[IpAddress] = Field(
+        ["0.0.0.0", "::"],  # noqa: S104 - a relay is there to be reached
+        min_length=1,
+        description="Local addresses of both UDP ports. On a host with several addresses name them one by one:"
+        " an answer then leaves from the address that was asked.",
+    )
+    server_port: UdpPort = Field(32000, description="UDP port for the hosts of games.")
+    client_port: UdpPort = Field(32001, description="UDP port for players.")
+    receive_buffer_bytes: Count = Field(4 << 20, description="Receive buffer asked for, per socket.")
+    send_buffer_bytes: Count = Field(2 << 20, description="Send buffer asked for, per socket.")
+    dscp: int = Field(0, ge=0, le=63, description="DSCP of all that is sent; 46 is EF. 0 marks nothing.")
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.server_port == self.client_port:
+            raise ValueError("server_port and client_port must differ")
+        return self
+
+
+class SourceSettings(Section):
+    """[source]: where sessions come from."""
+
+    kind: Literal["file", "control_plane", "embedded"] = Field(
+        "file", description="file; control_plane (over HTTP); embedded (in this process, `relayd dev` only)."
+    )
+    path: Path = Field(Path("sessions.json"), description='kind = file: {"sessions": [RelaySession, …]}.')
+    url: str = Field("http://127.0.0.1:8080", description="kind = control_plane: its base URL.")
+    token_file: Path | None = Field(
+        None, description="kind = control_plane: file with the API key (scope nodes:write)."
+    )
+    poll_interval: float = Field(1.0, gt=0, le=3600, description="Seconds between two looks at the source.")
+    shrink_hold: Seconds = Field(
+        10.0,
+        description="Seconds that a session file which suddenly lacks more than half of the sessions must stay so"
+        " before it is believed. 0 believes at once.",
+    )
+
+
+class AdminSettings(Section):
+    """[admin]: metrics, health and live sessions over HTTP."""
+
+    bind: TcpAddress = Field("127.0.0.1:9464", description="Address and port of the admin HTTP server.")
+    max_session_series: Count = Field(
+        1000, description='Sessions with time series of their own; the rest is summed under session="other".'
+    )
+
+
+class ApiSettings(Section):
+    """[api]: the REST API of the control plane."""
+
+    bind: TcpAddress = Field("127.0.0.1:8080", description="Address and port of the REST API.")
+    token_file: Path | None = Field(None, description="File with one API key that has every scope, to begin with.")
+    database: str = Field("relayd.sqlite3", description='SQLite database; ":memory:" keeps nothing over a restart.')
+
+
+class FastPathSettings(Section):
+    """[fast_path]: forwarding in the kernel."""
+
+    mode: Literal["auto", "off", "require"] = Field(
+        "auto", description="auto: where it can be had; off; require: end with status 69 where it cannot."
+    )
+    interfaces: list[str] = Field([], description="Network interfaces it is put on.")
+
+
+class LimitsSettings(Section):
+    """[limits]: timeouts, policies and rates."""
+
+    user_timeout: float = Field(30.0, gt=0, description="Seconds of silence after which a user is unbound.")
+    host_timeout: Seconds = Field(10.0, description="Seconds of silence after which another user may become host.")
+    rebind_after: Seconds = Field(
+        0.5, description="Seconds of silence of the old address before a user moves to a new one."
+    )
+    session_idle_timeout: Seconds = Field(
+        300.0, description="Seconds with nobody bound after which a session ends; 0 = never."
+    )
+    pin_ip: bool = Field(False, description="Only session_users[].ip_address may bind.")
+    connection_id_policy: ConnectionIdPolicy = Field(
+        ConnectionIdPolicy.KCP,
+        description="When a player gets a new connection id. kcp: from a new address with a zero KCP cookie;"
+        " stable: never; per_address: from every new address.",
+    )
+    max_bound_users: Count = Field(200_000, description="Users bound at once; a further one is refused. 0 = no bound.")
+    user_datagrams_per_second: Count = Field(
+        0,
+        description="Datagrams a second accepted from one user on one port, with a burst of one second's worth;"
+        " think of the host, who sends to every player. 0 = no bound.",
+    )
+    refusals_per_second: Count = Field(
+        1000, description="Refusals answered a second, in all; further ones are dropped silently."
+    )
+    refusals_per_source_per_second: Count = Field(10, description="Refusals answered a second to one IP address.")
+
+
+class StateSettings(Section):
+    """[state]: what outlives a restart."""
+
+    directory: Path = Field(Path("/var/lib/relayd"), description="Directory for what outlives a restart.")
+
+
+class LogSettings(Section):
+    """[log]: a console format on a terminal, JSON otherwise; both on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+
+class Settings(BaseSettings):
+    """All of it. Build it with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    relay: RelaySettings = RelaySettings()
+    source: SourceSettings = SourceSettings()
+    admin: AdminSettings = AdminSettings()
+    api: ApiSettings = ApiSettings()
+    fast_path: FastPathSettings = FastPathSettings()
+    limits: LimitsSettings = LimitsSettings()
+    state: StateSettings = StateSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment overrides the file; there are no other sources."""
+        return env_settings, init_settings
+
+
+def load(config: Path | None = None) -> Settings:
+    """Reads the configuration: the file named, else the default one if it is there, and the environment.
+
+    Paths in the file are relative to the file, paths in the environment to the working directory.
+
+    Raises:
+        ConfigurationError: a file that cannot be read, a key unknown or out of range; says which.
+    """
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    values = _read(config) if config is not None else {}
+    unknown = list(_unknown_variables(os.environ))
+    if unknown:
+        raise ConfigurationError("\n".join(unknown))
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_explain(details, config) for details in error.errors())) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}; lists and tables are written as JSON") from None
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{config}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{config}: is not valid TOML: {error}") from None
+    for section, key in (
+        ("source", "path"),
+        ("source", "token_file"),
+        ("api", "token_file"),
+        ("api", "database"),
+        ("state", "directory"),
+    ):
+        table = values.get(section)
+        if isinstance(table, dict) and isinstance(table.get(key), str) and table[key] != ":memory:":
+            table[key] = str(config.absolute().parent / table[key])
+    return values
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable with relayd's prefix that names no setting: a typing error would go unseen."""
+    known = {
+        f"{ENV_PREFIX}{section}__{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in field.default.__class__.model_fields
+    }
+    for name in sorted(environment):
+        upper = name.upper()
+        if upper.startswith(ENV_PREFIX) and upper not in known and not _SERVICE_LINK.match(upper):
+            yield f"environment variable {name}: unknown key{_did_you_mean(upper, known)}"
+
+
+def _explain(error: ErrorDetails, config: Path | None) -> str:
+    """One line for one mistake: where it stands, the key, what is wrong."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    variable = ENV_PREFIX + "__".join(location[:2]).upper()
+    in_environment = any(name.upper() == variable for name in os.environ)
+    origin = f"environment variable {variable}: " if in_environment else f"{config}: " if config else ""
+    if error["type"] == "extra_forbidden":
+        section = Settings.model_fields.get(location[0])
+        known = set(section.default.__class__.model_fields if section else Settings.model_fields)
+        return f"{origin}{key}: unknown key{_did_you_mean(location[-1], known)}"
+    given = error["input"]
+    shown = f" (got {given!r})" if isinstance(given, str | int | float) else ""
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{origin}{key}: {reason[:1].lower()}{reason[1:]}{shown}"
+
+
+def _did_you_mean(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
