@@ -12,18 +12,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.limits import Limits
 from relayd.core.relay_session import canonical_ip
+from relayd.errors import ConfigurationError
 
 DEFAULT_CONFIG = Path("/etc/relayd/relayd.toml")
 ENV_PREFIX = "RELAYD_"
 
 # Kubernetes sets these for a Service named "relayd"; they are not meant for this program.
 _SERVICE_LINK = re.compile(r"RELAYD_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
-
-
-class ConfigurationError(Exception):
-    """The configuration cannot be used; the text is one line a mistake, each naming the key."""
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -126,35 +123,6 @@ class FastPathSettings(Section):
     interfaces: list[str] = Field([], description="Network interfaces it is put on.")
 
 
-class LimitsSettings(Section):
-    """[limits]: timeouts, policies and rates."""
-
-    user_timeout: float = Field(30.0, gt=0, description="Seconds of silence after which a user is unbound.")
-    host_timeout: Seconds = Field(10.0, description="Seconds of silence after which another user may become host.")
-    rebind_after: Seconds = Field(
-        0.5, description="Seconds of silence of the old address before a user moves to a new one."
-    )
-    session_idle_timeout: Seconds = Field(
-        300.0, description="Seconds with nobody bound after which a session ends; 0 = never."
-    )
-    pin_ip: bool = Field(False, description="Only session_users[].ip_address may bind.")
-    connection_id_policy: ConnectionIdPolicy = Field(
-        ConnectionIdPolicy.KCP,
-        description="When a player gets a new connection id. kcp: from a new address with a zero KCP cookie;"
-        " stable: never; per_address: from every new address.",
-    )
-    max_bound_users: Count = Field(200_000, description="Users bound at once; a further one is refused. 0 = no bound.")
-    user_datagrams_per_second: Count = Field(
-        0,
-        description="Datagrams a second accepted from one user on one port, with a burst of one second's worth;"
-        " think of the host, who sends to every player. 0 = no bound.",
-    )
-    refusals_per_second: Count = Field(
-        1000, description="Refusals answered a second, in all; further ones are dropped silently."
-    )
-    refusals_per_source_per_second: Count = Field(10, description="Refusals answered a second to one IP address.")
-
-
 class StateSettings(Section):
     """[state]: what outlives a restart."""
 
@@ -183,7 +151,7 @@ class Settings(BaseSettings):
     admin: AdminSettings = AdminSettings()
     api: ApiSettings = ApiSettings()
     fast_path: FastPathSettings = FastPathSettings()
-    limits: LimitsSettings = LimitsSettings()
+    limits: Limits = Limits()
     state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()
 

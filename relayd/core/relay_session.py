@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from relayd.core.sessions import SessionSpec, UserSpec
+from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.wire import MAX_TOKEN
 
 

@@ -1,0 +1,205 @@
+"""One datagram in, one action out: the whole behaviour of the relay towards its peers.
+
+Read `handle` from top to bottom: well-formed? known? bound, or to be bound? then answer or forward.
+"""
+
+from typing import NamedTuple
+
+from relayd.core.counters import Counters, Traffic
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.limits import RefusalLimiter
+from relayd.core.session import Binding, Session, User
+from relayd.core.table import Table
+from relayd.core.verdict import REFUSAL_STATE, Verdict
+from relayd.core.wire import (
+    DATA,
+    HEADER_BYTES,
+    HOST_DATA_HEADER_BYTES,
+    MAX_DATAGRAM_BYTES,
+    PING,
+    STATE_DATAGRAM,
+    TO_PLAYER_HEADER,
+    Port,
+    State,
+    connection_id,
+    opens_connection,
+    unpack_header,
+)
+
+
+class Action(NamedTuple):
+    """What became of a datagram, and what is to be sent because of it."""
+
+    verdict: Verdict
+    endpoint: Endpoint | None = None
+    """The socket to send from; None when nothing is to be sent."""
+    to: Address = ()
+    datagram: bytes = b""
+    player: Binding | None = None
+    """The player a forwarded datagram was counted for."""
+
+
+_DROP = {verdict: Action(verdict) for verdict in Verdict}
+_VALID = STATE_DATAGRAM[State.VALID]
+
+
+class Engine:
+    """The relay's behaviour over a table. `draining` refuses sessions that have nobody bound yet."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.counters = Counters()
+        self.draining = False
+        self._limits = table.limits
+        self._refusals = RefusalLimiter(table.limits)
+
+    def handle(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+        """Decides on one datagram and counts it.
+
+        Args:
+            endpoint: the socket it arrived at.
+            data: its UDP payload, of any length and content.
+            source: who sent it.
+            now: seconds, from a clock that never goes back.
+
+        Returns:
+            The verdict and, if `Action.endpoint` is set, what to send. If that cannot be sent, say so by `unsent`.
+        """
+        action = self._decide(endpoint, data, source, now)
+        counters = self.counters
+        counters.datagrams[endpoint.port][action.verdict] += 1
+        counters.bytes[endpoint.port][action.verdict] += len(data)
+        return action
+
+    def unsent(self, endpoint: Endpoint, size_bytes: int, action: Action, reason: Verdict) -> None:
+        """Corrects the counts for an action whose datagram the kernel did not take.
+
+        Args:
+            endpoint: where the datagram that led to it arrived.
+            size_bytes: length of that datagram.
+            action: what `handle` gave.
+            reason: SEND_QUEUE_FULL or SEND_FAILED.
+        """
+        port = endpoint.port
+        if action.verdict is Verdict.FORWARDED or action.verdict is Verdict.ANSWERED:
+            for verdict, sign in ((action.verdict, -1), (reason, 1)):
+                self.counters.datagrams[port][verdict] += sign
+                self.counters.bytes[port][verdict] += sign * size_bytes
+        else:
+            self.counters.refusals_told[port][State(action.datagram[1])] -= 1
+        if action.player is not None:
+            traffic = action.player.traffic
+            if port is Port.CLIENT:
+                traffic.to_host_datagrams -= 1
+                traffic.to_host_bytes -= size_bytes
+            else:
+                traffic.to_player_datagrams -= 1
+                traffic.to_player_bytes -= size_bytes
+            action.player.user.session.count_drop(reason)
+
+    def forwarded(self) -> Traffic:
+        """What the whole relay forwarded so far."""
+        total = Traffic()
+        total.to_host_datagrams = self.counters.datagrams[Port.CLIENT][Verdict.FORWARDED]
+        total.to_host_bytes = self.counters.bytes[Port.CLIENT][Verdict.FORWARDED]
+        total.to_player_datagrams = self.counters.datagrams[Port.SERVER][Verdict.FORWARDED]
+        total.to_player_bytes = self.counters.bytes[Port.SERVER][Verdict.FORWARDED]
+        return total
+
+    def _decide(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+        size = len(data)
+        if size < HEADER_BYTES:
+            return _DROP[Verdict.TOO_SHORT]
+        if size > MAX_DATAGRAM_BYTES:
+            return _DROP[Verdict.TOO_LONG]
+        user_token, session_token, kind = unpack_header(data)
+        port = endpoint.port
+        if kind == DATA:
+            header_bytes = HEADER_BYTES if port is Port.CLIENT else HOST_DATA_HEADER_BYTES
+            if size <= header_bytes:
+                return _DROP[Verdict.NO_PAYLOAD if size == header_bytes else Verdict.TOO_SHORT]
+        elif kind != PING:
+            return _DROP[Verdict.UNKNOWN_TYPE]
+
+        session = self.table.by_token.get(session_token)
+        if session is None:
+            ended = self.table.ended_recently(session_token, now)
+            return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, source, now)
+        user = session.users.get(user_token)
+        if user is None:
+            return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, source, now, session)
+
+        binding = user.client_binding if port is Port.CLIENT else user.server_binding
+        if binding is None or binding.address != source or binding.endpoint is not endpoint:
+            admitted = self._admit(user, binding, endpoint, source, now)
+            if isinstance(admitted, Verdict):
+                return self._refuse(admitted, endpoint, source, now, session)
+            binding = admitted
+        binding.last_seen = now
+        if binding.bucket is not None and not binding.bucket.take(now):
+            return self._refuse(Verdict.RATE_LIMITED, endpoint, source, now, session)
+        if kind == PING:
+            return Action(Verdict.ANSWERED, endpoint, source, _VALID)
+        if port is Port.SERVER:
+            return self._to_player(session, data)
+        if binding.connection_undecided:
+            self.table.decide_connection(binding, opens_connection(data))
+        return self._to_host(session, binding, data)
+
+    def _to_host(self, session: Session, player: Binding, data: bytes) -> Action:
+        host = session.host
+        if host is None:
+            session.count_drop(Verdict.NO_HOST)
+            return _DROP[Verdict.NO_HOST]
+        player.traffic.to_host_datagrams += 1
+        player.traffic.to_host_bytes += len(data)
+        datagram = player.user.to_host_header + data[HEADER_BYTES:]
+        return Action(Verdict.FORWARDED, host.endpoint, host.address, datagram, player)
+
+    def _to_player(self, session: Session, data: bytes) -> Action:
+        user = session.players.get(connection_id(data))
+        player = user.client_binding if user is not None else None
+        if player is None:
+            session.count_drop(Verdict.UNKNOWN_CONNECTION)
+            return _DROP[Verdict.UNKNOWN_CONNECTION]
+        player.traffic.to_player_datagrams += 1
+        player.traffic.to_player_bytes += len(data)
+        datagram = TO_PLAYER_HEADER + data[HOST_DATA_HEADER_BYTES:]
+        return Action(Verdict.FORWARDED, player.endpoint, player.address, datagram, player)
+
+    def _admit(
+        self, user: User, binding: Binding | None, endpoint: Endpoint, source: Address, now: float
+    ) -> Binding | Verdict:
+        """Binds or moves a user to where it was just heard, or says why not."""
+        if self._limits.pin_ip and source[0] != user.ip_address:
+            return Verdict.ADDRESS_REFUSED
+        if binding is not None:
+            if now - binding.last_seen < self._limits.rebind_after:
+                return Verdict.ADDRESS_CONFLICT
+            self.table.move(binding, endpoint, source, now)
+            return binding
+        session = user.session
+        host = session.host if endpoint.port is Port.SERVER else None
+        if host is not None and now - host.last_seen < self._limits.host_timeout:
+            return Verdict.HOST_CONFLICT
+        if self.draining and session.bound == 0:
+            return Verdict.DRAINING
+        if host is not None:
+            self.table.replace_host(host, now)
+        elif self._limits.max_bound_users and sum(self.table.bound) >= self._limits.max_bound_users:
+            return Verdict.RELAY_FULL
+        return self.table.bind(user, endpoint, source, now)
+
+    def _refuse(
+        self, verdict: Verdict, endpoint: Endpoint, source: Address, now: float, session: Session | None = None
+    ) -> Action:
+        """Drops a datagram and, where its sender should know and the rate allows it, says why."""
+        if session is not None:
+            session.count_drop(verdict)
+        state = REFUSAL_STATE.get(verdict)
+        if state is None or not self._refusals.allows(source[0], now):
+            return _DROP[verdict]
+        if verdict is Verdict.UNKNOWN_PAIR and not self.table.loaded:
+            state = State.CHECKING
+        self.counters.refusals_told[endpoint.port][state] += 1
+        return Action(verdict, endpoint, source, STATE_DATAGRAM[state])

@@ -1,0 +1,29 @@
+"""What changes in the table, for those who follow it: the log, the metrics, a mirror of the table."""
+
+import enum
+from typing import NamedTuple
+
+from relayd.core.session import Binding, Session
+
+
+class EventKind(enum.Enum):
+    """All changes there are; the values name them in logs."""
+
+    SESSION_ADDED = "session added"
+    SESSION_REMOVED = "session removed by its source"
+    SESSION_IDLE = "session ended, nobody was there"
+    USER_BOUND = "user bound"
+    USER_MOVED = "user moved to another address"
+    USER_SILENT = "user unbound, silent for too long"
+    USER_REVOKED = "user unbound, no longer in the session"
+    HOST_REPLACED = "host unbound, another user took over"
+    CONNECTION_RENEWED = "player began a new connection"
+
+
+class Event(NamedTuple):
+    """One change, told after it was made."""
+
+    kind: EventKind
+    session: Session
+    binding: Binding | None = None
+    """The binding it is about; for those that end, as it last was."""

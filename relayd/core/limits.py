@@ -1,0 +1,98 @@
+"""Timeouts, policies and rates: what they are, and the token buckets that keep the rates."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relayd.core.connection_id import ConnectionIdPolicy
+
+
+class Limits(BaseModel):
+    """[limits] of the configuration. Times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_timeout: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Seconds of silence after which a user is unbound."
+    )
+    host_timeout: float = Field(
+        10.0, ge=0, allow_inf_nan=False, description="Seconds of silence after which another user may become host."
+    )
+    rebind_after: float = Field(
+        0.5,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds of silence of the old address before a user moves to a new one.",
+    )
+    session_idle_timeout: float = Field(
+        300.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds with nobody bound after which a session ends; 0 = never.",
+    )
+    pin_ip: bool = Field(False, description="Only session_users[].ip_address may bind.")
+    connection_id_policy: ConnectionIdPolicy = Field(
+        ConnectionIdPolicy.KCP,
+        description="When a player gets a new connection id. kcp: from a new address with a zero KCP cookie;"
+        " stable: never; per_address: from every new address.",
+    )
+    max_bound_users: int = Field(
+        200_000, ge=0, description="Users bound at once; a further one is refused. 0 = no bound."
+    )
+    user_datagrams_per_second: int = Field(
+        0,
+        ge=0,
+        description="Datagrams a second accepted from one user on one port, with a burst of one second's worth;"
+        " think of the host, who sends to every player. 0 = no bound.",
+    )
+    refusals_per_second: int = Field(
+        1000, ge=0, description="Refusals told to their senders a second, in all; the rest is dropped silently."
+    )
+    refusals_per_source_per_second: int = Field(
+        10, ge=0, description="Refusals told to one IP address a second; the rest is dropped silently."
+    )
+
+
+class TokenBucket:
+    """Lets ``rate`` through a second, with a burst of one second's worth."""
+
+    __slots__ = ("_level", "_rate", "_updated")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._level = rate
+        self._updated = now
+
+    def take(self, now: float) -> bool:
+        """Takes one token; False when there is none. Time that runs backwards adds nothing."""
+        if now > self._updated:
+            self._level = min(self._rate, self._level + (now - self._updated) * self._rate)
+            self._updated = now
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
+
+
+class RefusalLimiter:
+    """How many refusals are told, per source address and in all: the relay must not be a reflector.
+
+    Memory is bounded: of more than ``max_sources`` the one first heard is forgotten. The bound for all is asked
+    first, so that a flood from invented addresses cannot make it forget real ones for long.
+    """
+
+    def __init__(self, limits: Limits, max_sources: int = 10_000) -> None:
+        self._per_source_rate = limits.refusals_per_source_per_second
+        self._max_sources = max_sources
+        self._total = TokenBucket(limits.refusals_per_second, 0.0)
+        self._sources: dict[str, TokenBucket] = {}
+
+    def allows(self, ip_address: str, now: float) -> bool:
+        """Whether one more refusal may be told to this address now."""
+        bucket = self._sources.get(ip_address)
+        if bucket is not None:
+            return bucket.take(now) and self._total.take(now)
+        if not self._total.take(now):
+            return False
+        if len(self._sources) >= self._max_sources:
+            del self._sources[next(iter(self._sources))]
+        bucket = self._sources[ip_address] = TokenBucket(self._per_source_rate, now)
+        return bucket.take(now)

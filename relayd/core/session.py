@@ -1,0 +1,123 @@
+"""Sessions, their users, and where those are bound: the rows of the table.
+
+Slots, and objects only once they are needed, keep a user that never came under 400 bytes.
+"""
+
+from relayd.core.counters import Traffic
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.limits import TokenBucket
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port, to_host_header
+
+
+class Binding:
+    """Where a user is reached on one of the two ports."""
+
+    __slots__ = ("address", "bound_at", "bucket", "connection_undecided", "endpoint", "last_seen", "traffic", "user")
+
+    def __init__(self, user: "User", endpoint: Endpoint, address: Address, now: float) -> None:
+        self.user = user
+        self.endpoint = endpoint
+        self.address = address
+        self.bound_at = now
+        self.last_seen = now
+        self.connection_undecided = False
+        """At a new address, and only its first DATA will tell whether the connection is a new one as well."""
+        self.bucket: TokenBucket | None = None
+        if user.traffic is None:
+            user.traffic = Traffic()
+        self.traffic = user.traffic
+
+    @property
+    def port(self) -> Port:
+        """The port the user is bound on."""
+        return self.endpoint.port
+
+
+class User:
+    """Who may take part in a session. Bound on the server port, it is the session's host."""
+
+    __slots__ = (
+        "client_binding",
+        "connection_id",
+        "ip_address",
+        "server_binding",
+        "session",
+        "to_host_header",
+        "token",
+        "traffic",
+    )
+
+    def __init__(self, session: "Session", token: int, ip_address: str | None) -> None:
+        self.session = session
+        self.token = token
+        self.ip_address = ip_address
+        self.server_binding: Binding | None = None
+        self.client_binding: Binding | None = None
+        self.connection_id = 0
+        """How the host knows this player; 0 before its first binding."""
+        self.to_host_header = b""
+        self.traffic: Traffic | None = None
+        """Counted over all of its bindings; None before the first."""
+
+    def binding_on(self, port: Port) -> Binding | None:
+        """The user's binding on that port."""
+        return self.client_binding if port is Port.CLIENT else self.server_binding
+
+    def set_connection_id(self, connection_id: int) -> None:
+        """Gives the player this id; the one it had is retired, so that nothing sent to it arrives any more."""
+        self.session.players.pop(self.connection_id, None)
+        self.session.players[connection_id] = self
+        self.connection_id = connection_id
+        self.to_host_header = to_host_header(connection_id)
+
+
+class Session:
+    """A game: its users by token, its host, its players by connection id."""
+
+    __slots__ = (
+        "bound",
+        "drops",
+        "empty_since",
+        "host",
+        "players",
+        "revoked_traffic",
+        "session_id",
+        "token",
+        "users",
+        "waits_for_idle",
+    )
+
+    def __init__(self, session_id: str, token: int, now: float) -> None:
+        self.session_id = session_id
+        self.token = token
+        self.users: dict[int, User] = {}
+        self.host: Binding | None = None
+        """Whoever is bound on the server port."""
+        self.players: dict[int, User] = {}
+        """By connection id, for all who ever came; those who left have no binding."""
+        self.bound = 0
+        """Number of bindings."""
+        self.empty_since = now
+        """When the last user left; only meaningful while nobody is bound."""
+        self.waits_for_idle = False
+        """Whether the table's queue of idle sessions holds this one."""
+        self.revoked_traffic: Traffic | None = None
+        """Counts of users that are no longer in the session."""
+        self.drops: dict[Verdict, int] | None = None
+
+    def count_drop(self, verdict: Verdict) -> None:
+        """Counts a datagram that named this session and was dropped."""
+        if self.drops is None:
+            self.drops = {}
+        self.drops[verdict] = self.drops.get(verdict, 0) + 1
+
+    def traffic(self) -> Traffic:
+        """What was forwarded in this session so far, revoked users included."""
+        total = Traffic()
+        if self.revoked_traffic is not None:
+            total.add(self.revoked_traffic)
+        for user in self.users.values():
+            if user.traffic is not None:
+                total.add(user.traffic)
+        return total

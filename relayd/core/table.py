@@ -1,0 +1,280 @@
+"""The session table: who may talk, who is bound where, and when that ends.
+
+One owner changes it. Desired state is applied as a diff that leaves alone what did not change; whatever ends is
+found by looking only at the heads of two queues, so that expiry costs the same for ten users and a million.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.counters import Traffic
+from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_users
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.events import Event, EventKind
+from relayd.core.limits import Limits, TokenBucket
+from relayd.core.session import Binding, Session, User
+from relayd.core.wire import Port
+
+TOMBSTONE_SECONDS = 60.0
+"""How long an ended session is remembered, so that its players are told that it ended."""
+
+
+class Table:
+    """Sessions by id and by token.
+
+    Args:
+        limits: timeouts and policies.
+        new_connection_id: gives a random id of 1 to 2³¹-1, from a source that nobody can predict.
+        on_event: told of each change, after it was made.
+    """
+
+    def __init__(
+        self, limits: Limits, new_connection_id: Callable[[], int], on_event: Callable[[Event], None] | None = None
+    ) -> None:
+        self.limits = limits
+        self.sessions: dict[str, Session] = {}
+        self.by_token: dict[int, Session] = {}
+        self.loaded = False
+        """Whether a desired state was ever applied; before that, nobody is known to be unknown."""
+        self.users = 0
+        self.bound = [0] * len(Port)
+        """``bound[port]``: how many users are bound there."""
+        self._new_connection_id = new_connection_id
+        self._tell = on_event or (lambda _event: None)
+        self._silence: deque[tuple[float, Binding]] = deque()
+        self._idleness: deque[tuple[float, Session]] = deque()
+        self._tombstones: dict[int, float] = {}
+        """Session token → when it is forgotten, oldest first."""
+        self._ended: dict[str, int] = {}
+        """Id → token of sessions that ended here while their source still names them: not to be revived by it."""
+
+    # Desired state ------------------------------------------------------------------------------------------
+
+    def apply(self, snapshot: Snapshot, now: float) -> None:
+        """Makes the table hold these sessions and no others. See `reconcile`."""
+        for _ in self.reconcile(snapshot, now):
+            pass
+
+    def reconcile(self, snapshot: Snapshot, now: float) -> Iterator[None]:
+        """Makes the table hold these sessions and no others, and pauses after each.
+
+        What is to go goes first, so that a token can pass from one session to another. Between the steps datagrams
+        may be handled and sessions may expire; another change may not be made before the end.
+        """
+        wanted = snapshot.sessions
+        self._ended = {key: token for key, token in self._ended.items() if key in wanted and wanted[key].token == token}
+        for session in list(self.sessions.values()):
+            spec = wanted.get(session.session_id)
+            if (spec is None or spec.token != session.token) and session.session_id in self.sessions:
+                self._end_session(session, EventKind.SESSION_REMOVED, now)
+                yield
+        for spec in wanted.values():
+            self._upsert(spec, now)
+            yield
+        self.loaded = True
+
+    def change(self, change: Change, now: float) -> None:
+        """Adds, updates and removes these sessions and leaves all others alone.
+
+        Raises:
+            InvalidSessionsError: an upsert has a token that another session keeps; nothing was changed.
+        """
+        gone = {*change.removals, *(spec.session_id for spec in change.upserts)}
+        Snapshot.of(change.upserts)
+        for spec in change.upserts:
+            check_users(spec)
+            holder = self.by_token.get(spec.token)
+            if holder is not None and holder.session_id not in gone:
+                raise InvalidSessionsError(
+                    f"sessions {holder.session_id} and {spec.session_id} have the same authorization_token;"
+                    " give each session its own"
+                )
+        replaced = [spec.session_id for spec in change.upserts if self._token_of(spec.session_id) != spec.token]
+        for session_id in (*change.removals, *replaced):
+            self._ended.pop(session_id, None)
+            session = self.sessions.get(session_id)
+            if session is not None:
+                self._end_session(session, EventKind.SESSION_REMOVED, now)
+        for spec in change.upserts:
+            self._upsert(spec, now)
+
+    def _token_of(self, session_id: str) -> int | None:
+        session = self.sessions.get(session_id)
+        return session.token if session is not None else self._ended.get(session_id)
+
+    def _upsert(self, spec: SessionSpec, now: float) -> None:
+        if self._ended.get(spec.session_id) == spec.token:
+            return
+        session = self.sessions.get(spec.session_id)
+        if session is None:
+            session = Session(spec.session_id, spec.token, now)
+            self.sessions[spec.session_id] = self.by_token[spec.token] = session
+            self._tombstones.pop(spec.token, None)
+            self._await_idleness(session, now)
+            self._tell(Event(EventKind.SESSION_ADDED, session))
+        users = session.users
+        for token in users.keys() - {user.token for user in spec.users}:
+            self._revoke(users[token], now)
+        for user_spec in spec.users:
+            user = users.get(user_spec.token)
+            if user is None:
+                users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
+                self.users += 1
+            else:
+                user.ip_address = user_spec.ip_address
+
+    def _revoke(self, user: User, now: float) -> None:
+        session = user.session
+        for binding in (user.server_binding, user.client_binding):
+            if binding is not None:
+                self._unbind(binding, EventKind.USER_REVOKED, now)
+        session.players.pop(user.connection_id, None)
+        if user.traffic is not None:
+            if session.revoked_traffic is None:
+                session.revoked_traffic = Traffic()
+            session.revoked_traffic.add(user.traffic)
+        del session.users[user.token]
+        self.users -= 1
+
+    def _end_session(self, session: Session, kind: EventKind, now: float) -> None:
+        if session.bound:
+            for user in session.users.values():
+                for binding in (user.server_binding, user.client_binding):
+                    if binding is not None:
+                        self._unbind(binding, EventKind.USER_REVOKED, now)
+        del self.sessions[session.session_id]
+        del self.by_token[session.token]
+        self.users -= len(session.users)
+        self._tombstones.pop(session.token, None)
+        self._tombstones[session.token] = now + TOMBSTONE_SECONDS
+        self._tell(Event(kind, session))
+        # Users and session point at each other: without this only the garbage collector would find them.
+        session.users.clear()
+        session.players.clear()
+
+    def ended_recently(self, session_token: int, now: float) -> bool:
+        """Whether a session with this token ended a short while ago."""
+        forgotten_at = self._tombstones.get(session_token)
+        return forgotten_at is not None and now < forgotten_at
+
+    # Bindings -----------------------------------------------------------------------------------------------
+
+    def bind(self, user: User, endpoint: Endpoint, address: Address, now: float) -> Binding:
+        """Binds a user that is not bound on that port. On the server port this makes it the host."""
+        binding = Binding(user, endpoint, address, now)
+        if self.limits.user_datagrams_per_second:
+            binding.bucket = TokenBucket(self.limits.user_datagrams_per_second, now)
+        session = user.session
+        if endpoint.port is Port.SERVER:
+            user.server_binding = session.host = binding
+        else:
+            user.client_binding = binding
+            self._choose_connection_id(binding)
+        session.bound += 1
+        self.bound[endpoint.port] += 1
+        self._silence.append((now + self.limits.user_timeout, binding))
+        self._tell(Event(EventKind.USER_BOUND, session, binding))
+        return binding
+
+    def move(self, binding: Binding, endpoint: Endpoint, address: Address, now: float) -> None:
+        """Moves a binding to another address."""
+        binding.endpoint = endpoint
+        binding.address = address
+        binding.last_seen = now
+        if endpoint.port is Port.CLIENT:
+            self._choose_connection_id(binding)
+        self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding))
+
+    def replace_host(self, host: Binding, now: float) -> None:
+        """Unbinds a host that was silent for too long, for another user to take its place."""
+        self._unbind(host, EventKind.HOST_REPLACED, now)
+
+    def decide_connection(self, binding: Binding, opens_connection: bool) -> None:
+        """Settles, by its first DATA, whether a player at a new address began a new connection."""
+        binding.connection_undecided = False
+        if opens_connection:
+            self._renew_connection_id(binding.user)
+            self._tell(Event(EventKind.CONNECTION_RENEWED, binding.user.session, binding))
+
+    def _choose_connection_id(self, binding: Binding) -> None:
+        """For a player at a new address: keep the id, change it, or let the first DATA decide."""
+        user = binding.user
+        if user.connection_id == 0 or self.limits.connection_id_policy is ConnectionIdPolicy.PER_ADDRESS:
+            self._renew_connection_id(user)
+        elif self.limits.connection_id_policy is ConnectionIdPolicy.KCP:
+            binding.connection_undecided = True
+
+    def _renew_connection_id(self, user: User) -> None:
+        connection_id = self._new_connection_id()
+        while connection_id in user.session.players:
+            connection_id = self._new_connection_id()
+        user.set_connection_id(connection_id)
+
+    def _unbind(self, binding: Binding, kind: EventKind, now: float) -> None:
+        user = binding.user
+        session = user.session
+        if binding.port is Port.SERVER:
+            user.server_binding = None
+            session.host = None
+        else:
+            user.client_binding = None
+        session.bound -= 1
+        self.bound[binding.port] -= 1
+        if session.bound == 0:
+            session.empty_since = now
+            self._await_idleness(session, now)
+        self._tell(Event(kind, session, binding))
+
+    # Time ---------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `expire` has something to look at next; None while there is nothing."""
+        heads = [queue[0][0] for queue in (self._silence, self._idleness) if queue]
+        if self._tombstones:
+            heads.append(next(iter(self._tombstones.values())))
+        return min(heads, default=None)
+
+    def expire(self, now: float, budget: int) -> bool:
+        """Ends what is due, looking at no more than ``budget`` entries. True when that was not enough.
+
+        All entries of a queue wait equally long, so the queues are in order of time; one that was heard in the
+        meantime goes to the back with its new deadline.
+        """
+        for _ in range(budget):
+            if self._silence and self._silence[0][0] <= now:
+                self._check_silence(self._silence.popleft()[1], now)
+            elif self._idleness and self._idleness[0][0] <= now:
+                self._check_idleness(self._idleness.popleft()[1], now)
+            elif self._tombstones and next(iter(self._tombstones.values())) <= now:
+                del self._tombstones[next(iter(self._tombstones))]
+            else:
+                return False
+        deadline = self.next_deadline()
+        return deadline is not None and deadline <= now
+
+    def _check_silence(self, binding: Binding, now: float) -> None:
+        if binding.user.binding_on(binding.port) is not binding:
+            return
+        deadline = binding.last_seen + self.limits.user_timeout
+        if deadline > now:
+            self._silence.append((deadline, binding))
+        else:
+            self._unbind(binding, EventKind.USER_SILENT, now)
+
+    def _await_idleness(self, session: Session, now: float) -> None:
+        if self.limits.session_idle_timeout and not session.waits_for_idle:
+            session.waits_for_idle = True
+            self._idleness.append((now + self.limits.session_idle_timeout, session))
+
+    def _check_idleness(self, session: Session, now: float) -> None:
+        session.waits_for_idle = False
+        if self.sessions.get(session.session_id) is not session or session.bound:
+            return
+        deadline = session.empty_since + self.limits.session_idle_timeout
+        if deadline > now:
+            session.waits_for_idle = True
+            self._idleness.append((deadline, session))
+        else:
+            self._ended[session.session_id] = session.token
+            self._end_session(session, EventKind.SESSION_IDLE, now)

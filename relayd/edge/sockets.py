@@ -1,0 +1,103 @@
+"""The relay's UDP sockets: bound, with the buffers and marks asked for, checked against what the kernel gave."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from relayd.core.endpoint import Endpoint
+from relayd.core.wire import Port
+from relayd.errors import UnavailableError
+from relayd.settings import RelaySettings
+
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_SO_RCVBUFFORCE = 33
+_SO_SNDBUFFORCE = 32
+"""socket(7): as SO_RCVBUF and SO_SNDBUF, but CAP_NET_ADMIN may pass over rmem_max and wmem_max with them."""
+
+
+class BoundSocket(NamedTuple):
+    """A socket and what the core calls it."""
+
+    endpoint: Endpoint
+    socket: socket.socket
+
+
+def open_sockets(settings: RelaySettings) -> tuple[list[BoundSocket], list[str]]:
+    """Opens a socket per port and address of `bind`.
+
+    Returns:
+        The sockets, and a warning for each thing asked for that the kernel did not give in full.
+
+    Raises:
+        UnavailableError: an address and port cannot be had; none of the sockets stays open then.
+    """
+    bound: list[BoundSocket] = []
+    warnings: list[str] = []
+    try:
+        for ip_address in settings.bind:
+            try:
+                for port, number in ((Port.SERVER, settings.server_port), (Port.CLIENT, settings.client_port)):
+                    sock = _open(ip_address, number)
+                    bound.append(BoundSocket(Endpoint(port, len(bound)), sock))
+                    warnings += _prepare(sock, settings)
+            except OSError as error:
+                # The default asks for IPv6 too, and hosts without IPv6 are common: only that is forgiven.
+                if ip_address != "::" or error.errno not in _NO_SUCH_FAMILY or not bound:
+                    raise UnavailableError(_cannot_bind(ip_address, number, error)) from None
+                warnings.append("no IPv6 on this host: players can reach the relay over IPv4 only")
+    except UnavailableError:
+        for one in bound:
+            one.socket.close()
+        raise
+    return bound, list(dict.fromkeys(warnings))
+
+
+def _open(ip_address: str, number: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in ip_address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            # Each family has a socket of its own, so that an address always has the same form.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((ip_address, number))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _cannot_bind(ip_address: str, number: int, error: OSError) -> str:
+    where = f"UDP port {number} on {ip_address}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is taken: `ss -lunp sport = :{number}` shows by whom; or set another port in [relay]"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where} cannot be had: this host has no such address; `ip address` lists those it has"
+    if error.errno == errno.EACCES:
+        return f"{where} cannot be had: ports below 1024 need CAP_NET_BIND_SERVICE"
+    return f"{where} cannot be had: {error.strerror}"
+
+
+def _prepare(sock: socket.socket, settings: RelaySettings) -> Iterator[str]:
+    if settings.dscp:
+        # RFC 2474: the upper six bits of the former TOS and traffic class octets.
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, settings.dscp << 2)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, settings.dscp << 2)
+    for name, option, force, asked, sysctl in (
+        ("receive", socket.SO_RCVBUF, _SO_RCVBUFFORCE, settings.receive_buffer_bytes, "net.core.rmem_max"),
+        ("send", socket.SO_SNDBUF, _SO_SNDBUFFORCE, settings.send_buffer_bytes, "net.core.wmem_max"),
+    ):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, asked)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, option, asked)
+        # socket(7): the kernel doubles the value for its own bookkeeping and reports it doubled.
+        given = sock.getsockopt(socket.SOL_SOCKET, option) // 2
+        if given < asked:
+            yield (
+                f"{name} buffer is {given} bytes instead of {asked}: bursts may be lost;"
+                f" set it with `sysctl -w {sysctl}={asked}`"
+            )

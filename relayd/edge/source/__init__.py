@@ -1,0 +1,61 @@
+"""Where sessions come from. Each source follows its origin and hands whole, validated states to the table's owner."""
+
+from collections.abc import KeysView
+from typing import Protocol
+
+from relayd.core.desired import Change, Snapshot
+
+
+class SessionTable(Protocol):
+    """What a source may do to the table."""
+
+    def session_ids(self) -> KeysView[str]:
+        """The sessions in the table now."""
+        ...
+
+    async def replace(self, snapshot: Snapshot) -> None:
+        """Makes the table hold these sessions and no others."""
+        ...
+
+    async def change(self, change: Change) -> None:
+        """Adds, updates and removes some sessions."""
+        ...
+
+
+class Source(Protocol):
+    """A source of sessions."""
+
+    @property
+    def status(self) -> "SourceStatus":
+        """How it stands."""
+        ...
+
+    async def run(self) -> None:
+        """Follows the origin until cancelled; failures are kept in `status` and logged, never raised."""
+        ...
+
+    def reload(self) -> None:
+        """Looks at the origin at once, whether or not it seems changed."""
+        ...
+
+
+class SourceStatus:
+    """How a source stands: how old its knowledge is, and what last went wrong."""
+
+    def __init__(self) -> None:
+        self.fresh_at: float | None = None
+        """When the table was last known to agree with the origin, on the event loop's clock; None before that."""
+        self.failures = 0
+        """How often the origin could not be read or was not believed."""
+        self.problem: str | None = None
+        """Why the table does not follow the origin at present; None while it does."""
+
+    def succeeded(self, now: float) -> None:
+        """The table agrees with the origin."""
+        self.fresh_at = now
+        self.problem = None
+
+    def failed(self, problem: str) -> None:
+        """It does not, and this is why."""
+        self.failures += 1
+        self.problem = problem

@@ -1,0 +1,104 @@
+"""Sessions from a file, read at start and again whenever it changes."""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from relayd.core.desired import Snapshot
+from relayd.core.session_file import SessionFileError, read_sessions
+from relayd.core.shrink_guard import ShrinkGuard
+from relayd.edge.source import SessionTable, SourceStatus
+from relayd.pacing import in_slices
+
+_log = structlog.get_logger()
+
+_Fingerprint = tuple[int, int, int]
+
+
+class FileSource:
+    """Looks at the file every ``poll_interval`` seconds; polling, because it sees replaced files and network mounts."""
+
+    def __init__(self, path: Path, poll_interval: float, shrink_hold: float, table: SessionTable) -> None:
+        self.status = SourceStatus()
+        self._path = path
+        self._poll_interval = poll_interval
+        self._table = table
+        self._guard = ShrinkGuard(shrink_hold)
+        self._seen: _Fingerprint | None = None
+        self._settled = False
+        """Whether what was seen needs no second look: it was applied, or it is broken and will stay so."""
+        self._wake = asyncio.Event()
+
+    def reload(self) -> None:
+        """Reads the file at once, changed or not."""
+        self._seen = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Follows the file until cancelled."""
+        while True:
+            self._wake.clear()
+            await self._look()
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._poll_interval)
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        try:
+            fingerprint = await asyncio.to_thread(self._fingerprint)
+            if fingerprint == self._seen and self._settled:
+                if self.status.problem is None:
+                    self.status.succeeded(asyncio.get_running_loop().time())
+                return
+            if fingerprint != self._seen:
+                self._settled = False
+            self._seen = fingerprint
+            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
+            snapshot = await _parse(text)
+        except OSError as error:
+            self._seen = None
+            self._fail(f"{self._path}: cannot be read: {error.strerror}")
+        except UnicodeDecodeError:
+            self._fail(f"{self._path}: not UTF-8 text")
+        except SessionFileError as error:
+            self._fail(f"{self._path}:{error}")
+        else:
+            await self._apply(snapshot)
+
+    def _fingerprint(self) -> _Fingerprint:
+        status = self._path.stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    async def _apply(self, snapshot: Snapshot) -> None:
+        present = self._table.session_ids()
+        missing = sum(session_id not in snapshot.sessions for session_id in present)
+        left = self._guard.seconds_left(len(present), missing, asyncio.get_running_loop().time())
+        if left > 0:
+            self._doubt(
+                f"{self._path}: lacks {missing} of {len(present)} sessions; kept as they were unless it stays so"
+            )
+            return
+        await self._table.replace(snapshot)
+        self._settled = True
+        self.status.succeeded(asyncio.get_running_loop().time())
+
+    def _doubt(self, problem: str) -> None:
+        if problem != self.status.problem:
+            self.status.failed(problem)
+            _log.warning("session file not believed yet", problem=problem)
+
+    def _fail(self, problem: str) -> None:
+        """Says once what is wrong; the table stays as it is."""
+        self._settled = True
+        if problem != self.status.problem:
+            self.status.failed(problem)
+            _log.error("session file refused, the table stays as it was", problem=problem)
+
+
+async def _parse(text: str) -> Snapshot:
+    snapshot = Snapshot()
+    async for _ in in_slices(read_sessions(text, snapshot)):
+        pass
+    return snapshot

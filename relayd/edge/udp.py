@@ -1,0 +1,67 @@
+"""The relay's sockets on the event loop: datagrams in, through the engine, datagrams out."""
+
+import asyncio
+import errno
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.engine import Action, Engine
+from relayd.core.verdict import Verdict
+from relayd.edge.sockets import BoundSocket
+
+_QUEUE_FULL = (errno.EAGAIN, errno.ENOBUFS)
+
+
+class UdpPorts:
+    """All sockets of the relay."""
+
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket]) -> None:
+        self._engine = engine
+        self._sockets = [one.socket for one in sockets]
+        self._endpoints = [one.endpoint for one in sockets]
+        self._transports: list[asyncio.DatagramTransport] = []
+
+    async def start(self) -> None:
+        """Begins to take datagrams in."""
+        loop = asyncio.get_running_loop()
+        for endpoint, sock in zip(self._endpoints, self._sockets, strict=True):
+            receiver = partial(_Receiver, loop, endpoint, self)
+            transport, _ = await loop.create_datagram_endpoint(receiver, sock=sock)
+            self._transports.append(transport)
+
+    def stop(self) -> None:
+        """Closes the sockets."""
+        for transport in self._transports:
+            transport.close()
+
+    def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
+        """The whole way of one datagram."""
+        action = self._engine.handle(endpoint, data, source, now)
+        if action.endpoint is not None:
+            self._send(endpoint, len(data), action, action.endpoint)
+
+    def _send(self, arrived_at: Endpoint, size_bytes: int, action: Action, leaves_from: Endpoint) -> None:
+        # Straight to the socket and not through the transport, which would queue without bound what the kernel does
+        # not take. A game is better served by the next datagram than by a late one; and with no queue there is
+        # nothing to start again.
+        try:
+            self._sockets[leaves_from.number].sendto(action.datagram, action.to)
+        except OSError as error:
+            full = error.errno in _QUEUE_FULL
+            reason = Verdict.SEND_QUEUE_FULL if full else Verdict.SEND_FAILED
+            self._engine.unsent(arrived_at, size_bytes, action, reason)
+
+
+class _Receiver(asyncio.DatagramProtocol):
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, ports: UdpPorts) -> None:
+        self._now = loop.time
+        self._endpoint = endpoint
+        self._receive = ports.receive
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self._receive(self._endpoint, data, addr, self._now())
+
+    def error_received(self, exc: Exception) -> None:
+        """An ICMP error about an earlier datagram: what is undeliverable shows by the peer's silence."""
