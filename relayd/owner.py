@@ -56,8 +56,9 @@ class TableOwner:
         """Ends what is due, whenever it is due."""
         loop = asyncio.get_running_loop()
         while True:
-            while self._table.expire(loop.time(), _EXPIRY_BUDGET):
+            if self._table.expire(loop.time(), _EXPIRY_BUDGET):
                 await asyncio.sleep(0)
+                continue
             deadline = self._table.next_deadline()
             pause = _LONGEST_PAUSE_SECONDS if deadline is None else deadline - loop.time()
             await asyncio.sleep(min(max(pause, _EXPIRY_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))

@@ -40,10 +40,10 @@ class SessionSeries:
         if event.kind is EventKind.USER_BOUND:
             if len(self._own) < self._most:
                 self._own.setdefault(session.session_id, session)
-        elif event.kind in (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE) and self._own.pop(
-            session.session_id, None
-        ):
-            self._ended.add(session.traffic())
+        elif event.kind in (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE):
+            ended = self._own.pop(session.session_id, None)
+            if ended is not None:
+                self._ended.add(ended.traffic())
 
     def read(self, total: Traffic) -> Iterator[tuple[str, Traffic]]:
         """Label and counts of each series, the sum of the others last.

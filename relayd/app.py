@@ -1,0 +1,171 @@
+"""A relay put together: read `Relay.serve` from top to bottom as start, run, stop."""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from relayd import __version__
+from relayd.core.engine import Engine
+from relayd.core.events import Event
+from relayd.core.table import Table
+from relayd.core.wire import MAX_CONNECTION_ID
+from relayd.edge.admin import create_admin
+from relayd.edge.journal import Journal
+from relayd.edge.metrics import RelayCollector, SessionSeries
+from relayd.edge.sockets import BoundSocket, open_sockets
+from relayd.edge.source import SessionTable, Source
+from relayd.edge.source.file import FileSource
+from relayd.edge.udp import UdpPorts
+from relayd.errors import ConfigurationError, UnavailableError
+from relayd.http_server import HttpServer, listen
+from relayd.owner import TableOwner
+from relayd.settings import Settings
+
+_log = structlog.get_logger()
+
+SourceFactory = Callable[[Settings, SessionTable], Source]
+
+
+def source_from_settings(settings: Settings, table: SessionTable) -> Source:
+    """The source that [source] names, for `relayd run`."""
+    source = settings.source
+    return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
+
+
+def refuse_unsupported(settings: Settings) -> None:
+    """Refuses what is valid in a configuration and still cannot be had.
+
+    Raises:
+        ConfigurationError: a source that `relayd run` does not have.
+        UnavailableError: the fast path is required.
+    """
+    if settings.source.kind != "file":
+        raise ConfigurationError(f'source.kind: "{settings.source.kind}" is not for `relayd run`; use "file"')
+    if settings.fast_path.mode == "require":
+        raise UnavailableError('fast_path.mode: "require" cannot be met: this version forwards on sockets only')
+
+
+class Relay:
+    """One relay: table, engine, sockets, source and admin server, on the running event loop.
+
+    Args:
+        settings: the whole configuration.
+        make_source: what follows the sessions.
+    """
+
+    def __init__(self, settings: Settings, make_source: SourceFactory = source_from_settings) -> None:
+        self.settings = settings
+        self.table = Table(settings.limits, _new_connection_id, self._on_event)
+        self.engine = Engine(self.table)
+        self.owner = TableOwner(self.table)
+        self.source = make_source(settings, self.owner)
+        self._series = SessionSeries(settings.admin.max_session_series)
+        self._journal = Journal(self.engine.counters)
+        self._stopping = asyncio.Event()
+        self._started = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Runs the relay until `stop`.
+
+        Raises:
+            UnavailableError: a port is not to be had; nothing was started.
+        """
+        sockets, warnings = open_sockets(self.settings.relay)
+        try:
+            admin_socket = listen(self.settings.admin.bind, "admin.bind")
+        except UnavailableError:
+            _close(sockets)
+            raise
+        loop = asyncio.get_running_loop()
+        for warning in warnings:
+            _log.warning(warning)
+        ports = UdpPorts(self.engine, sockets)
+        collector = RelayCollector(self.engine, self._series, self.source.status, loop.time)
+        admin = HttpServer(create_admin(self.engine, self.source.status, collector), admin_socket)
+
+        await ports.start()
+        tasks = [
+            asyncio.create_task(self.source.run(), name="source"),
+            asyncio.create_task(self.owner.expire_forever(), name="expiry"),
+            asyncio.create_task(self._tick_forever(), name="journal"),
+        ]
+        admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
+        relay = self.settings.relay
+        _log.info(
+            "relay started",
+            version=__version__,
+            bind=relay.bind,
+            server_port=relay.server_port,
+            client_port=relay.client_port,
+            admin=self.settings.admin.bind,
+        )
+        self._started.set()
+
+        try:
+            await self._wait_for_the_end([*tasks, admin_task])
+        finally:
+            ports.stop()
+            admin.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, admin_task, return_exceptions=True)
+        _log.info("relay stopped")
+
+    async def until_started(self, serving: asyncio.Task[None]) -> None:
+        """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait([serving, started], return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if serving.done():
+            await serving
+
+    def stop(self) -> None:
+        """Ends `serve`."""
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Reads the session source again."""
+        _log.info("reading the session source again")
+        self.source.reload()
+
+    async def _wait_for_the_end(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Until `stop`, or until a part that should never end fails, which is a defect and ends the relay."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in tasks:
+            if task.done():
+                task.result()
+
+    async def _tick_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._journal.tick(loop.time())
+            await asyncio.sleep(1.0)
+
+    def _on_event(self, event: Event) -> None:
+        self._series.event(event)
+        self._journal.event(event)
+
+
+async def run(settings: Settings) -> None:
+    """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP."""
+    refuse_unsupported(settings)
+    relay = Relay(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, relay.stop)
+    loop.add_signal_handler(signal.SIGHUP, relay.reload)
+    await relay.serve()
+
+
+def _new_connection_id() -> int:
+    return 1 + secrets.randbelow(MAX_CONNECTION_ID)
+
+
+def _close(sockets: list[BoundSocket]) -> None:
+    for one in sockets:
+        one.socket.close()

@@ -1,0 +1,72 @@
+"""`relayd check`: what is wrong with the configuration and the host, a line each, before players find out."""
+
+import typer
+
+from relayd.app import refuse_unsupported
+from relayd.core.desired import Snapshot
+from relayd.core.session_file import SessionFileError, read_sessions
+from relayd.edge.sockets import open_sockets
+from relayd.errors import ConfigurationError, FatalError
+from relayd.http_server import listen
+from relayd.settings import Settings
+
+_Findings = list[str]
+
+
+async def check_host(settings: Settings) -> int:
+    """Prints ``ok``, ``warning`` or ``wrong`` and what was found for each thing a relay needs.
+
+    Returns:
+        The exit status: 0, or that of the worst finding; a bad configuration counts as worse than a taken port.
+    """
+    status = 0
+    for examine in (_supported, _source, _ports, _admin):
+        try:
+            for line in examine(settings):
+                typer.echo(line)
+        except FatalError as error:
+            for line in str(error).splitlines():
+                typer.echo(f"wrong    {line}", err=True)
+            status = max(status, error.exit_code)
+    return status
+
+
+def _supported(settings: Settings) -> _Findings:
+    refuse_unsupported(settings)
+    return []
+
+
+def _source(settings: Settings) -> _Findings:
+    source = settings.source
+    snapshot = Snapshot()
+    try:
+        for _ in read_sessions(source.path.read_text(encoding="utf-8"), snapshot):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"source.path: {source.path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"source.path: {source.path}: not UTF-8 text") from None
+    except SessionFileError as error:
+        raise ConfigurationError(f"{source.path}:{error}") from None
+    users = sum(len(spec.users) for spec in snapshot.sessions.values())
+    findings = [f"ok       {source.path}: {len(snapshot)} sessions, {users} users"]
+    nowhere = sum(user.ip_address is None for spec in snapshot.sessions.values() for user in spec.users)
+    if settings.limits.pin_ip and nowhere:
+        findings.append(f"warning  limits.pin_ip is on, and {nowhere} users have no ip_address: they cannot play")
+    return findings
+
+
+def _ports(settings: Settings) -> _Findings:
+    sockets, warnings = open_sockets(settings.relay)
+    for one in sockets:
+        one.socket.close()
+    relay = settings.relay
+    return [
+        f"ok       UDP ports {relay.server_port} and {relay.client_port} on {', '.join(relay.bind)}",
+        *(f"warning  {warning}" for warning in warnings),
+    ]
+
+
+def _admin(settings: Settings) -> _Findings:
+    listen(settings.admin.bind, "admin.bind").close()
+    return [f"ok       TCP {settings.admin.bind} for metrics and admin"]

@@ -1,0 +1,95 @@
+"""The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not to be had, 78 bad configuration."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from relayd import __version__, app, log, settings
+from relayd.check import check_host
+from relayd.dev import DevOptions, run_dev
+from relayd.errors import EXIT_USAGE, FatalError
+from relayd.live_client import AdminClient
+from relayd.tables import print_session, print_sessions
+
+cli = typer.Typer(
+    help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path | None, typer.Option(help="Configuration file; else /etc/relayd/relayd.toml if it is there.")]
+_USAGE_ERROR_OF_TYPER = 2
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@cli.command()
+def run(config: Config = None) -> None:
+    """Run the relay."""
+    loaded = settings.load(config)
+    log.configure(loaded.log.level)
+    uvloop.run(app.run(loaded))
+
+
+@cli.command()
+def dev(
+    players: Annotated[int, typer.Option(min=0, max=500, help="Play a simulated game with so many players.")] = 0,
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", min=0.5, metavar="SECONDS", help="End after so long; status 0 only if nothing was lost."),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Run a relay with a session of its own, to try things out on this machine."""
+    loaded = settings.load(config)
+    log.configure("warning")
+    sys.exit(uvloop.run(run_dev(loaded, DevOptions(players, for_seconds))))
+
+
+@cli.command()
+def check(config: Config = None) -> None:
+    """Say what is wrong with the configuration and this host."""
+    sys.exit(asyncio.run(check_host(settings.load(config))))
+
+
+@cli.command()
+def sessions(config: Config = None, as_json: Json = False) -> None:
+    """List the sessions of the running relay."""
+    print_sessions(AdminClient(settings.load(config).admin.bind).sessions(), as_json)
+
+
+@cli.command()
+def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
+    """Show one session of the running relay: users, bindings, counters, drops."""
+    print_session(AdminClient(settings.load(config).admin.bind).session(session_id), as_json)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"relayd {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The program `relayd`."""
+    try:
+        cli()
+    except FatalError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"relayd: {line}", err=True)
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        # typer has explained a wrong usage by now; its own status for that, 2, is not the one of sysexits(3).
+        sys.exit(EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else end.code)

@@ -1,0 +1,42 @@
+"""Asks a running relay over its admin HTTP server."""
+
+from typing import Any
+
+import httpx
+
+from relayd.errors import FatalError, UnavailableError
+
+_PAGE = 1000
+
+
+class AdminClient:
+    """The admin API of a relay on this host."""
+
+    def __init__(self, address: str) -> None:
+        self._base = f"http://{address}"
+        self._address = address
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """All sessions in the table, in summary."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._get("/v1/sessions", {"limit": _PAGE, "offset": len(found)})
+            found += page["sessions"]
+            if not page["sessions"] or len(found) >= page["total_count"]:
+                return found
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        """One session in full."""
+        return self._get(f"/v1/sessions/{session_id}")
+
+    def _get(self, path: str, params: dict[str, int] | None = None) -> dict[str, Any]:
+        try:
+            answer = httpx.get(self._base + path, params=params, timeout=10.0)
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"
+            ) from None
+        if answer.status_code != 200:
+            raise FatalError(answer.json().get("message", answer.text))
+        body: dict[str, Any] = answer.json()
+        return body

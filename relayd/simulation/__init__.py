@@ -1,0 +1,1 @@
+"""A simulated game over real UDP sockets: a host and players that speak the wire protocol and check every payload."""

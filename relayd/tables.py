@@ -1,0 +1,51 @@
+"""What the commands that ask a running relay print: tables for people, JSON for machines."""
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def print_sessions(sessions: list[dict[str, Any]], as_json: bool) -> None:
+    """Prints the list of sessions."""
+    if as_json:
+        typer.echo(json.dumps({"sessions": sessions}, indent=2))
+        return
+    table = Table("session", "host", "players", "users", "to host", "to players", "dropped", box=None)
+    for row in sessions:
+        table.add_row(
+            row["session_id"],
+            "yes" if row["host_bound"] else "no",
+            str(row["players_bound"]),
+            str(row["users"]),
+            str(row["to_host"]["datagrams"]),
+            str(row["to_player"]["datagrams"]),
+            str(row["dropped"]),
+        )
+    Console().print(table if sessions else "no sessions")
+
+
+def print_session(session: dict[str, Any], as_json: bool) -> None:
+    """Prints all of one session."""
+    if as_json:
+        typer.echo(json.dumps(session, indent=2))
+        return
+    console = Console()
+    console.print(f"session {session['session_id']}, token {session['authorization_token']}")
+    table = Table("user", "role", "bound at", "last seen", "connection id", "to host", "to player", box=None)
+    for user in session["users"]:
+        for binding in user["bindings"] or [None]:
+            table.add_row(
+                user["authorization_token"],
+                user["role"] or "not bound",
+                f"{binding['address']['ip']} {binding['address']['port']}" if binding else "",
+                f"{binding['last_seen_seconds_ago']:.1f} s ago" if binding else "",
+                str(binding.get("connection_id", "")) if binding else "",
+                str(user["to_host"]["datagrams"]),
+                str(user["to_player"]["datagrams"]),
+            )
+    console.print(table)
+    for reason, count in session["drops"].items():
+        console.print(f"dropped {count} × {reason}")
