@@ -9,7 +9,7 @@ import structlog
 
 from relayd import __version__
 from relayd.core.engine import Engine
-from relayd.core.events import Event
+from relayd.core.events import Event, EventKind
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
 from relayd.edge.admin import create_admin
@@ -20,6 +20,7 @@ from relayd.edge.source import SessionTable, Source
 from relayd.edge.source.file import FileSource
 from relayd.edge.udp import UdpPorts
 from relayd.errors import ConfigurationError, UnavailableError
+from relayd.garbage import Growth, settle
 from relayd.http_server import HttpServer, listen
 from relayd.owner import TableOwner
 from relayd.settings import Settings
@@ -64,6 +65,7 @@ class Relay:
         self.source = make_source(settings, self.owner)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._journal = Journal(self.engine.counters)
+        self._growth = Growth()
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
 
@@ -102,6 +104,7 @@ class Relay:
             client_port=relay.client_port,
             admin=self.settings.admin.bind,
         )
+        settle()
         self._started.set()
 
         try:
@@ -147,6 +150,8 @@ class Relay:
             await asyncio.sleep(1.0)
 
     def _on_event(self, event: Event) -> None:
+        if event.kind is EventKind.USER_BOUND:
+            self._growth.more()
         self._series.event(event)
         self._journal.event(event)
 

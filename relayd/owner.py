@@ -1,20 +1,19 @@
 """The one owner of the table: whoever wants it changed asks here, one after another."""
 
 import asyncio
-import gc
 from collections.abc import KeysView
 
 import structlog
 
 from relayd.core.desired import Change, Snapshot
 from relayd.core.table import Table
+from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
 
 _EXPIRY_BUDGET = 200
 """Table entries looked at before datagrams get their turn: under 1 ms."""
 _EXPIRY_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
-_MANY_SESSIONS = 1000
 
 _log = structlog.get_logger()
 
@@ -31,17 +30,14 @@ class TableOwner:
         return self._table.sessions.keys()
 
     async def replace(self, snapshot: Snapshot) -> None:
-        """Makes the table hold these sessions and no others."""
+        """Makes the table hold these sessions and no others; takes the snapshot apart."""
         loop = asyncio.get_running_loop()
         async with self._lock:
             before = len(self._table.sessions)
-            steps = 0
-            async for _ in in_slices(self._table.reconcile(snapshot, loop.time())):
-                steps += 1
-                if steps % _MANY_SESSIONS == 0:
-                    _spare_from_garbage_collection()
-            _spare_from_garbage_collection()
-            _log.info("sessions applied", sessions=len(snapshot), before=before, users=self._table.users)
+            with many_new_objects():
+                async for _ in in_slices(self._table.reconcile(snapshot, loop.time())):
+                    pass
+            _log.info("sessions applied", sessions=len(self._table.sessions), before=before, users=self._table.users)
 
     async def change(self, change: Change) -> None:
         """Adds, updates and removes some sessions.
@@ -62,11 +58,3 @@ class TableOwner:
             deadline = self._table.next_deadline()
             pause = _LONGEST_PAUSE_SECONDS if deadline is None else deadline - loop.time()
             await asyncio.sleep(min(max(pause, _EXPIRY_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
-
-
-def _spare_from_garbage_collection() -> None:
-    """Keeps the collector from walking the whole table: with 100,000 sessions that holds everything for 0.1 s.
-
-    The table breaks its cycles itself when it removes something, so it needs no collector.
-    """
-    gc.freeze()

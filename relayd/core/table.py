@@ -52,13 +52,14 @@ class Table:
     # Desired state ------------------------------------------------------------------------------------------
 
     def apply(self, snapshot: Snapshot, now: float) -> None:
-        """Makes the table hold these sessions and no others. See `reconcile`."""
+        """Makes the table hold these sessions and no others, at once. See `reconcile`."""
         for _ in self.reconcile(snapshot, now):
             pass
 
     def reconcile(self, snapshot: Snapshot, now: float) -> Iterator[None]:
         """Makes the table hold these sessions and no others, and pauses after each.
 
+        Takes the snapshot apart as it goes, because to free a large one at once would take as long as to apply it.
         What is to go goes first, so that a token can pass from one session to another. Between the steps datagrams
         may be handled and sessions may expire; another change may not be made before the end.
         """
@@ -69,8 +70,8 @@ class Table:
             if (spec is None or spec.token != session.token) and session.session_id in self.sessions:
                 self._end_session(session, EventKind.SESSION_REMOVED, now)
                 yield
-        for spec in wanted.values():
-            self._upsert(spec, now)
+        for session_id in list(wanted):
+            self._upsert(wanted.pop(session_id), now)
             yield
         self.loaded = True
 

@@ -9,6 +9,7 @@ from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.core.shrink_guard import ShrinkGuard
 from relayd.edge.source import SessionTable, SourceStatus
+from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
 
 _log = structlog.get_logger()
@@ -99,6 +100,7 @@ class FileSource:
 
 async def _parse(text: str) -> Snapshot:
     snapshot = Snapshot()
-    async for _ in in_slices(read_sessions(text, snapshot)):
-        pass
+    with many_new_objects():
+        async for _ in in_slices(read_sessions(text, snapshot)):
+            pass
     return snapshot

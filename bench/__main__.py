@@ -1,0 +1,22 @@
+"""Entry point: ``python -m bench SCENARIO``."""
+
+import sys
+from collections.abc import Callable
+
+from bench import table
+
+SCENARIOS: dict[str, Callable[[], None]] = {"table": table.main}
+
+
+def main() -> int:
+    """Runs the scenario named on the command line."""
+    chosen = SCENARIOS.get(sys.argv[1]) if len(sys.argv) == 2 else None
+    if chosen is None:
+        print(f"usage: python -m bench {{{','.join(SCENARIOS)}}}", file=sys.stderr)
+        return 64
+    chosen()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
