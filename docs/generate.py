@@ -1,0 +1,107 @@
+"""Writes the pages of docs/ that are made from the code: ``python docs/generate.py``."""
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+
+from relayd.core.verdict import REFUSAL_STATE, Verdict
+from relayd.settings import Settings
+
+_FOLDER = Path(__file__).parent
+
+_WAY_OUT = {
+    Verdict.FORWARDED: "",
+    Verdict.ANSWERED: "",
+    Verdict.TOO_SHORT: "Something else than a game sends to this port, or a host sends to the client port.",
+    Verdict.TOO_LONG: "Lower the transport's MTU: payloads may have 1,187 bytes.",
+    Verdict.UNKNOWN_TYPE: "Something else than a game sends to this port.",
+    Verdict.NO_PAYLOAD: "A defect of the sender: there is nothing to forward.",
+    Verdict.UNKNOWN_PAIR: "Check that the user is authorized, and that user and session token are not swapped.",
+    Verdict.SESSION_ENDED: "Create a new session.",
+    Verdict.ADDRESS_CONFLICT: "Passes by itself after `limits.rebind_after`; if not, two programs use one user token.",
+    Verdict.ADDRESS_REFUSED: "Authorize the user with the address it plays from, or turn `limits.pin_ip` off.",
+    Verdict.HOST_CONFLICT: "Two programs use the server port in one session; players use the client port.",
+    Verdict.NO_HOST: "Start the host, or look why it does not get through.",
+    Verdict.UNKNOWN_CONNECTION: "Normal for a moment after a player left or came back.",
+    Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second`, or find out why a user sends so much.",
+    Verdict.SEND_QUEUE_FULL: "The link is slower than the traffic; a larger `relay.send_buffer_bytes` evens out bursts.",
+    Verdict.SEND_FAILED: "Look at routes, interfaces and the firewall of the relay host.",
+    Verdict.DRAINING: "Undo the drain with `DELETE /v1/drain`, or send new games to another relay.",
+    Verdict.RELAY_FULL: "Raise `limits.max_bound_users`, or send new games to another relay.",
+}
+
+
+def settings_page() -> str:
+    """Every setting with its default."""
+    return "\n".join(_settings_lines()) + "\n"
+
+
+def _settings_lines() -> Iterator[str]:
+    yield "# Settings"
+    yield ""
+    yield "TOML, from `--config FILE`, else `/etc/relayd/relayd.toml` if it is there. Every key is also an environment"
+    yield "variable, `RELAYD_` and the upper-case path with `__`, which overrides the file: `RELAYD_RELAY__SERVER_PORT`;"
+    yield "lists are then written as JSON. Paths in the file are relative to the file, in the environment to the working"
+    yield "directory. A key that is unknown or out of range is an error that names it: exit status 78."
+    yield ""
+    yield "This page is written by `docs/generate.py` from `relayd/settings.py`."
+    for section, section_field in Settings.model_fields.items():
+        yield ""
+        yield f"## [{section}]"
+        yield ""
+        yield "| key | default | |"
+        yield "|---|---|---|"
+        for key, field in type(section_field.default).model_fields.items():
+            yield f"| `{key}` | {_shown(field.default)} | {field.description} |"
+
+
+def _shown(default: object) -> str:
+    if default is None or default is PydanticUndefined:
+        return "–"
+    if isinstance(default, Enum):
+        default = default.value
+    return f"`{json.dumps(str(default) if isinstance(default, Path) else default)}`"
+
+
+def verdicts_page() -> str:
+    """Every verdict, what it means, what the sender sees, what to do."""
+    return "\n".join(_verdict_lines()) + "\n"
+
+
+def _verdict_lines() -> Iterator[str]:
+    yield "# Verdicts"
+    yield ""
+    yield "What can become of a datagram that reaches the relay. Each is counted under exactly one, in"
+    yield "`relayd_datagrams_total{port,verdict}` and `relayd_bytes_total{port,verdict}`; drops also per session, in"
+    yield "`relayd session ID` and `GET /v1/sessions/{session_id}`."
+    yield ""
+    yield "This page is written by `docs/generate.py` from `relayd/core/verdict.py`."
+    yield ""
+    yield "| verdict | meaning | sender is told | what to do |"
+    yield "|---|---|---|---|"
+    texts = _texts_below_members(_FOLDER.parent / "relayd" / "core" / "verdict.py")
+    for verdict in Verdict:
+        told = REFUSAL_STATE.get(verdict)
+        state = "Valid" if verdict is Verdict.ANSWERED else told.name.replace("_", " ").capitalize() if told else "–"
+        yield f"| `{verdict.label}` | {texts[verdict.name]} | {state} | {_WAY_OUT[verdict]} |"
+
+
+def _texts_below_members(source: Path) -> dict[str, str]:
+    """The string below each member of an enumeration, which Python itself does not keep."""
+    lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+    return {
+        line.partition(" = ")[0]: below.strip('"')
+        for line, below in zip(lines, lines[1:], strict=False)
+        if below.startswith('"""') and " = " in line
+    }
+
+
+PAGES = {"settings.md": settings_page, "verdicts.md": verdicts_page}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (_FOLDER / name).write_text(page(), encoding="utf-8")

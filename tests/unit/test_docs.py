@@ -1,0 +1,24 @@
+"""The pages that are made from the code are up to date."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "docs"
+
+
+def _pages() -> dict[str, Callable[[], str]]:
+    spec = importlib.util.spec_from_file_location("generate", FOLDER / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pages: dict[str, Callable[[], str]] = module.PAGES
+    return pages
+
+
+@pytest.mark.parametrize("name", _pages())
+def test_page_says_what_the_code_does(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == _pages()[name](), "run: python docs/generate.py"
