@@ -1,5 +1,6 @@
 """Writes the pages of docs/ that are made from the code: ``python docs/generate.py``."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from enum import Enum
@@ -27,7 +28,7 @@ _WAY_OUT = {
     Verdict.NO_HOST: "Start the host, or look why it does not get through.",
     Verdict.UNKNOWN_CONNECTION: "Normal for a moment after a player left or came back.",
     Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second`, or find out why a user sends so much.",
-    Verdict.SEND_QUEUE_FULL: "The link is slower than the traffic; a larger `relay.send_buffer_bytes` evens out bursts.",
+    Verdict.SEND_QUEUE_FULL: "The link is slower than the traffic; a larger `relay.send_buffer_bytes` helps with bursts.",
     Verdict.SEND_FAILED: "Look at routes, interfaces and the firewall of the relay host.",
     Verdict.DRAINING: "Undo the drain with `DELETE /v1/drain`, or send new games to another relay.",
     Verdict.RELAY_FULL: "Raise `limits.max_bound_users`, or send new games to another relay.",
@@ -42,10 +43,10 @@ def settings_page() -> str:
 def _settings_lines() -> Iterator[str]:
     yield "# Settings"
     yield ""
-    yield "TOML, from `--config FILE`, else `/etc/relayd/relayd.toml` if it is there. Every key is also an environment"
-    yield "variable, `RELAYD_` and the upper-case path with `__`, which overrides the file: `RELAYD_RELAY__SERVER_PORT`;"
-    yield "lists are then written as JSON. Paths in the file are relative to the file, in the environment to the working"
-    yield "directory. A key that is unknown or out of range is an error that names it: exit status 78."
+    yield "TOML, from `--config FILE`, else `/etc/relayd/relayd.toml` if it is there. Every key is also a variable of the"
+    yield "environment, `RELAYD_` and the upper-case path with `__`, such as `RELAYD_RELAY__SERVER_PORT`; it overrides the"
+    yield "file, and lists are written in it as JSON. Paths in the file are relative to the file, in the environment to"
+    yield "the working directory. A key that is unknown or out of range is an error that names it: exit status 78."
     yield ""
     yield "This page is written by `docs/generate.py` from `relayd/settings.py`."
     for section, section_field in Settings.model_fields.items():
@@ -94,7 +95,7 @@ def _texts_below_members(source: Path) -> dict[str, str]:
     lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
     return {
         line.partition(" = ")[0]: below.strip('"')
-        for line, below in zip(lines, lines[1:], strict=False)
+        for line, below in itertools.pairwise(lines)
         if below.startswith('"""') and " = " in line
     }
 

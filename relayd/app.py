@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import signal
+import time
 from collections.abc import Callable
 
 import structlog
@@ -16,7 +17,13 @@ from relayd.edge.admin import create_admin
 from relayd.edge.journal import Journal
 from relayd.edge.metrics import RelayCollector, SessionSeries
 from relayd.edge.sockets import BoundSocket, open_sockets
-from relayd.edge.source import SessionTable, Source
+from relayd.edge.source import Load, SessionTable, Source
+from relayd.edge.source.control_plane.follow import ControlPlaneSource
+from relayd.edge.source.control_plane.http import HttpClient
+from relayd.edge.source.control_plane.last_good import LastGood
+from relayd.edge.source.control_plane.negotiate import NegotiatedLink
+from relayd.edge.source.control_plane.node_api import NodeApi
+from relayd.edge.source.control_plane.public_list import PublicList
 from relayd.edge.source.file import FileSource
 from relayd.edge.udp import UdpPorts
 from relayd.errors import ConfigurationError, UnavailableError
@@ -27,24 +34,30 @@ from relayd.settings import Settings
 
 _log = structlog.get_logger()
 
-SourceFactory = Callable[[Settings, SessionTable], Source]
+SourceFactory = Callable[[Settings, SessionTable, Callable[[], Load]], Source]
 
 
-def source_from_settings(settings: Settings, table: SessionTable) -> Source:
-    """The source that [source] names, for `relayd run`."""
-    source = settings.source
-    return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
-
-
-def refuse_unsupported(settings: Settings) -> None:
-    """Refuses what is valid in a configuration and still cannot be had.
+def source_from_settings(settings: Settings, table: SessionTable, load: Callable[[], Load]) -> Source:
+    """The source that [source] names, for `relayd run`.
 
     Raises:
-        ConfigurationError: a source that `relayd run` does not have.
-        UnavailableError: the fast path is required.
+        ConfigurationError: `relayd run` has no such source, or its key cannot be read.
     """
-    if settings.source.kind != "file":
-        raise ConfigurationError(f'source.kind: "{settings.source.kind}" is not for `relayd run`; use "file"')
+    source = settings.source
+    if source.kind == "file":
+        return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
+    if source.kind == "embedded":
+        raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
+    client = HttpClient(source.url, source.read_key())
+    link = NegotiatedLink(
+        NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
+    )
+    last_good = LastGood(settings.state.directory)
+    return ControlPlaneSource(link, table, last_good, source.poll_interval, source.shrink_hold, load)
+
+
+def require_fast_path(settings: Settings) -> None:
+    """Raises UnavailableError where the fast path is required: this version has none."""
     if settings.fast_path.mode == "require":
         raise UnavailableError('fast_path.mode: "require" cannot be met: this version forwards on sockets only')
 
@@ -58,11 +71,13 @@ class Relay:
     """
 
     def __init__(self, settings: Settings, make_source: SourceFactory = source_from_settings) -> None:
+        require_fast_path(settings)
         self.settings = settings
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
         self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
-        self.source = make_source(settings, self.owner)
+        self.source = make_source(settings, self.owner, self._load)
+        self.engine.lookups = self.source.lookups
         self._series = SessionSeries(settings.admin.max_session_series)
         self._journal = Journal(self.engine.counters)
         self._growth = Growth()
@@ -149,7 +164,12 @@ class Relay:
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 
+    def _load(self) -> Load:
+        return Load(sum(self.table.bound), self.engine.draining)
+
     def _on_event(self, event: Event) -> None:
+        if event.kind is EventKind.SESSION_IDLE:
+            self.source.session_ended(event.session.session_id)
         if event.kind is EventKind.USER_BOUND:
             self._growth.more()
         self._series.event(event)
@@ -158,7 +178,6 @@ class Relay:
 
 async def run(settings: Settings) -> None:
     """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP."""
-    refuse_unsupported(settings)
     relay = Relay(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

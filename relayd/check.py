@@ -1,12 +1,13 @@
 """`relayd check`: what is wrong with the configuration and the host, a line each, before players find out."""
 
+import httpx
 import typer
 
-from relayd.app import refuse_unsupported
+from relayd.app import require_fast_path
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.edge.sockets import open_sockets
-from relayd.errors import ConfigurationError, FatalError
+from relayd.errors import ConfigurationError, FatalError, UnavailableError
 from relayd.http_server import listen
 from relayd.settings import Settings
 
@@ -20,7 +21,8 @@ async def check_host(settings: Settings) -> int:
         The exit status: 0, or that of the worst finding; a bad configuration counts as worse than a taken port.
     """
     status = 0
-    for examine in (_supported, _source, _ports, _admin):
+    examine_source = _control_plane if settings.source.kind == "control_plane" else _file
+    for examine in (_fast_path, examine_source, _ports, _admin):
         try:
             for line in examine(settings):
                 typer.echo(line)
@@ -31,13 +33,28 @@ async def check_host(settings: Settings) -> int:
     return status
 
 
-def _supported(settings: Settings) -> _Findings:
-    refuse_unsupported(settings)
+def _fast_path(settings: Settings) -> _Findings:
+    require_fast_path(settings)
     return []
 
 
-def _source(settings: Settings) -> _Findings:
+def _control_plane(settings: Settings) -> _Findings:
     source = settings.source
+    key = source.read_key()
+    url = f"{source.url}/v1/relays/nodes/{settings.relay.id}/sessions?limit=1"
+    try:
+        status = httpx.get(url, headers={"authorization": f"token {key}"} if key else {}, timeout=5.0).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnavailableError(f"source.url: {source.url} does not answer: {error}") from None
+    if status in (401, 403):
+        raise ConfigurationError(f"source.token_file: {source.url} refuses the key; a relay's needs scope nodes:write")
+    return [f"ok       control plane {source.url} answers"]
+
+
+def _file(settings: Settings) -> _Findings:
+    source = settings.source
+    if source.kind == "embedded":
+        raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
     snapshot = Snapshot()
     try:
         for _ in read_sessions(source.path.read_text(encoding="utf-8"), snapshot):

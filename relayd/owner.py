@@ -6,6 +6,7 @@ from collections.abc import KeysView
 import structlog
 
 from relayd.core.desired import Change, Snapshot
+from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
@@ -29,15 +30,26 @@ class TableOwner:
         """The sessions in the table now."""
         return self._table.sessions.keys()
 
+    def sessions(self) -> list[Session]:
+        """The sessions themselves, not to be changed."""
+        return list(self._table.sessions.values())
+
+    def edition(self) -> int:
+        """A number that is another one whenever sessions or users were added or removed."""
+        return self._table.edition
+
     async def replace(self, snapshot: Snapshot) -> None:
         """Makes the table hold these sessions and no others; takes the snapshot apart."""
         loop = asyncio.get_running_loop()
         async with self._lock:
-            before = len(self._table.sessions)
+            before, edition, loaded = len(self._table.sessions), self._table.edition, self._table.loaded
             with many_new_objects():
                 async for _ in in_slices(self._table.reconcile(snapshot, loop.time())):
                     pass
-            _log.info("sessions applied", sessions=len(self._table.sessions), before=before, users=self._table.users)
+            if self._table.edition != edition or not loaded:
+                _log.info(
+                    "sessions applied", sessions=len(self._table.sessions), before=before, users=self._table.users
+                )
 
     async def change(self, change: Change) -> None:
         """Adds, updates and removes some sessions.

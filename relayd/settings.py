@@ -53,6 +53,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def read_secret(path: Path, setting: str) -> str:
+    """The secret that a file holds, without the white space around it.
+
+    Raises:
+        ConfigurationError: the file cannot be read or is empty.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{setting}: {path}: not UTF-8 text") from None
+    if not secret:
+        raise ConfigurationError(f"{setting}: {path}: is empty; it should hold one key")
+    return secret
+
+
 class RelaySettings(Section):
     """[relay]: this relay and its two UDP ports."""
 
@@ -69,6 +86,11 @@ class RelaySettings(Section):
     client_port: UdpPort = Field(32001, description="UDP port for players.")
     receive_buffer_bytes: Count = Field(4 << 20, description="Receive buffer asked for, per socket.")
     send_buffer_bytes: Count = Field(2 << 20, description="Send buffer asked for, per socket.")
+    attributes: dict[str, str] = Field(
+        {}, description='Where this relay is, for filters: {city = "Paris", country = "France", …}.'
+    )
+    latitude: float | None = Field(None, ge=-90, le=90, description="Where this relay is, in degrees.")
+    longitude: float | None = Field(None, ge=-180, le=180, description="Where this relay is, in degrees.")
     dscp: int = Field(0, ge=0, le=63, description="DSCP of all that is sent; 46 is EF. 0 marks nothing.")
 
     @model_validator(mode="after")
@@ -92,9 +114,17 @@ class SourceSettings(Section):
     poll_interval: float = Field(1.0, gt=0, le=3600, description="Seconds between two looks at the source.")
     shrink_hold: Seconds = Field(
         10.0,
-        description="Seconds that a session file which suddenly lacks more than half of the sessions must stay so"
-        " before it is believed. 0 believes at once.",
+        description="Seconds that a source which suddenly names less than half of the sessions must stay so before it"
+        " is believed. 0 believes at once.",
     )
+
+    def read_key(self) -> str | None:
+        """The API key in `token_file`; None where no file is named.
+
+        Raises:
+            ConfigurationError: the file cannot be read or is empty.
+        """
+        return None if self.token_file is None else read_secret(self.token_file, "source.token_file")
 
 
 class AdminSettings(Section):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.limits import RefusalLimiter
+from relayd.core.lookups import Lookups
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import Table
 from relayd.core.verdict import REFUSAL_STATE, Verdict
@@ -50,6 +51,8 @@ class Engine:
         self.table = table
         self.counters = Counters()
         self.draining = False
+        self.lookups: Lookups | None = None
+        """Where unknown pairs are asked about; None where there is nobody to ask."""
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)
 
@@ -124,20 +127,20 @@ class Engine:
         session = self.table.by_token.get(session_token)
         if session is None:
             ended = self.table.ended_recently(session_token, now)
-            return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, source, now)
+            return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
         user = session.users.get(user_token)
         if user is None:
-            return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, source, now, session)
+            return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, data, source, now, session)
 
         binding = user.client_binding if port is Port.CLIENT else user.server_binding
         if binding is None or binding.address != source or binding.endpoint is not endpoint:
             admitted = self._admit(user, binding, endpoint, source, now)
             if isinstance(admitted, Verdict):
-                return self._refuse(admitted, endpoint, source, now, session)
+                return self._refuse(admitted, endpoint, data, source, now, session)
             binding = admitted
         binding.last_seen = now
         if binding.bucket is not None and not binding.bucket.take(now):
-            return self._refuse(Verdict.RATE_LIMITED, endpoint, source, now, session)
+            return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
         if kind == PING:
             return Action(Verdict.ANSWERED, endpoint, source, _VALID)
         if port is Port.SERVER:
@@ -191,7 +194,13 @@ class Engine:
         return self.table.bind(user, endpoint, source, now)
 
     def _refuse(
-        self, verdict: Verdict, endpoint: Endpoint, source: Address, now: float, session: Session | None = None
+        self,
+        verdict: Verdict,
+        endpoint: Endpoint,
+        data: bytes,
+        source: Address,
+        now: float,
+        session: Session | None = None,
     ) -> Action:
         """Drops a datagram and, where its sender should know and the rate allows it, says why."""
         if session is not None:
@@ -199,7 +208,13 @@ class Engine:
         state = REFUSAL_STATE.get(verdict)
         if state is None or not self._refusals.allows(source[0], now):
             return _DROP[verdict]
-        if verdict is Verdict.UNKNOWN_PAIR and not self.table.loaded:
-            state = State.CHECKING
+        if verdict is Verdict.UNKNOWN_PAIR:
+            state = self._state_of_unknown(data, now)
         self.counters.refusals_told[endpoint.port][state] += 1
         return Action(verdict, endpoint, source, STATE_DATAGRAM[state])
+
+    def _state_of_unknown(self, data: bytes, now: float) -> State:
+        user_token, session_token, _ = unpack_header(data)
+        if self.lookups is not None:
+            return self.lookups.state_of(user_token, session_token, now)
+        return State.INVALID if self.table.loaded else State.CHECKING

@@ -38,6 +38,8 @@ class Table:
         self.loaded = False
         """Whether a desired state was ever applied; before that, nobody is known to be unknown."""
         self.users = 0
+        self.edition = 0
+        """Counts sessions and users that were added or removed."""
         self.bound = [0] * len(Port)
         """``bound[port]``: how many users are bound there."""
         self._new_connection_id = new_connection_id
@@ -113,6 +115,7 @@ class Table:
             self.sessions[spec.session_id] = self.by_token[spec.token] = session
             self._tombstones.pop(spec.token, None)
             self._await_idleness(session, now)
+            self.edition += 1
             self._tell(Event(EventKind.SESSION_ADDED, session))
         users = session.users
         for token in users.keys() - {user.token for user in spec.users}:
@@ -122,6 +125,7 @@ class Table:
             if user is None:
                 users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
                 self.users += 1
+                self.edition += 1
             else:
                 user.ip_address = user_spec.ip_address
 
@@ -137,6 +141,7 @@ class Table:
             session.revoked_traffic.add(user.traffic)
         del session.users[user.token]
         self.users -= 1
+        self.edition += 1
 
     def _end_session(self, session: Session, kind: EventKind, now: float) -> None:
         if session.bound:
@@ -147,6 +152,7 @@ class Table:
         del self.sessions[session.session_id]
         del self.by_token[session.token]
         self.users -= len(session.users)
+        self.edition += 1
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
         self._tell(Event(kind, session))

@@ -1,9 +1,18 @@
 """Where sessions come from. Each source follows its origin and hands whole, validated states to the table's owner."""
 
 from collections.abc import KeysView
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relayd.core.desired import Change, Snapshot
+from relayd.core.lookups import Lookups
+from relayd.core.session import Session
+
+
+class Load(NamedTuple):
+    """How much a relay has to do, as a control plane wants to know it."""
+
+    bound_users: int
+    draining: bool
 
 
 class SessionTable(Protocol):
@@ -11,6 +20,14 @@ class SessionTable(Protocol):
 
     def session_ids(self) -> KeysView[str]:
         """The sessions in the table now."""
+        ...
+
+    def sessions(self) -> list[Session]:
+        """The sessions themselves, not to be changed."""
+        ...
+
+    def edition(self) -> int:
+        """A number that is another one whenever sessions or users were added or removed."""
         ...
 
     async def replace(self, snapshot: Snapshot) -> None:
@@ -30,12 +47,21 @@ class Source(Protocol):
         """How it stands."""
         ...
 
+    @property
+    def lookups(self) -> Lookups | None:
+        """Where to ask about unknown pairs; None where there is nobody to ask."""
+        ...
+
     async def run(self) -> None:
         """Follows the origin until cancelled; failures are kept in `status` and logged, never raised."""
         ...
 
     def reload(self) -> None:
         """Looks at the origin at once, whether or not it seems changed."""
+        ...
+
+    def session_ended(self, session_id: str) -> None:
+        """Takes note that the relay ended a session because nobody was there."""
         ...
 
 

@@ -14,6 +14,11 @@ class EmbeddedSource:
         self._snapshot = snapshot
         self._table = table
 
+    lookups = None
+
+    def session_ended(self, session_id: str) -> None:
+        """Nobody to tell."""
+
     def reload(self) -> None:
         """Nothing to look at: the state only changes in this process."""
 

@@ -31,6 +31,11 @@ class FileSource:
         """Whether what was seen needs no second look: it was applied, or it is broken and will stay so."""
         self._wake = asyncio.Event()
 
+    lookups = None
+
+    def session_ended(self, session_id: str) -> None:
+        """A file cannot be told anything; the table remembers by itself not to revive the session."""
+
     def reload(self) -> None:
         """Reads the file at once, changed or not."""
         self._seen = None

@@ -1,0 +1,57 @@
+"""Pairs of tokens that the table does not know and the control plane is asked about.
+
+A player may be faster than the sync. Instead of turning it away, its pair is noted, and the next answer of the
+control plane says whether it may come in. Whatever strangers send, memory stays bounded and one question asks for all.
+"""
+
+from collections.abc import Callable
+
+from relayd.core.wire import State
+
+_DENIED_SECONDS = 5.0
+"""How long a no holds before the same pair is asked about again."""
+
+_Pair = tuple[int, int]
+
+
+class Lookups:
+    """Which pairs are being asked about and which were said no to.
+
+    Args:
+        ask: called when there is something new to ask about.
+        most: bound on the pairs remembered, of each kind.
+    """
+
+    def __init__(self, ask: Callable[[], None], most: int = 10_000) -> None:
+        self._ask = ask
+        self._most = most
+        self._open: set[_Pair] = set()
+        self._denied: dict[_Pair, float] = {}
+        """Pair → when the no is forgotten, oldest first."""
+
+    def state_of(self, user_token: int, session_token: int, now: float) -> State:
+        """What a player with an unknown pair is told: Checking while it is asked about, Invalid after a no."""
+        pair = user_token, session_token
+        denied_until = self._denied.get(pair)
+        if denied_until is not None:
+            if now < denied_until:
+                return State.INVALID
+            del self._denied[pair]
+        if pair not in self._open:
+            if len(self._open) >= self._most:
+                return State.INVALID
+            self._open.add(pair)
+            self._ask()
+        return State.CHECKING
+
+    def asked(self) -> frozenset[_Pair]:
+        """The pairs that a question asked now is about."""
+        return frozenset(self._open)
+
+    def answered(self, asked: frozenset[_Pair], now: float) -> None:
+        """The answer to that question has been applied: who is still unknown is denied."""
+        for pair in asked & self._open:
+            self._open.discard(pair)
+            if len(self._denied) >= self._most:
+                del self._denied[next(iter(self._denied))]
+            self._denied[pair] = now + _DENIED_SECONDS

@@ -1,0 +1,90 @@
+"""The last good table on disk, so that a relay that starts while its control plane is away still knows its games.
+
+A session file like any other, with the state it was read at; only its owner may read it, since it holds tokens.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from relayd.core.desired import SessionSpec, Snapshot
+from relayd.core.session_file import SessionFileError, read_sessions
+from relayd.edge.source.control_plane.link import Version
+from relayd.garbage import many_new_objects
+from relayd.pacing import in_slices
+
+_NAME = "last-good-sessions.json"
+
+
+class LastGoodError(Exception):
+    """It could not be read or written; the text says why."""
+
+
+class LastGood:
+    """The file in the state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / _NAME
+
+    async def load(self) -> tuple[Snapshot, Version | None] | None:
+        """The sessions and the state they were read at; None if there are none on disk.
+
+        Raises:
+            LastGoodError: there is a file, and it cannot be used.
+        """
+        snapshot = Snapshot()
+        try:
+            text = await asyncio.to_thread(self.path.read_text, encoding="utf-8")
+            with many_new_objects():
+                async for _ in in_slices(read_sessions(text, snapshot)):
+                    pass
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError, SessionFileError) as error:
+            raise LastGoodError(f"{self.path}: {error}") from None
+        return snapshot, _version_of(text)
+
+    async def save(self, sessions: Iterable[SessionSpec], version: Version | None) -> None:
+        """Replaces the file in one step: after a crash there is the old one or the new one.
+
+        Raises:
+            LastGoodError: it could not be written; the old one is still there.
+        """
+        head = {"epoch": version.epoch, "revision": version.revision} if version else {}
+        lines = [json.dumps(head)[:-1] + (", " if head else "") + '"sessions": [']
+        async for spec in in_slices(sessions):
+            lines.append(("," if len(lines) > 1 else "") + json.dumps(_as_relay_session(spec)))
+        lines.append("]}\n")
+        try:
+            await asyncio.to_thread(self._write, "\n".join(lines))
+        except OSError as error:
+            raise LastGoodError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+    def _write(self, text: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".new")
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        unfinished.replace(self.path)
+
+
+def _as_relay_session(spec: SessionSpec) -> dict[str, object]:
+    return {
+        "session_id": spec.session_id,
+        "authorization_token": spec.token,
+        "session_users": [{"authorization_token": user.token, "ip_address": user.ip_address} for user in spec.users],
+    }
+
+
+def _version_of(text: str) -> Version | None:
+    """The state named in the file's first line, which `save` writes before the sessions."""
+    try:
+        head = json.loads(text.partition("\n")[0] + "]}")
+        return Version(str(head["epoch"]), int(head["revision"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,51 @@
+"""Uses heartbeats where the control plane takes them, else its public list; asks again now and then."""
+
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from relayd.edge.source.control_plane.link import Link, Reading, Report, Version
+from relayd.edge.source.control_plane.node_api import NodesNotKnownError
+
+_ASK_AGAIN_SECONDS = 300.0
+
+_log = structlog.get_logger()
+
+
+class NegotiatedLink:
+    """A link over either.
+
+    Args:
+        nodes: with heartbeats.
+        public: without.
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, nodes: Link, public: Link, clock: Callable[[], float]) -> None:
+        self._nodes = nodes
+        self._public = public
+        self._clock = clock
+        self._public_until: float | None = None
+
+    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
+        """See `Link.heartbeat`."""
+        if self._public_until is None or self._clock() >= self._public_until:
+            try:
+                version = await self._nodes.heartbeat(report, wait_seconds)
+            except NodesNotKnownError:
+                if self._public_until is None:
+                    _log.info("the control plane takes no heartbeats, polling its list of sessions instead")
+                self._public_until = self._clock() + _ASK_AGAIN_SECONDS
+            else:
+                self._public_until = None
+                return version
+        return await self._public.heartbeat(report, wait_seconds)
+
+    def read(self, applied: Version | None) -> AsyncIterator[Reading]:
+        """See `Link.read`."""
+        return (self._nodes if self._public_until is None else self._public).read(applied)
+
+    async def close(self) -> None:
+        """Closes both."""
+        await self._nodes.close()
+        await self._public.close()

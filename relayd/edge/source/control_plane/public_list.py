@@ -1,0 +1,93 @@
+"""The link to a control plane that serves only the public API: lists all sessions and picks those of this relay."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from relayd.core.desired import SessionSpec
+from relayd.core.relay_session import RelaySession
+from relayd.edge.source.control_plane.http import HttpClient
+from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
+from relayd.edge.source.control_plane.node_api import validated
+from relayd.pacing import in_slices
+from relayd.settings import RelaySettings
+
+_PATH = "/v1/relays/sessions"
+_PAGE_SESSIONS = 200
+_MOST_PAGES = 10_000
+
+
+class _Pagination(BaseModel):
+    has_next: bool = False
+
+
+class _List(BaseModel):
+    sessions: list[Any]
+    pagination: _Pagination = _Pagination()
+
+
+class _Page:
+    """A page as it was last read, for as long as the control plane says that it is still so."""
+
+    def __init__(self, tag: str | None, specs: tuple[SessionSpec, ...], has_next: bool) -> None:
+        self.tag = tag
+        self.specs = specs
+        self.has_next = has_next
+
+
+class PublicList:
+    """Reads the list of all sessions, page by page, and skips what has not changed by its ETag."""
+
+    def __init__(self, client: HttpClient, relay: RelaySettings) -> None:
+        self._client = client
+        self._relay = relay
+        self._pages: dict[int, _Page] = {}
+
+    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:  # noqa: ARG002
+        """Such a control plane cannot be told anything, and has no revisions."""
+        return None
+
+    async def read(self, applied: Version | None) -> AsyncIterator[Reading]:  # noqa: ARG002
+        """See `Link.read`; always reads everything."""
+        for number in range(1, _MOST_PAGES + 1):
+            page = await self._read_page(number)
+            yield Reading(None, True, page.specs, ())
+            if not page.has_next:
+                for surplus in [known for known in self._pages if known > number]:
+                    del self._pages[surplus]
+                return
+        raise LinkError(f"{_PATH}: more than {_MOST_PAGES} pages")
+
+    async def close(self) -> None:
+        """Closes connections."""
+        await self._client.close()
+
+    async def _read_page(self, number: int) -> _Page:
+        known = self._pages.get(number)
+        headers = {"if-none-match": known.tag} if known and known.tag else {}
+        answer = await self._client.request(
+            "GET",
+            _PATH,
+            params={"page": number, "limit": _PAGE_SESSIONS},
+            headers=headers,
+            accept=(200, 304) if headers else (200,),
+        )
+        if known and answer.status == 304:
+            return known
+        listed = validated(_List, answer.body, _PATH)
+        specs = []
+        async for value in in_slices(listed.sessions):
+            spec = self._own(validated(RelaySession, value, _PATH))
+            if spec is not None:
+                specs.append(spec)
+        page = self._pages[number] = _Page(answer.headers.get("etag"), tuple(specs), listed.pagination.has_next)
+        return page
+
+    def _own(self, session: RelaySession) -> SessionSpec | None:
+        """The session, if it is linked to this relay."""
+        if session.relay is None:
+            return None
+        ports = session.relay.ports
+        here = (self._relay.public_ip, self._relay.server_port, self._relay.client_port)
+        return session.spec() if (session.relay.ip, ports.server.port, ports.client.port) == here else None
