@@ -13,6 +13,17 @@ from relayd.settings import Settings
 
 _FOLDER = Path(__file__).parent
 
+_SETTINGS_INTRODUCTION = """\
+# Settings
+
+TOML, from `--config FILE`, else `/etc/relayd/relayd.toml` if it is there. Every key is also an environment variable,
+`RELAYD_` and the upper-case path with `__`, such as `RELAYD_RELAY__SERVER_PORT`; it overrides the file, and lists are
+written in it as JSON. Paths in the file are relative to the file, in the environment to the working directory. A key
+that is unknown or out of range is an error that names it: exit status 78.
+
+This page is written by `docs/generate.py` from `relayd/settings.py`.
+"""
+
 _WAY_OUT = {
     Verdict.FORWARDED: "",
     Verdict.ANSWERED: "",
@@ -28,7 +39,7 @@ _WAY_OUT = {
     Verdict.NO_HOST: "Start the host, or look why it does not get through.",
     Verdict.UNKNOWN_CONNECTION: "Normal for a moment after a player left or came back.",
     Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second`, or find out why a user sends so much.",
-    Verdict.SEND_QUEUE_FULL: "The link is slower than the traffic; a larger `relay.send_buffer_bytes` helps with bursts.",
+    Verdict.SEND_QUEUE_FULL: "The link is too slow; a larger `relay.send_buffer_bytes` helps in bursts.",
     Verdict.SEND_FAILED: "Look at routes, interfaces and the firewall of the relay host.",
     Verdict.DRAINING: "Undo the drain with `DELETE /v1/drain`, or send new games to another relay.",
     Verdict.RELAY_FULL: "Raise `limits.max_bound_users`, or send new games to another relay.",
@@ -41,14 +52,7 @@ def settings_page() -> str:
 
 
 def _settings_lines() -> Iterator[str]:
-    yield "# Settings"
-    yield ""
-    yield "TOML, from `--config FILE`, else `/etc/relayd/relayd.toml` if it is there. Every key is also a variable of the"
-    yield "environment, `RELAYD_` and the upper-case path with `__`, such as `RELAYD_RELAY__SERVER_PORT`; it overrides the"
-    yield "file, and lists are written in it as JSON. Paths in the file are relative to the file, in the environment to"
-    yield "the working directory. A key that is unknown or out of range is an error that names it: exit status 78."
-    yield ""
-    yield "This page is written by `docs/generate.py` from `relayd/settings.py`."
+    yield from _SETTINGS_INTRODUCTION.splitlines()
     for section, section_field in Settings.model_fields.items():
         yield ""
         yield f"## [{section}]"
