@@ -18,6 +18,9 @@ GOES_ON = b"\x02\x99\x88\x77\x66 again"
 
 Address = tuple[str, int]
 
+_SILENCE_SECONDS = 0.5
+"""After so long a PING will have no answer: far longer than any answer takes, or it would be taken for a later one."""
+
 
 class Peer:
     """A socket connected to one of the relay's ports: what comes from anywhere else, it never sees."""
@@ -83,12 +86,9 @@ class Peer:
             assert time.monotonic() < deadline, f"no {state!r} within {seconds} s, only {set(answers)}"
             self.send_ping()
             try:
-                answers.append(self.receive(0.05))
+                answers.append(self.receive(_SILENCE_SECONDS))
             except AssertionError:
                 continue
-        # Answers to the PINGs before, should they come late, are not for whoever receives next.
-        for _ in range(3):
-            self.received_by_now()
         return answers
 
 
