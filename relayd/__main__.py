@@ -1,0 +1,5 @@
+"""`python -m relayd` is `relayd`."""
+
+from relayd.cli import main
+
+main()

@@ -1,0 +1,118 @@
+"""Configuration and session files for relays under test, and ports that are free."""
+
+import json
+import secrets
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Sections = dict[str, dict[str, Any]]
+
+
+class SessionKeys(NamedTuple):
+    """A session as a session file names it. The first user is meant to be the host."""
+
+    session_id: str
+    token: int
+    users: tuple[int, ...]
+    ip_addresses: tuple[str | None, ...] = ()
+
+    @property
+    def host(self) -> int:
+        return self.users[0]
+
+    @property
+    def players(self) -> tuple[int, ...]:
+        return self.users[1:]
+
+    def as_json(self) -> dict[str, Any]:
+        addresses = self.ip_addresses or (None,) * len(self.users)
+        return {
+            "session_id": self.session_id,
+            "authorization_token": self.token,
+            "session_users": [
+                {"ip_address": address, "authorization_token": user}
+                for user, address in zip(self.users, addresses, strict=True)
+            ],
+        }
+
+
+def new_token() -> int:
+    """A token that is long enough in both notations to be told apart from every other number in an output."""
+    return 0x1000_0000 + secrets.randbelow(0xE000_0000)
+
+
+def new_session(session_id: str, players: int = 2) -> SessionKeys:
+    """A session with tokens of its own, for a host and some players."""
+    users: set[int] = set()
+    while len(users) < 1 + players:
+        users.add(new_token())
+    return SessionKeys(session_id, new_token(), tuple(users))
+
+
+def new_sessions(*session_ids: str, players: int = 2) -> list[SessionKeys]:
+    return [new_session(session_id, players) for session_id in session_ids]
+
+
+def write_sessions(path: Path, sessions: list[SessionKeys]) -> None:
+    """Replaces the file in one step, as an operator's tool should."""
+    replace_text(path, json.dumps({"sessions": [session.as_json() for session in sessions]}, indent=1))
+
+
+def replace_text(path: Path, text: str) -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def to_toml(sections: Sections) -> str:
+    """TOML of plain values; JSON writes those the same way."""
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> list[int]:
+    """Ports that are free on IPv4 and IPv6 alike."""
+    with ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            v6 = stack.enter_context(socket.socket(socket.AF_INET6, kind))
+            v6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            v6.bind(("::", 0))
+            port = v6.getsockname()[1]
+            v4 = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            try:
+                v4.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            ports.append(port)
+        return ports
+
+
+def configuration(overrides: Sections | None = None) -> Sections:
+    """A configuration on free ports of the loopback interface, with a session file beside it, read ten times a second.
+
+    Values of ``overrides`` take precedence, key by key.
+    """
+    server_port, client_port = free_ports(2)
+    (admin_port,) = free_ports(1, socket.SOCK_STREAM)
+    sections: Sections = {
+        "relay": {
+            "bind": ["127.0.0.1"],
+            "server_port": server_port,
+            "client_port": client_port,
+            "receive_buffer_bytes": 1 << 20,
+            "send_buffer_bytes": 1 << 20,
+        },
+        "source": {"path": "sessions.json", "poll_interval": 0.1, "shrink_hold": 0.0},
+        "admin": {"bind": f"127.0.0.1:{admin_port}"},
+        # All of a test's peers share one address.
+        "limits": {"refusals_per_source_per_second": 1000},
+    }
+    for section, values in (overrides or {}).items():
+        sections.setdefault(section, {}).update(values)
+    return sections

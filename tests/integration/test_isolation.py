@@ -1,0 +1,145 @@
+"""Who may hear whom: sessions apart from each other, address families together, answers from the port that was asked."""
+
+import socket
+
+import pytest
+
+from tests.integration.config import SessionKeys, new_session, new_sessions
+from tests.integration.conftest import StartRelay
+from tests.integration.peers import OPENS_CONNECTION, VALID, Player
+from tests.integration.relay_process import RelayProcess, counted, told
+
+BOTH_FAMILIES = {"relay": {"bind": ["127.0.0.1", "::1"]}}
+
+
+@pytest.mark.parametrize("shared", ["all user tokens", "one user token"])
+def test_sessions_that_share_user_tokens_never_hear_each_other(start_relay: StartRelay, shared: str) -> None:
+    red, blue = new_sessions("red", "blue")
+    users = red.users if shared == "all user tokens" else (*blue.users[:1], *red.users[1:2], *blue.users[2:])
+    blue = blue._replace(users=users)
+    relay = start_relay([red, blue])
+    with (
+        relay.host(red) as red_host,
+        relay.host(blue) as blue_host,
+        relay.player(red) as red_player,
+        relay.player(blue) as blue_player,
+    ):
+        assert {peer.ping() for peer in (red_host, blue_host)} == {VALID}
+        ids = {}
+        for name, host, player in (("red", red_host, red_player), ("blue", blue_host, blue_player)):
+            player.say(OPENS_CONNECTION + name.encode())
+            ids[name], heard = host.hear()
+            assert heard == OPENS_CONNECTION + name.encode()
+
+        before = relay.counts()
+        # Each host speaks to the other's player, by the very id the other host knows it by, and then to its own.
+        crossed = [red_host.say(ids["blue"], b"astray"), blue_host.say(ids["red"], b"astray")]
+        kept = [red_host.say(ids["red"], b"home"), blue_host.say(ids["blue"], b"home")]
+        assert (red_player.hear(), blue_player.hear()) == (b"home", b"home")
+        relay.assert_counted(
+            before, counted("server", "unknown_connection", *crossed), counted("server", "forwarded", *kept)
+        )
+        for peer in (red_host, blue_host, red_player, blue_player):
+            assert peer.received_by_now() == []
+
+
+def test_one_socket_that_plays_in_two_sessions(start_relay: StartRelay) -> None:
+    """Same user, same address, same port: only the session tells them apart."""
+    red, blue = new_sessions("red", "blue")
+    blue = blue._replace(users=(blue.host, *red.players))
+    relay = start_relay([red, blue])
+    with relay.host(red) as red_host, relay.host(blue) as blue_host, relay.player(red) as both:
+        assert {red_host.ping(), blue_host.ping(), both.ping()} == {VALID}
+        as_blue = Player(relay.address("client"), blue.players[0], blue.token)
+        as_blue.close()
+        both.send(as_blue.data(b"to blue"))
+        both.say(b"to red")
+        assert red_host.hear()[1] == b"to red"
+        assert blue_host.hear()[1] == b"to blue"
+        assert red_host.received_by_now() + blue_host.received_by_now() == []
+
+
+def test_a_token_of_another_session_is_not_good_here(start_relay: StartRelay) -> None:
+    red, blue = new_sessions("red", "blue")
+    relay = start_relay([red, blue])
+    with relay.host(blue) as host, Player(relay.address("client"), red.players[0], blue.token) as intruder:
+        assert host.ping() == VALID
+        before = relay.counts()
+        refused = intruder.say(OPENS_CONNECTION)
+        intruder.receive()
+        relay.assert_counted(before, counted("client", "unknown_pair", refused), told("client", "invalid"))
+        assert host.received_by_now() == []
+
+
+@pytest.mark.parametrize(("host_ip", "player_ip"), [("::1", "127.0.0.1"), ("127.0.0.1", "::1"), ("::1", "::1")])
+def test_ipv4_and_ipv6_play_together(start_relay: StartRelay, host_ip: str, player_ip: str) -> None:
+    session = new_session("mixed")
+    relay = start_relay([session], BOTH_FAMILIES)
+    _play(relay, session, host_ip, player_ip)
+
+
+def test_the_default_addresses_take_both_families(start_relay: StartRelay) -> None:
+    session = new_session("everywhere")
+    relay = start_relay([session], {"relay": {"bind": ["0.0.0.0", "::"]}})
+    _play(relay, session, "::1", "127.0.0.1")
+
+
+def _play(relay: RelayProcess, session: SessionKeys, host_ip: str, player_ip: str) -> None:
+    with relay.host(session, ip=host_ip) as host, relay.player(session, ip=player_ip) as player:
+        assert (host.ping(), player.ping()) == (VALID, VALID)
+        player.say(OPENS_CONNECTION)
+        connection_id, heard = host.hear()
+        assert heard == OPENS_CONNECTION
+        host.say(connection_id, b"welcome")
+        assert player.hear() == b"welcome"
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+def test_all_that_is_sent_comes_from_the_port_that_was_contacted(start_relay: StartRelay, ip: str) -> None:
+    """Seen by sockets that take datagrams from anybody."""
+    session = new_session("source")
+    relay = start_relay([session], BOTH_FAMILIES)
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    # Made for their headers: these two never send.
+    with relay.host(session, ip=ip) as host, relay.player(session, ip=ip) as player:
+        with socket.socket(family, socket.SOCK_DGRAM) as at_host, socket.socket(family, socket.SOCK_DGRAM) as at_player:
+            for sock in (at_host, at_player):
+                sock.bind((ip, 0))
+                sock.settimeout(10)
+            at_host.sendto(host.header + b"\x01", relay.address("server", ip))
+            assert _from(at_host) == (VALID, relay.address("server", ip))
+            at_player.sendto(player.data(OPENS_CONNECTION), relay.address("client", ip))
+            to_host, source = _from(at_host)
+            assert source == relay.address("server", ip)
+            at_host.sendto(host.data(int.from_bytes(to_host[1:5], "little"), b"hi"), relay.address("server", ip))
+            assert _from(at_player) == (b"\x02hi", relay.address("client", ip))
+            at_player.sendto(bytes(8) + b"\x01", relay.address("client", ip))
+            assert _from(at_player)[1] == relay.address("client", ip)
+
+
+def _from(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
+    datagram, source = sock.recvfrom(2048)
+    return datagram, source[:2]
+
+
+@pytest.mark.parametrize("dscp", [0, 46])
+def test_dscp_marks_all_that_is_sent(start_relay: StartRelay, dscp: int) -> None:
+    session = new_session("marked")
+    relay = start_relay([session], {"relay": {"bind": ["127.0.0.1", "::1"], "dscp": dscp}})
+    with relay.host(session) as host, relay.player(session, ip="::1") as player:
+        host.socket.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        player.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        host.send_ping()
+        assert _received_mark(host.socket) == (VALID, dscp)
+        player.say(b"hello")
+        assert _received_mark(host.socket)[1] == dscp
+        player.send_ping()
+        assert _received_mark(player.socket) == (VALID, dscp)
+
+
+def _received_mark(sock: socket.socket) -> tuple[bytes, int]:
+    """A datagram and its DSCP: the upper six bits of an octet that IPv4 gives as one byte, IPv6 as an int."""
+    sock.settimeout(10)
+    datagram, extras, _, _ = sock.recvmsg(2048, 64)
+    ((_, _, octet),) = extras
+    return datagram, int.from_bytes(octet, "little") >> 2
