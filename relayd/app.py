@@ -48,7 +48,7 @@ def source_from_settings(settings: Settings, table: SessionTable, load: Callable
         return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
     if source.kind == "embedded":
         raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
-    client = HttpClient(source.url, source.read_key())
+    client = HttpClient(source.url, source.read_key(), source.timeout)
     link = NegotiatedLink(
         NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
     )

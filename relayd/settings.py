@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -40,11 +41,19 @@ def _checked_address(text: str) -> str:
     return text
 
 
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write it as http://host:port or https://host:port")
+    return text.rstrip("/")
+
+
 UdpPort = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 IpAddress = Annotated[str, AfterValidator(canonical_ip)]
 TcpAddress = Annotated[str, AfterValidator(_checked_address)]
+Url = Annotated[str, AfterValidator(_checked_url)]
 
 
 class Section(BaseModel):
@@ -107,11 +116,14 @@ class SourceSettings(Section):
         "file", description="file; control_plane (over HTTP); embedded (in this process, `relayd dev` only)."
     )
     path: Path = Field(Path("sessions.json"), description='kind = file: {"sessions": [RelaySession, …]}.')
-    url: str = Field("http://127.0.0.1:8080", description="kind = control_plane: its base URL.")
+    url: Url = Field("http://127.0.0.1:8080", description="kind = control_plane: its base URL.")
     token_file: Path | None = Field(
         None, description="kind = control_plane: file with the API key (scope nodes:write)."
     )
     poll_interval: float = Field(1.0, gt=0, le=3600, description="Seconds between two looks at the source.")
+    timeout: float = Field(
+        10.0, gt=0, le=300, description="kind = control_plane: seconds for one request, from its start to its end."
+    )
     shrink_hold: Seconds = Field(
         10.0,
         description="Seconds that a source which suddenly names less than half of the sessions must stay so before it"

@@ -110,6 +110,7 @@ def configuration(overrides: Sections | None = None) -> Sections:
         },
         "source": {"path": "sessions.json", "poll_interval": 0.1, "shrink_hold": 0.0},
         "admin": {"bind": f"127.0.0.1:{admin_port}"},
+        "state": {"directory": "state"},
         # All of a test's peers share one address.
         "limits": {"refusals_per_source_per_second": 1000},
     }

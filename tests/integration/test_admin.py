@@ -197,8 +197,14 @@ def test_the_admin_server_on_ipv6(start_relay: StartRelay) -> None:
     session = new_session("six")
     relay = start_relay([session])
     port = relay.settings["admin"]["bind"].rpartition(":")[2]
-    done = relayd("sessions", "--json", "--config", str(relay.config_path), variables={
-        "RELAYD_ADMIN__BIND": f"[::ffff:127.0.0.1]:{port}",
-    })
+    done = relayd(
+        "sessions",
+        "--json",
+        "--config",
+        str(relay.config_path),
+        variables={
+            "RELAYD_ADMIN__BIND": f"[::ffff:127.0.0.1]:{port}",
+        },
+    )
     assert done.returncode == 0, done
     assert json.loads(done.stdout)["sessions"][0]["session_id"] == "six"

@@ -10,9 +10,6 @@ import httpx
 
 from relayd.edge.source.control_plane.link import LinkError
 
-_CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 10.0
-"""From request to the last byte, beyond what the control plane was asked to hold back."""
 _MOST_BYTES = 16 << 20
 _MOST_RETRY_AFTER_SECONDS = 300.0
 
@@ -32,14 +29,15 @@ class HttpClient:
     Args:
         url: its base.
         key: the API key, or None to send none.
+        timeout_seconds: from request to the last byte, beyond what the control plane was asked to hold back.
     """
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, timeout_seconds: float) -> None:
         headers = {"authorization": f"token {key}"} if key else {}
         self._url = url
-        self._client = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS)
-        )
+        self._timeout_seconds = timeout_seconds
+        # One bound for all of a request is set below: httpx has only bounds for its parts.
+        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=httpx.Timeout(None))
 
     async def close(self) -> None:
         """Closes connections."""
@@ -61,12 +59,13 @@ class HttpClient:
         Raises:
             LinkError: no answer in time, one with a status that is not in ``accept``, or one that is no JSON.
         """
+        within_seconds = wait_seconds + self._timeout_seconds
         try:
-            async with asyncio.timeout(wait_seconds + _ANSWER_SECONDS):
+            async with asyncio.timeout(within_seconds):
                 async with self._client.stream(method, path, params=params, json=json, headers=headers) as response:
                     body = await _read(response)
         except TimeoutError:
-            raise LinkError(f"{self._url}: no answer within {wait_seconds + _ANSWER_SECONDS:.0f} s") from None
+            raise LinkError(f"{self._url}: no answer within {within_seconds:g} s") from None
         except httpx.HTTPError as error:
             raise LinkError(f"{self._url}: {error or type(error).__name__}") from None
         if response.status_code not in accept:
