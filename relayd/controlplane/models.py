@@ -1,5 +1,6 @@
 """What goes over HTTP besides `RelaySession`: requests, their validation, and answers."""
 
+import ipaddress
 import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,17 +12,22 @@ from relayd.core.relay_session import IpAddress, RelaySession
 PAGE_LIMIT = 1000
 """Most sessions in one answer."""
 
-WEBHOOK_URL_PATTERN = (
-    r"^https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
-    r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?:[/?][!-~]{0,2000})?$"
-)
-"""Plain hosts only: no user:password@, which would end up in logs, and no port above 59999."""
+# The last label of a name begins with a letter: 0177.1 and 2130706433 are addresses to getaddrinfo.
+_NAME = r"(?:[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.){0,7}[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_ADDRESS = r"[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]"
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+_REST = rf"(?::(?:{_PORT}))?(?:[/?][!-~]{{0,2000}})?"
+
+WEBHOOK_URL_PATTERN = rf"^https?://{_NAME}{_REST}$"
+"""No user:password@, which would end up in logs. Literal addresses are taken too, see `_checked_webhook_url`."""
 
 
 def _checked_webhook_url(url: str) -> str:
-    if not re.fullmatch(WEBHOOK_URL_PATTERN, url):
-        raise ValueError("write it as http://host/path or https://host/path, without user name or fragment")
-    urlsplit(url)  # refuses brackets around what is no IPv6 address
+    if re.fullmatch(WEBHOOK_URL_PATTERN, url) and "\n" not in url:
+        return url
+    if not re.fullmatch(rf"https?://(?:{_ADDRESS}){_REST}", url):
+        raise ValueError("write it as http://host/path or https://host/path, without a user name")
+    ipaddress.ip_address(urlsplit(url).hostname or "")
     return url
 
 

@@ -97,7 +97,7 @@ def _create() -> Json:
             },
             "webhook_url": {
                 "type": "string",
-                "description": "Called with the session once it is ready",
+                "description": "Called with the session once it is ready; the host may be a literal IP address too",
                 "pattern": WEBHOOK_URL_PATTERN,
             },
         },
@@ -177,7 +177,7 @@ def _revoke() -> Json:
         },
         ["authorization_token", "session_id"],
     )
-    return _operation(
+    operation = _operation(
         "relay-user-revoke",
         "Remove a user on a Relay Session",
         "Takes a user out; answers the session without it.",
@@ -185,6 +185,8 @@ def _revoke() -> Json:
         (400, 401, 403, 404, 413, 500, 503),
         body=body,
     )
+    operation["responses"]["204"] = {"description": "No Content: part of the contract; this server answers 200"}
+    return operation
 
 
 def _session_head() -> Json:
