@@ -36,10 +36,10 @@ control_plane.add_typer(key_commands, name="keys")
 @control_plane.callback()
 def run(context: typer.Context, config: Config = None) -> None:
     """Runs the REST API until SIGTERM or Ctrl-C."""
-    loaded = _load(config)
-    context.obj = loaded
+    context.obj = config
     if context.invoked_subcommand is not None:
         return
+    loaded = _load(config)
     configure_logging(loaded.log)
     try:
         uvloop.run(serve(loaded.api))
@@ -56,36 +56,39 @@ def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What it is for, to know it by later.")],
     scope: Annotated[list[Scope], typer.Option(help="What it may do; give it several times for several.")],
+    config: Config = None,
 ) -> None:
     """Makes a key and prints it. It is not shown again."""
     key, stored = keys.new_key(name, frozenset(scope), time.time())
-    _with_store(context, lambda store: store.add_key(stored))
+    _with_store(_load(config or context.obj), lambda store: store.add_key(stored))
     typer.echo(key)
 
 
 @key_commands.command("list")
-def list_keys(context: typer.Context) -> None:
+def list_keys(context: typer.Context, config: Config = None) -> None:
     """Lists the keys: id, scopes, when made, name."""
-    for key in _with_store(context, lambda store: store.keys()):
+    for key in _with_store(_load(config or context.obj), lambda store: store.keys()):
         made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
         typer.echo(f"{key.key_id}  {','.join(sorted(key.scopes))}  {made}  {key.name}")
 
 
 @key_commands.command("revoke")
 def revoke(
-    context: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")],
+    config: Config = None,
 ) -> None:
     """Revokes a key, at once."""
-    if not _with_store(context, lambda store: store.revoke_key(key_id)):
+    if not _with_store(_load(config or context.obj), lambda store: store.revoke_key(key_id)):
         _end(EXIT_USAGE, f"there is no key with the id {key_id}; see `relayd control-plane keys list`")
 
 
 @control_plane.command("webhook-secret")
-def webhook_secret(context: typer.Context) -> None:
+def webhook_secret(context: typer.Context, config: Config = None) -> None:
     """Prints the secret that signs webhooks, for the backend that verifies them."""
-    loaded: settings.Settings = context.obj
+    loaded = _load(config or context.obj)
     if loaded.api.webhook_secret_file is None:
-        typer.echo(_with_store(context, lambda store: store.webhook_secret()))
+        typer.echo(_with_store(loaded, lambda store: store.webhook_secret()))
         return
     try:
         typer.echo(read_secret(loaded.api.webhook_secret_file, "api.webhook_secret_file"))
@@ -100,9 +103,8 @@ def _load(config: Path | None) -> settings.Settings:
         _end(EXIT_CONFIGURATION, str(error))
 
 
-def _with_store(context: typer.Context, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
+def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
     """Does something with the configured database, which a running server may have open too."""
-    loaded: settings.Settings = context.obj
 
     async def open_and_do() -> T:
         store = SqliteStore(loaded.api.database)

@@ -65,6 +65,8 @@ class _Worker:
         try:
             if writes:
                 prepare(self._connection, path)
+            else:
+                self._connection.execute("PRAGMA query_only = ON")
             self._inode = None if path == MEMORY else Path(path).stat().st_ino
         except BaseException:
             self._connection.close()
@@ -115,9 +117,9 @@ class _Worker:
         self._connection.execute("SAVEPOINT job")
         try:
             result, error = work(self._connection), None
-        except sqlite3.OperationalError:
-            raise  # the disk, the lock, the schema: nothing that only this piece of work suffers from
-        except Exception as raised:  # noqa: BLE001 - handed to whoever waits, and not to the others of the batch
+        except Exception as raised:
+            if type(raised) in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                raise  # the disk, the lock, a damaged file: nothing that only this piece of work suffers from
             result, error = None, raised
             self._connection.execute("ROLLBACK TO job")
         self._connection.execute("RELEASE job")

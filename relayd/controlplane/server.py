@@ -110,6 +110,8 @@ def make_server(app: FastAPI) -> Server:
             server_header=False,
             backlog=1024,
             timeout_graceful_shutdown=GRACE,
+            # Longer than a relay is silent between two heartbeats, so that it need not connect anew for each.
+            timeout_keep_alive=30,
         )
     )
 
@@ -134,6 +136,8 @@ async def serve(api: ApiSettings) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, end)
+            if api.token_file is None and not await control_plane.has_keys():
+                log.warning("no_api_key", way_out="set [api] token_file, or make one: relayd control-plane keys add")
             log.info("control_plane_ready", address=api.bind, database=api.database)
             await server.serve(sockets=[listener])
     finally:

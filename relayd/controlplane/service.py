@@ -23,6 +23,9 @@ TIDY_INTERVAL = 60.0
 LONGEST_WAIT = 30.0
 """Seconds a heartbeat may be held."""
 
+LOGGED_ONE_BY_ONE = 50
+"""Sessions that one heartbeat ended or made ready."""
+
 log = structlog.get_logger()
 
 
@@ -155,10 +158,8 @@ class ControlPlane:
         if node_id not in self._fleet:
             log.info("relay_joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
         self._fleet.heard(NodeRecord(node_id, heartbeat, now, heard.revision))
-        for session_id in heard.ended:
-            log.info("session_ended", session=session_id, relay=node_id)
-        for session_id in heard.ready:
-            log.info("session_ready", session=session_id, relay=node_id)
+        _log_each("ended", heard.ended, node_id)
+        _log_each("ready", heard.ready, node_id)
         if heard.ready:
             self._webhooks.wake()
         if (heartbeat.epoch, heartbeat.revision) == (self._epoch, heard.revision):
@@ -174,6 +175,10 @@ class ControlPlane:
         if node_id not in self._fleet:
             raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
         return NodeRevision(epoch=self._epoch, revision=self._fleet.revision(node_id))
+
+    async def has_keys(self) -> bool:
+        """Whether anybody could call the API with a stored key."""
+        return bool(await self._store.keys())
 
     async def node_sessions(
         self, node_id: str, since: int = 0, epoch: str | None = None, after: str | None = None, limit: int = 200
@@ -207,3 +212,12 @@ class ControlPlane:
                 self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
             except StoreUnavailableError as error:
                 log.error("tidying_failed", reason=str(error))
+
+
+def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:
+    """A line for each session; one for all when they are so many that writing the lines would hold up the loop."""
+    if len(session_ids) > LOGGED_ONE_BY_ONE:
+        log.info(f"sessions_{what}", sessions=len(session_ids), relay=node_id)
+        return
+    for session_id in session_ids:
+        log.info(f"session_{what}", session=session_id, relay=node_id)

@@ -21,8 +21,11 @@ SILENT_NODE_KEPT_FOR = 86_400.0
 
 def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> Heard:
     """Records the relay, removes what it ended, makes ready what it has applied."""
+    # A new relay begins at the newest revision, not at 0: one that was forgotten and comes back never goes backwards.
     connection.execute(
-        "INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (node_id) DO UPDATE SET"
+        "INSERT INTO nodes VALUES"
+        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT value FROM meta WHERE name = 'revision'))"
+        " ON CONFLICT (node_id) DO UPDATE SET"
         " ip = excluded.ip, host = excluded.host, server_port = excluded.server_port,"
         " client_port = excluded.client_port, attributes = excluded.attributes, latitude = excluded.latitude,"
         " longitude = excluded.longitude, capacity = excluded.capacity, load = excluded.load,"
@@ -43,9 +46,10 @@ def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now
         ),
     )
     ended = tuple(session_id for session_id in beat.ended if _end(connection, node_id, session_id, now))
-    applied = beat.revision if beat.epoch == epoch(connection) else 0
-    ready = _make_ready(connection, node_id, applied, now)
-    return Heard(_revision(connection, node_id) or 0, ready, ended)
+    newest = _revision(connection, node_id) or 0
+    # A revision beyond the newest comes from a store that was put back to an older copy, and says nothing about ours.
+    applied = beat.revision if beat.epoch == epoch(connection) and beat.revision <= newest else 0
+    return Heard(newest, _make_ready(connection, node_id, applied, now), ended)
 
 
 def nodes(connection: sqlite3.Connection) -> list[NodeRecord]:

@@ -130,8 +130,8 @@ class Webhooks:
             return
         except TimeoutError:
             reason = f"no answer within {ATTEMPT_TIMEOUT:.0f} s"
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-            # UnicodeError: a host name that IDNA cannot encode.
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            # ValueError: a host name that IDNA cannot encode.
             reason = str(error) or type(error).__name__
         await self._again(delivery, reason, about)
 
@@ -150,7 +150,7 @@ class Webhooks:
         url = httpx.URL(delivery.url)
         body = delivery.body.encode()
         secret = self._secret or await self._store.webhook_secret()
-        address = await self._checked_address(url)
+        address = await self._checked_address(url, delivery.attempts)
         headers = {
             "Host": url.netloc.decode(),
             "Content-Type": "application/json",
@@ -175,15 +175,18 @@ class Webhooks:
         ):
             return answer.status_code
 
-    async def _checked_address(self, url: httpx.URL) -> str:
-        """Resolves the host once; the name is not looked up again, so that it cannot be another address by then."""
+    async def _checked_address(self, url: httpx.URL, attempts: int) -> str:
+        """Resolves the host once; the name is not looked up again, so that it cannot be another address by then.
+
+        Of several addresses each attempt takes the next, so that one dead address is no dead backend.
+        """
         port = url.port or (443 if url.scheme == "https" else 80)
         resolve = asyncio.get_running_loop().getaddrinfo
         found = await resolve(url.host, port, type=socket.SOCK_STREAM)
         addresses = [str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found]
         if not self.allow_private and any(map(webhook_guard.refused, addresses)):
             raise RefusedTargetError(webhook_guard.reason(url.host))
-        return addresses[0]
+        return addresses[attempts % len(addresses)]
 
 
 def signature(secret: str, body: bytes) -> str:
