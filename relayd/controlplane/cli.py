@@ -29,7 +29,10 @@ Config = Annotated[Path | None, typer.Option("--config", help="TOML file.", show
 control_plane = typer.Typer(
     help="The REST API alone, and its keys.", invoke_without_command=True, no_args_is_help=False
 )
-key_commands = typer.Typer(help="API keys; a change takes effect at once on the running server.", no_args_is_help=True)
+key_commands = typer.Typer(
+    help="API keys, in the database of [api]; run it as the server's user. A change takes effect at once.",
+    no_args_is_help=True,
+)
 control_plane.add_typer(key_commands, name="keys")
 
 

@@ -58,6 +58,7 @@ class _Worker:
     def __init__(self, name: str, path: str, *, writes: bool) -> None:
         self._path = path
         self._writes = writes
+        self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -75,6 +76,8 @@ class _Worker:
         self._thread.start()
 
     async def do(self, work: Work[T]) -> T:
+        if self._closed:
+            raise StoreUnavailableError("The session store is closed, since the control plane is stopping.")
         job = _Job(work)
         self._jobs.put(job)
         result: T = await job.future
@@ -82,6 +85,7 @@ class _Worker:
 
     def close(self) -> None:
         """Finishes what is queued, then closes the connection. Blocks until done."""
+        self._closed = True
         self._jobs.put(None)
         self._thread.join()
         self._connection.close()

@@ -40,7 +40,7 @@ def add_node_routes(app: FastAPI, control_plane: ControlPlane, write: list[Any])
         tag = _etag(request, control_plane.newest(node_id))
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers={"ETag": tag})
-        epoch, after = request.query_params.get("epoch"), request.query_params.get("after")
+        epoch, after = request.query_params.get("epoch"), request.query_params.get("after") or None
         answer = await control_plane.node_sessions(node_id, since, epoch, after, limit)
         return Response(_json(answer), media_type="application/json", headers={"ETag": _etag(request, answer)})
 

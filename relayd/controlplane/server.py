@@ -51,20 +51,17 @@ async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) 
 
     Raises:
         ConfigurationError: a secret's file, or the database, cannot be used.
+        StoreUnavailableError: the database is locked by somebody else.
     """
     secret = read_secret(api.webhook_secret_file, "api.webhook_secret_file") if api.webhook_secret_file else None
     try:
         store = SqliteStore(api.database)
     except StoreUnusableError as error:
         raise ConfigurationError(f"api.database: {error}") from None
+    control_plane = ControlPlane(store, Webhooks(store, secret, allow_private=api.webhook_allow_private))
     try:
         authenticator = Authenticator(store, api.token_file, extra_key)
-    except ConfigurationError:
-        await store.close()
-        raise
-    control_plane = ControlPlane(store, Webhooks(store, secret, allow_private=api.webhook_allow_private))
-    await control_plane.start()
-    try:
+        await control_plane.start()
         yield Opened(control_plane, create_app(control_plane, authenticator))
     finally:
         await control_plane.stop()
@@ -122,6 +119,7 @@ async def serve(api: ApiSettings) -> None:
     Raises:
         ConfigurationError: the configuration cannot be used.
         AddressUnavailableError: the port cannot be had.
+        StoreUnavailableError: the database is locked by somebody else.
     """
     listener = bind(api.bind)
     try:

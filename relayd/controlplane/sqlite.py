@@ -19,7 +19,7 @@ _KEY = "SELECT key_id, name, digest, scopes, created_at FROM keys "
 
 
 class SqliteStore:
-    """Implements `store.Store`, which describes the methods."""
+    """Implements `store.Store`, which describes the methods. One control plane a file; key commands may share it."""
 
     def __init__(self, path: str) -> None:
         """Opens the file, made if it is not there; `:memory:` keeps nothing.

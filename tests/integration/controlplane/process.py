@@ -74,13 +74,13 @@ class Server:
             check=False,
         )
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "relayd.controlplane", "--config", str(self.config)],
                 stderr=log,
                 stdout=log,
-                env=os.environ | {"PYTHONWARNINGS": "error"},
+                env=os.environ | {"PYTHONWARNINGS": "error"} | environment,
             )
         until("the control plane answers", self._answers)
 

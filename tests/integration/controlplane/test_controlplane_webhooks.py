@@ -3,7 +3,10 @@
 import hashlib
 import hmac
 import json
+import shutil
 import sqlite3
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +20,8 @@ from tests.integration.controlplane.process import FakeRelay, Made, Server, unti
 class Receiver:
     """Answers POSTs with the statuses it was given, the last one for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.scheme = "https" if tls else "http"
         self.statuses = [200]
         self.calls: list[tuple[str, dict[str, str], bytes]] = []
         receiver = self
@@ -37,12 +41,14 @@ class Receiver:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
         self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://localhost:{self.http.server_address[1]}/hook?game=1"
+        return f"{self.scheme}://localhost:{self.http.server_address[1]}/hook?game=1"
 
     def close(self) -> None:
         self.http.shutdown()
@@ -166,3 +172,30 @@ def test_a_deleted_session_is_not_announced(allowing: Server, receiver: Receiver
     allowing.stop()
     allowing.start()
     assert len(receiver.calls) == 1
+
+
+@pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="makes its certificate with openssl, which is not installed"
+)
+@pytest.mark.parametrize(("name", "event"), [("localhost", "webhook_delivered"), ("other.example", "webhook_failed")])
+def test_the_certificate_must_be_for_the_name_in_the_url(tmp_path: Path, made: Made, name: str, event: str) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "2", "-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}",
+            "-addext", f"subjectAltName=DNS:{name}",
+        ],
+        check=True, capture_output=True, timeout=30,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    receiver = Receiver(context)
+    try:
+        server = made(webhook_allow_private=True)
+        server.start(SSL_CERT_FILE=str(certificate))
+        make_ready(server, receiver.url)
+        until(event, lambda: logged(server, event))
+        assert bool(receiver.calls) is (event == "webhook_delivered")
+    finally:
+        receiver.close()
