@@ -27,10 +27,10 @@ EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_CONFIGURATION = 64, 69, 78
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file.", show_default="/etc/relayd/relayd.toml")]
 
 control_plane = typer.Typer(
-    help="The REST API alone, and its keys.", invoke_without_command=True, no_args_is_help=False
+    help="The REST API alone, and its keys.", invoke_without_command=True, no_args_is_help=False, add_completion=False
 )
 key_commands = typer.Typer(
-    help="API keys, in the database of [api]; run it as the server's user. A change takes effect at once.",
+    help="API keys, in api.database; run it as the server's user. A change takes effect at once.",
     no_args_is_help=True,
 )
 control_plane.add_typer(key_commands, name="keys")
