@@ -76,9 +76,9 @@ class Authenticator:
             self._from_file = keys.digest(read_secret(self._file, "api.token_file"))
         except ConfigurationError as error:
             # Half-written or removed: the key that worked until now is kept until there is another.
-            log.warning("token_file_unreadable", reason=str(error))
+            log.warning("token file unreadable", reason=str(error))
         else:
-            log.info("token_file_read_again")
+            log.info("token file read again")
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

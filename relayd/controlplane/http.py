@@ -108,7 +108,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return message(400, "The body ended too early.")  # nobody is there to read it
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("request_failed", method=request.method, path=request.scope["path"], exc_info=error)
+        log.error("request failed", method=request.method, path=request.scope["path"], exc_info=error)
         return message(500, "The control plane failed on this request; its log says why.")
 
     for kind in _STATUS:

@@ -127,7 +127,7 @@ async def serve(api: ApiSettings) -> None:
             server = make_server(app)
 
             def end() -> None:
-                log.info("control_plane_stopping")
+                log.info("control plane stopping")
                 control_plane.release()
                 server.should_exit = True
 
@@ -135,9 +135,9 @@ async def serve(api: ApiSettings) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, end)
             if api.token_file is None and not await control_plane.has_keys():
-                log.warning("no_api_key", way_out="set [api] token_file, or make one: relayd control-plane keys add")
-            log.info("control_plane_ready", address=api.bind, database=api.database)
+                log.warning("no api key", way_out="set [api] token_file, or make one: relayd control-plane keys add")
+            log.info("control plane ready", address=api.bind, database=api.database)
             await server.serve(sockets=[listener])
     finally:
         listener.close()
-    log.info("control_plane_stopped")
+    log.info("control plane stopped")

@@ -93,10 +93,10 @@ class ControlPlane:
             self._fleet.assign(node_id, users, now)
         changed = await self._store.create(NewSession(request.users, node_id, error, request.webhook_url, now))
         if node_id is None:
-            log.warning("session_not_placed", session=changed.session.session_id, reason=error)
+            log.warning("session not placed", session=changed.session.session_id, reason=error)
         else:
             self._fleet.changed(node_id, changed.revision)
-            log.info("session_created", session=changed.session.session_id, relay=node_id, users=users)
+            log.info("session created", session=changed.session.session_id, relay=node_id, users=users)
         return changed.session
 
     async def get(self, session_id: str) -> RelaySession:
@@ -122,7 +122,7 @@ class ControlPlane:
         """
         changed = await self._store.delete(session_id, self._clock())
         self._tell(changed.node_id, changed.revision)
-        log.info("session_deleted", session=session_id)
+        log.info("session deleted", session=session_id)
 
     async def authorize(self, session_id: str, ip: str) -> Authorized:
         """Lets one more user in; its token is valid once the relay has heard of it.
@@ -133,7 +133,7 @@ class ControlPlane:
         """
         authorized = await self._store.authorize(session_id, ip)
         self._tell(authorized.changed.node_id, authorized.changed.revision)
-        log.info("user_authorized", session=session_id)
+        log.info("user authorized", session=session_id)
         return authorized
 
     async def revoke(self, session_id: str, token: int) -> RelaySession:
@@ -144,7 +144,7 @@ class ControlPlane:
         """
         changed = await self._store.revoke(session_id, token)
         self._tell(changed.node_id, changed.revision)
-        log.info("user_revoked", session=session_id)
+        log.info("user revoked", session=session_id)
         return changed.session
 
     async def heartbeat(self, node_id: str, heartbeat: Heartbeat, wait: float = 0) -> NodeRevision:
@@ -156,7 +156,7 @@ class ControlPlane:
         now = self._clock()
         heard = await self._store.heartbeat(node_id, heartbeat, now)
         if node_id not in self._fleet:
-            log.info("relay_joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
+            log.info("relay joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
         self._fleet.heard(NodeRecord(node_id, heartbeat, now, heard.revision))
         _log_each("ended", heard.ended, node_id)
         _log_each("ready", heard.ready, node_id)
@@ -211,13 +211,13 @@ class ControlPlane:
                 await self._store.tidy(now)
                 self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
             except StoreUnavailableError as error:
-                log.error("tidying_failed", reason=str(error))
+                log.error("tidying failed", reason=str(error))
 
 
 def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:
     """A line for each session; one for all when they are so many that writing the lines would hold up the loop."""
     if len(session_ids) > LOGGED_ONE_BY_ONE:
-        log.info(f"sessions_{what}", sessions=len(session_ids), relay=node_id)
+        log.info(f"sessions {what}", sessions=len(session_ids), relay=node_id)
         return
     for session_id in session_ids:
-        log.info(f"session_{what}", session=session_id, relay=node_id)
+        log.info(f"session {what}", session=session_id, relay=node_id)

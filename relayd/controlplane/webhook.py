@@ -72,7 +72,7 @@ class Webhooks:
                 try:
                     pause = await self._begin_due()
                 except StoreUnavailableError as error:
-                    log.error("webhooks_waiting_for_store", reason=str(error))
+                    log.error("webhooks waiting for store", reason=str(error))
                     pause = STORE_RETRY
                 await self._sleep(pause)
         finally:
@@ -108,7 +108,7 @@ class Webhooks:
             await self._try(delivery)
         except StoreUnavailableError as error:
             # It stays in the outbox as it is: made once more rather than once too few.
-            log.error("webhooks_waiting_for_store", reason=str(error))
+            log.error("webhooks waiting for store", reason=str(error))
             await asyncio.sleep(STORE_RETRY)
         finally:
             del self._calls[delivery.webhook_id]
@@ -120,12 +120,12 @@ class Webhooks:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 status = await self._call(delivery)
             if 200 <= status < 300:
-                log.info("webhook_delivered", **about)
+                log.info("webhook delivered", **about)
                 await self._store.settle(delivery.webhook_id)
                 return
             reason = f"answered {status}"
         except RefusedTargetError as error:
-            log.warning("webhook_refused", reason=str(error), **about)
+            log.warning("webhook refused", reason=str(error), **about)
             await self._store.settle(delivery.webhook_id)
             return
         except TimeoutError:
@@ -138,11 +138,11 @@ class Webhooks:
     async def _again(self, delivery: Delivery, reason: str, about: dict[str, object]) -> None:
         now = self._clock()
         if now - delivery.created_at >= GIVE_UP_AFTER:
-            log.warning("webhook_given_up", reason=reason, **about)
+            log.warning("webhook given up", reason=reason, **about)
             await self._store.settle(delivery.webhook_id)
             return
         pause = retry_pause(delivery.attempts, self._first_retry, random.random())  # noqa: S311 - spreads load only
-        log.info("webhook_failed", reason=reason, again_in=round(pause, 1), **about)
+        log.info("webhook failed", reason=reason, again_in=round(pause, 1), **about)
         await self._store.postpone(delivery.webhook_id, now + pause)
 
     async def _call(self, delivery: Delivery) -> int:

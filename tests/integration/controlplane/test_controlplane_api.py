@@ -254,7 +254,7 @@ def test_tokens_are_not_logged(server: Server) -> None:
     relay.sync()
     ready = server.get(session)
     log = server.log.read_text()
-    assert "session_ready" in log
+    assert "session ready" in log
     for token in (ready["authorization_token"], ready["session_users"][0]["authorization_token"]):
         assert str(token) not in log
         assert f"{token:08x}" not in log

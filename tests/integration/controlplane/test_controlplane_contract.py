@@ -42,12 +42,12 @@ def run_schemathesis(server: Server, schema: str, *options: str) -> None:
         capture_output=True, text=True, timeout=60, check=False, cwd=server.directory,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert '"request_failed"' not in server.log.read_text()
+    assert '"request failed"' not in server.log.read_text()
 
 
 def test_what_the_server_says_of_itself(server_with_relay: Server) -> None:
     run_schemathesis(server_with_relay, f"{server_with_relay.url}/openapi.json")
-    assert '"session_ready"' in server_with_relay.log.read_text()
+    assert '"session ready"' in server_with_relay.log.read_text()
 
 
 def test_the_contract(server_with_relay: Server) -> None:

@@ -104,7 +104,7 @@ def test_the_session_as_the_api_shows_it_signed(allowing: Server, receiver: Rece
     assert headers["webhook-signature"] == f"v1={expected}"
     assert headers["webhook-id"].startswith("msg_")
     assert headers["webhook-timestamp"].isdigit()
-    until("delivered", lambda: logged(allowing, "webhook_delivered"))
+    until("delivered", lambda: logged(allowing, "webhook delivered"))
     assert allowing.stop() == 0
     allowing.start()
     assert len(receiver.calls) == 1
@@ -124,15 +124,15 @@ def test_the_configured_secret_signs(tmp_path: Path, made: Made, receiver: Recei
 def test_a_failed_call_is_made_again_after_a_restart_with_the_same_id(allowing: Server, receiver: Receiver) -> None:
     receiver.statuses = [500, 302, 200]
     make_ready(allowing, receiver.url)
-    until("a failed call", lambda: logged(allowing, "webhook_failed"))
+    until("a failed call", lambda: logged(allowing, "webhook failed"))
     allowing.kill()
     make_due(allowing)
     allowing.start()
-    until("a redirect, not followed", lambda: allowing.log.read_text().count('"webhook_failed"') == 2)
+    until("a redirect, not followed", lambda: allowing.log.read_text().count('"webhook failed"') == 2)
     assert allowing.stop() == 0
     make_due(allowing)
     allowing.start()
-    until("delivered", lambda: logged(allowing, "webhook_delivered"))
+    until("delivered", lambda: logged(allowing, "webhook delivered"))
     assert [path for path, _, _ in receiver.calls] == ["/hook?game=1"] * 3
     assert len({headers["webhook-id"] for _, headers, _ in receiver.calls}) == 1
     assert len({body for _, _, body in receiver.calls}) == 1
@@ -142,14 +142,14 @@ def test_a_failed_call_is_made_again_after_a_restart_with_the_same_id(allowing: 
 def test_a_failed_call_is_made_again_on_its_own(allowing: Server, receiver: Receiver) -> None:
     receiver.statuses = [503, 204]
     make_ready(allowing, receiver.url)
-    until("delivered", lambda: logged(allowing, "webhook_delivered"))
+    until("delivered", lambda: logged(allowing, "webhook delivered"))
     assert len(receiver.calls) == 2
 
 
 def test_nobody_there_is_a_failure_like_any_other(allowing: Server, receiver: Receiver) -> None:
     receiver.close()
     make_ready(allowing, receiver.url)
-    until("a failed call", lambda: logged(allowing, "webhook_failed"))
+    until("a failed call", lambda: logged(allowing, "webhook failed"))
     assert allowing.stop() == 0
 
 
@@ -160,14 +160,14 @@ def test_private_targets_are_refused(server: Server, receiver: Receiver) -> None
         assert answer.status_code == 400
         assert "public internet" in answer.json()["message"]
     make_ready(server, receiver.url)  # a name that resolves to loopback
-    until("refused", lambda: logged(server, "webhook_refused"))
+    until("refused", lambda: logged(server, "webhook refused"))
     assert receiver.calls == []
 
 
 def test_a_deleted_session_is_not_announced(allowing: Server, receiver: Receiver) -> None:
     receiver.statuses = [500]
     session = make_ready(allowing, receiver.url)
-    until("a failed call", lambda: logged(allowing, "webhook_failed"))
+    until("a failed call", lambda: logged(allowing, "webhook failed"))
     allowing.delete(session)
     allowing.stop()
     allowing.start()
@@ -177,7 +177,7 @@ def test_a_deleted_session_is_not_announced(allowing: Server, receiver: Receiver
 @pytest.mark.skipif(
     shutil.which("openssl") is None, reason="makes its certificate with openssl, which is not installed"
 )
-@pytest.mark.parametrize(("name", "event"), [("localhost", "webhook_delivered"), ("other.example", "webhook_failed")])
+@pytest.mark.parametrize(("name", "event"), [("localhost", "webhook delivered"), ("other.example", "webhook failed")])
 def test_the_certificate_must_be_for_the_name_in_the_url(tmp_path: Path, made: Made, name: str, event: str) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
@@ -196,6 +196,6 @@ def test_the_certificate_must_be_for_the_name_in_the_url(tmp_path: Path, made: M
         server.start(SSL_CERT_FILE=str(certificate))
         make_ready(server, receiver.url)
         until(event, lambda: logged(server, event))
-        assert bool(receiver.calls) is (event == "webhook_delivered")
+        assert bool(receiver.calls) is (event == "webhook delivered")
     finally:
         receiver.close()
