@@ -47,14 +47,12 @@ class Webhooks:
         secret: str | None,
         *,
         allow_private: bool,
-        first_retry: float = FIRST_RETRY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Without a secret, the one made with the store signs. The clock gives Unix time in seconds."""
         self.allow_private = allow_private
         self._store = store
         self._secret = secret
-        self._first_retry = first_retry
         self._clock = clock
         self._wake = asyncio.Event()
         self._tls = ssl.create_default_context()
@@ -83,10 +81,12 @@ class Webhooks:
     async def _begin_due(self) -> float | None:
         """Begins the calls that are due; returns the seconds until the next will be, None when none is in sight."""
         now = self._clock()
-        # A call under way is still in the outbox, so that it is made again should this process die.
+        # A call under way is still in the outbox, so that it is made again should this process die. It may also end
+        # while the outbox is read, and must not be taken for a new one then.
+        under_way = set(self._calls)
         upcoming = await self._store.upcoming(AT_ONCE + 1)
         for delivery in upcoming:
-            if delivery.webhook_id in self._calls:
+            if delivery.webhook_id in under_way:
                 continue
             if len(self._calls) >= AT_ONCE:
                 return None  # the next call to end wakes us
@@ -141,7 +141,7 @@ class Webhooks:
             log.warning("webhook given up", reason=reason, **about)
             await self._store.settle(delivery.webhook_id)
             return
-        pause = retry_pause(delivery.attempts, self._first_retry, random.random())  # noqa: S311 - spreads load only
+        pause = retry_pause(delivery.attempts, random.random())  # noqa: S311 - spreads load only
         log.info("webhook failed", reason=reason, again_in=round(pause, 1), **about)
         await self._store.postpone(delivery.webhook_id, now + pause)
 
@@ -194,6 +194,6 @@ def signature(secret: str, body: bytes) -> str:
     return f"v1={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
 
 
-def retry_pause(attempts: int, first: float, chance: float) -> float:
+def retry_pause(attempts: int, chance: float) -> float:
     """Seconds until the next attempt after that many failed before this one; chance is in 0..1."""
-    return min(LONGEST_RETRY, first * 2.0 ** min(attempts, 16)) * (0.75 + chance / 2)
+    return min(LONGEST_RETRY, FIRST_RETRY * 2.0 ** min(attempts, 16)) * (0.75 + chance / 2)

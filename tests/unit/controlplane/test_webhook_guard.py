@@ -42,6 +42,6 @@ def test_the_signature_is_hmac_sha256_of_the_raw_body() -> None:
 
 
 def test_retries_double_up_to_five_minutes_and_are_spread() -> None:
-    assert [retry_pause(attempts, 5, 0.5) for attempts in range(7)] == [5, 10, 20, 40, 80, 160, 300]
-    assert retry_pause(10**6, 5, 0.5) == 300
-    assert (retry_pause(1, 5, 0), retry_pause(1, 5, 1)) == (7.5, 12.5)
+    assert [retry_pause(attempts, 0.5) for attempts in range(7)] == [5, 10, 20, 40, 80, 160, 300]
+    assert retry_pause(10**6, 0.5) == 300
+    assert (retry_pause(1, 0), retry_pause(1, 1)) == (7.5, 12.5)
