@@ -154,6 +154,14 @@ class ApiSettings(Section):
     bind: TcpAddress = Field("127.0.0.1:8080", description="Address and port of the REST API.")
     token_file: Path | None = Field(None, description="File with one API key that has every scope, to begin with.")
     database: str = Field("relayd.sqlite3", description='SQLite database; ":memory:" keeps nothing over a restart.')
+    webhook_allow_private: bool = Field(
+        False, description="Webhooks may go to loopback, link-local and private addresses too."
+    )
+    webhook_secret_file: Path | None = Field(
+        None,
+        description="File with the secret that signs webhooks. Without one, a secret made with the database does;"
+        " `relayd control-plane webhook-secret` shows it.",
+    )
 
 
 class FastPathSettings(Section):
@@ -244,6 +252,7 @@ def _read(config: Path) -> dict[str, Any]:
         ("source", "token_file"),
         ("api", "token_file"),
         ("api", "database"),
+        ("api", "webhook_secret_file"),
         ("state", "directory"),
     ):
         table = values.get(section)

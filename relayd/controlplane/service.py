@@ -1,0 +1,223 @@
+"""The control plane without HTTP: what can be asked of it, and what it does on its own."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import structlog
+
+from relayd.controlplane import sqlite_nodes
+from relayd.controlplane.errors import InvalidRequestError, NotFoundError, StoreUnavailableError
+from relayd.controlplane.fleet import Fleet
+from relayd.controlplane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
+from relayd.controlplane.placement import Unplaceable, centre_of, place
+from relayd.controlplane.store import Authorized, NewSession, NodeRecord, Store
+from relayd.controlplane.webhook import Webhooks
+from relayd.controlplane.webhook_guard import refused_literal
+from relayd.core.relay_session import RelaySession
+
+TIDY_INTERVAL = 60.0
+"""Seconds."""
+
+LONGEST_WAIT = 30.0
+"""Seconds a heartbeat may be held."""
+
+LOGGED_ONE_BY_ONE = 50
+"""Sessions that one heartbeat ended or made ready."""
+
+log = structlog.get_logger()
+
+
+class ControlPlane:
+    """Sessions, the relays they are placed on, and the webhooks that announce them. One per store.
+
+    A session whose relay dies stays with it: the relay's sockets may well outlive its heartbeats, and a session moved
+    to another relay would end the game for certain. It goes when it is deleted, or when the relay reports it ended.
+    A session that failed stays failed; creating another is up to whoever asked.
+
+    Every method may raise StoreUnavailableError.
+    """
+
+    def __init__(self, store: Store, webhooks: Webhooks, clock: Callable[[], float] = time.time) -> None:
+        """The clock gives Unix time in seconds: heartbeats are remembered over a restart."""
+        self._store = store
+        self._webhooks = webhooks
+        self._clock = clock
+        self._fleet = Fleet(())
+        self._epoch = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Takes up where the store stands, and begins to deliver webhooks. Before anything else."""
+        self._epoch = await self._store.epoch()
+        self._fleet = Fleet(await self._store.nodes())
+        self._tasks = [
+            asyncio.create_task(self._webhooks.run(), name="webhooks"),
+            asyncio.create_task(self._tidy_again_and_again(), name="tidy"),
+        ]
+
+    def release(self) -> None:
+        """Answers all held heartbeats at once, and holds none from now on; for a server about to stop."""
+        self._stopping = True
+        self._fleet.wake_all()
+
+    async def stop(self) -> None:
+        """Ends what it does on its own and closes the store. Undelivered webhooks are kept there."""
+        self.release()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.close()
+
+    async def create(self, request: CreateRequest) -> RelaySession:
+        """A new session, placed on a relay, or with status Error and the reason.
+
+        Raises:
+            InvalidRequestError: the webhook's address may not be called.
+        """
+        if request.webhook_url is not None and not self._webhooks.allow_private:
+            refused = refused_literal(request.webhook_url)
+            if refused:
+                raise InvalidRequestError(refused)
+        now = self._clock()
+        users = len(request.users)
+        chosen = place(self._fleet.candidates(now), users, request.filters, centre_of(request.users))
+        node_id = error = None
+        if isinstance(chosen, Unplaceable):
+            error = chosen.reason
+        else:
+            # Before the store is asked: the next request may be placed while it works.
+            node_id = chosen.node_id
+            self._fleet.assign(node_id, users, now)
+        changed = await self._store.create(NewSession(request.users, node_id, error, request.webhook_url, now))
+        if node_id is None:
+            log.warning("session not placed", session=changed.session.session_id, reason=error)
+        else:
+            self._fleet.changed(node_id, changed.revision)
+            log.info("session created", session=changed.session.session_id, relay=node_id, users=users)
+        return changed.session
+
+    async def get(self, session_id: str) -> RelaySession:
+        """The session.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        session = await self._store.get(session_id)
+        if session is None:
+            raise NotFoundError(f"There is no session {session_id[:40]!r}; it may have been deleted or have ended.")
+        return session
+
+    async def list(self, page: int, limit: int) -> SessionPage:
+        """A page of all sessions, oldest first; empty beyond the last one. Pages are counted from 1."""
+        return await self._store.page(page, limit)
+
+    async def delete(self, session_id: str) -> None:
+        """Ends a session.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        changed = await self._store.delete(session_id, self._clock())
+        self._tell(changed.node_id, changed.revision)
+        log.info("session deleted", session=session_id)
+
+    async def authorize(self, session_id: str, ip: str) -> Authorized:
+        """Lets one more user in; its token is valid once the relay has heard of it.
+
+        Raises:
+            NotFoundError: there is no such session.
+            ConflictError: the address is in already, or the session failed.
+        """
+        authorized = await self._store.authorize(session_id, ip)
+        self._tell(authorized.changed.node_id, authorized.changed.revision)
+        log.info("user authorized", session=session_id)
+        return authorized
+
+    async def revoke(self, session_id: str, token: int) -> RelaySession:
+        """Takes a user out.
+
+        Raises:
+            NotFoundError: there is no such session, or no such user in it.
+        """
+        changed = await self._store.revoke(session_id, token)
+        self._tell(changed.node_id, changed.revision)
+        log.info("user revoked", session=session_id)
+        return changed.session
+
+    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, wait: float = 0) -> NodeRevision:
+        """A relay says how it fares, and is told the newest revision of its sessions.
+
+        If it has that already, the answer is held for up to `wait` seconds, until there is something newer. A relay
+        counts as silent 10 seconds after its heartbeat came in, held or not: one that waits longer gets no new session.
+        """
+        now = self._clock()
+        heard = await self._store.heartbeat(node_id, heartbeat, now)
+        if node_id not in self._fleet:
+            log.info("relay joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
+        self._fleet.heard(NodeRecord(node_id, heartbeat, now, heard.revision))
+        _log_each("ended", heard.ended, node_id)
+        _log_each("ready", heard.ready, node_id)
+        if heard.ready:
+            self._webhooks.wake()
+        if (heartbeat.epoch, heartbeat.revision) == (self._epoch, heard.revision):
+            await self._wait_for_news(node_id, heard.revision, min(wait, LONGEST_WAIT))
+        return NodeRevision(epoch=self._epoch, revision=self._fleet.revision(node_id))
+
+    def newest(self, node_id: str) -> NodeRevision:
+        """The newest revision of a relay's sessions.
+
+        Raises:
+            NotFoundError: the relay is unknown.
+        """
+        if node_id not in self._fleet:
+            raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
+        return NodeRevision(epoch=self._epoch, revision=self._fleet.revision(node_id))
+
+    async def has_keys(self) -> bool:
+        """Whether anybody could call the API with a stored key."""
+        return bool(await self._store.keys())
+
+    async def node_sessions(
+        self, node_id: str, since: int = 0, epoch: str | None = None, after: str | None = None, limit: int = 200
+    ) -> NodeSessions:
+        """A page of a relay's sessions: what changed after `since` of `epoch`, or all if that cannot be told.
+
+        Raises:
+            NotFoundError: the relay is unknown.
+        """
+        answer = await self._store.node_sessions(node_id, since, epoch, after, limit)
+        if answer is None:
+            raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
+        return answer
+
+    def _tell(self, node_id: str | None, revision: int) -> None:
+        if node_id is not None:
+            self._fleet.changed(node_id, revision)
+
+    async def _wait_for_news(self, node_id: str, known: int, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._stopping and self._fleet.revision(node_id) == known:
+                    await self._fleet.news(node_id)
+
+    async def _tidy_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL)
+            now = self._clock()
+            try:
+                await self._store.tidy(now)
+                self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
+            except StoreUnavailableError as error:
+                log.error("tidying failed", reason=str(error))
+
+
+def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:
+    """A line for each session; one for all when they are so many that writing the lines would hold up the loop."""
+    if len(session_ids) > LOGGED_ONE_BY_ONE:
+        log.info(f"sessions {what}", sessions=len(session_ids), relay=node_id)
+        return
+    for session_id in session_ids:
+        log.info(f"session {what}", session=session_id, relay=node_id)

@@ -1,0 +1,185 @@
+"""Relays in SQLite, and what each of them is told of its sessions."""
+
+import json
+import secrets
+import sqlite3
+
+from relayd.controlplane import sqlite_sessions as sessions
+from relayd.controlplane.models import Heartbeat, NodeSessions
+from relayd.controlplane.render import session_json
+from relayd.controlplane.store import Heard, NodeRecord
+
+REMOVALS_KEPT = 100_000
+"""Deletions a relay can be told of one by one; one that missed more reads everything."""
+
+REMOVALS_KEPT_FOR = 86_400.0
+"""Seconds."""
+
+SILENT_NODE_KEPT_FOR = 86_400.0
+"""Seconds that a silent relay without sessions is remembered."""
+
+
+def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> Heard:
+    """Records the relay, removes what it ended, makes ready what it has applied."""
+    # A new relay begins at the newest revision, not at 0: one that was forgotten and comes back never goes backwards.
+    connection.execute(
+        "INSERT INTO nodes VALUES"
+        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT value FROM meta WHERE name = 'revision'))"
+        " ON CONFLICT (node_id) DO UPDATE SET"
+        " ip = excluded.ip, host = excluded.host, server_port = excluded.server_port,"
+        " client_port = excluded.client_port, attributes = excluded.attributes, latitude = excluded.latitude,"
+        " longitude = excluded.longitude, capacity = excluded.capacity, load = excluded.load,"
+        " draining = excluded.draining, heard_at = excluded.heard_at",
+        (
+            node_id,
+            beat.ip,
+            beat.host,
+            beat.server_port,
+            beat.client_port,
+            json.dumps(beat.attributes),
+            beat.latitude,
+            beat.longitude,
+            beat.capacity,
+            beat.load,
+            beat.draining,
+            now,
+        ),
+    )
+    ended = tuple(session_id for session_id in beat.ended if _end(connection, node_id, session_id, now))
+    newest = _revision(connection, node_id) or 0
+    # A revision beyond the newest comes from a store that was put back to an older copy, and says nothing about ours.
+    applied = beat.revision if beat.epoch == epoch(connection) and beat.revision <= newest else 0
+    return Heard(newest, _make_ready(connection, node_id, applied, now), ended)
+
+
+def nodes(connection: sqlite3.Connection) -> list[NodeRecord]:
+    """All relays."""
+    return [
+        NodeRecord(
+            node_id,
+            Heartbeat(
+                ip=ip,
+                host=host,
+                server_port=server_port,
+                client_port=client_port,
+                attributes=json.loads(attributes),
+                latitude=latitude,
+                longitude=longitude,
+                capacity=capacity,
+                load=load,
+                draining=bool(draining),
+            ),
+            heard_at,
+            revision,
+        )
+        for (
+            node_id,
+            ip,
+            host,
+            server_port,
+            client_port,
+            attributes,
+            latitude,
+            longitude,
+            capacity,
+            load,
+            draining,
+            heard_at,
+            revision,
+        ) in connection.execute("SELECT * FROM nodes")
+    ]
+
+
+def node_sessions(
+    connection: sqlite3.Connection, node_id: str, since: int, known_epoch: str | None, after: str | None, limit: int
+) -> NodeSessions | None:
+    """A page of the relay's sessions, or of what changed after `since`; None for an unknown relay."""
+    revision = _revision(connection, node_id)
+    if revision is None:
+        return None
+    ours = epoch(connection)
+    (floor,) = connection.execute("SELECT value FROM meta WHERE name = 'removed_floor'").fetchone()
+    # A revision we have not reached yet comes from a store that was put back to an older copy.
+    full = known_epoch != ours or not floor <= since <= revision
+    # Named, because SQLite would rather go through all sessions in order than sort the few that changed.
+    source, bound = ("sessions_by_node", "") if full else ("sessions_by_change", " AND s.revision > :since")
+    rows = connection.execute(
+        sessions.SELECT.replace("sessions s", f"sessions s INDEXED BY {source}")
+        + f"WHERE s.node_id = :node{bound} AND s.session_id > :after ORDER BY s.session_id LIMIT :limit",
+        {"node": node_id, "since": since, "after": after or "", "limit": limit + 1},
+    ).fetchall()
+    removed = []
+    if not full and after is None:
+        removed = [
+            session_id
+            for (session_id,) in connection.execute(
+                "SELECT session_id FROM removed WHERE node_id = ? AND revision > ? ORDER BY revision", (node_id, since)
+            )
+        ]
+    more = len(rows) > limit
+    shown = sessions.shown(connection, rows[:limit], to_relay=True)
+    return NodeSessions.model_construct(
+        epoch=ours,
+        revision=revision,
+        full=full,
+        sessions=shown,
+        removed=removed,
+        next=shown[-1].session_id if more else None,
+    )
+
+
+def forget(connection: sqlite3.Connection, now: float) -> None:
+    """Shortens the log of deletions, and forgets relays that are gone."""
+    (floor,) = connection.execute(
+        "SELECT max(coalesce(max(revision), 0),"
+        " coalesce((SELECT revision FROM removed ORDER BY revision DESC LIMIT 1 OFFSET ?), 0))"
+        " FROM removed WHERE removed_at < ?",
+        (REMOVALS_KEPT, now - REMOVALS_KEPT_FOR),
+    ).fetchone()
+    if floor:
+        connection.execute("DELETE FROM removed WHERE revision <= ?", (floor,))
+        connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'removed_floor'", (floor,))
+    connection.execute(
+        "DELETE FROM nodes WHERE heard_at < ?"
+        " AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.node_id = nodes.node_id)",
+        (now - SILENT_NODE_KEPT_FOR,),
+    )
+
+
+def epoch(connection: sqlite3.Connection) -> str:
+    """Names this store's history."""
+    (value,) = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+    return str(value)
+
+
+def _end(connection: sqlite3.Connection, node_id: str, session_id: str, now: float) -> bool:
+    """Removes a session the relay has ended, if it is that relay's."""
+    row = connection.execute(
+        "SELECT 1 FROM sessions WHERE session_id = ? AND node_id = ?", (session_id, node_id)
+    ).fetchone()
+    if row is None:
+        return False
+    sessions.delete(connection, session_id, now)
+    return True
+
+
+def _make_ready(connection: sqlite3.Connection, node_id: str, applied: int, now: float) -> tuple[str, ...]:
+    """Makes ready what the relay has applied, and in the same transaction queues the webhook calls that are due."""
+    rows = connection.execute(
+        "UPDATE sessions SET status = 'Ready' WHERE status = 'Initializing' AND node_id = ? AND created_revision <= ?"
+        " RETURNING session_id, webhook_url",
+        (node_id, applied),
+    ).fetchall()
+    for session_id, webhook_url in rows:
+        session = sessions.get(connection, session_id) if webhook_url else None
+        if session is not None:
+            connection.execute(
+                "INSERT INTO outbox VALUES (?, ?, ?, ?, 0, ?, ?)",
+                (f"msg_{secrets.token_hex(12)}", session_id, webhook_url, session_json(session), now, now),
+            )
+    return tuple(session_id for session_id, _ in rows)
+
+
+def _revision(connection: sqlite3.Connection, node_id: str) -> int | None:
+    row = connection.execute("SELECT revision FROM nodes WHERE node_id = ?", (node_id,)).fetchone()
+    return None if row is None else int(row[0])

@@ -1,0 +1,154 @@
+"""What the store promises beyond what the API shows."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from relayd.controlplane import sqlite_nodes, sqlite_sessions
+from relayd.controlplane.errors import ConflictError, StoreUnavailableError
+from relayd.controlplane.models import Heartbeat, NewUser
+from relayd.controlplane.sqlite import SqliteStore
+from relayd.controlplane.store import NewSession
+
+BEAT = Heartbeat(ip="203.0.113.7", host="r", server_port=1, client_port=2, capacity=10, load=0)
+USERS = [NewUser(ip="1.1.1.1"), NewUser(ip="1.1.1.1")]
+
+
+def run(path: Path | str, work: Callable[[SqliteStore], Awaitable[None]]) -> None:
+    async def with_store() -> None:
+        store = SqliteStore(str(path))
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(with_store())
+
+
+def session(node: str | None = "n", at: float = 0.0) -> NewSession:
+    return NewSession(USERS, node, None if node else "why", None, at)
+
+
+@pytest.mark.parametrize("path", [":memory:", "file"])
+def test_a_failing_write_takes_no_other_with_it(path: str, tmp_path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+        made = (await store.create(session())).session.session_id
+        results = await asyncio.gather(
+            *(store.authorize(made, f"10.0.0.{number % 3}") for number in range(9)), return_exceptions=True
+        )
+        assert sum(isinstance(result, ConflictError) for result in results) == 6
+        page = await store.node_sessions("n", 0, None, None, 10)
+        assert page is not None
+        assert len(page.sessions[0].session_users) == 5
+
+    run(path if path == ":memory:" else tmp_path / "x.sqlite3", work)
+
+
+def test_two_users_behind_one_address_get_a_token_each() -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+        await store.create(session())
+        page = await store.node_sessions("n", 0, None, None, 10)
+        assert page is not None
+        one, other = page.sessions[0].session_users
+        assert one.authorization_token != other.authorization_token
+
+    run(":memory:", work)
+
+
+def test_a_token_that_is_taken_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([7, 7, 8, 8, 9, 1, 7, 7, 1, 2, 9, 10, 11])
+    monkeypatch.setattr(sqlite_sessions, "_random_token", lambda: next(draws))
+
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+        for _ in range(2):
+            await store.create(session())
+        page = await store.node_sessions("n", 0, None, None, 10)
+        assert page is not None
+        assert len({made.authorization_token for made in page.sessions}) == 2
+        assert len({user.authorization_token for made in page.sessions for user in made.session_users}) == 4
+
+    run(":memory:", work)
+
+
+def test_a_relay_that_missed_more_removals_than_are_kept_reads_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_nodes, "REMOVALS_KEPT", 2)
+
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+        epoch = await store.epoch()
+        made = [(await store.create(session())).session.session_id for _ in range(4)]
+        removed = [(await store.delete(one, 10.0)).revision for one in made]
+        await store.tidy(11.0)
+
+        async def full(since: int) -> bool:
+            page = await store.node_sessions("n", since, epoch, None, 10)
+            assert page is not None
+            return page.full
+
+        assert [await full(revision) for revision in removed] == [True, False, False, False]
+        await store.tidy(10.0 + sqlite_nodes.REMOVALS_KEPT_FOR + 1)
+        # By now the relay is forgotten too, since it has no sessions; it comes back at the newest revision.
+        heard = await store.heartbeat("n", BEAT, 10.0**6)
+        assert heard.revision == removed[-1]
+        assert [await full(revision) for revision in removed] == [True, True, True, False]
+
+    run(":memory:", work)
+
+
+def test_failed_sessions_are_forgotten_after_a_while() -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.create(session(None, at=0.0))
+        kept = (await store.create(session(None, at=2000.0))).session.session_id
+        await store.tidy(4000.0)
+        page = await store.page(1, 10)
+        assert ([one.session_id for one in page.sessions], page.total) == ([kept], 1)
+
+    run(":memory:", work)
+
+
+def test_a_damaged_file_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+        connection = sqlite3.connect(path)
+        connection.execute("DROP TABLE users")
+        connection.commit()
+        connection.close()
+        with pytest.raises(StoreUnavailableError):
+            await store.create(session())
+
+    run(path, work)
+
+
+def test_nothing_that_is_asked_often_goes_through_all_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+
+    run(path, work)
+    statements: list[str] = []
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.set_trace_callback(statements.append)
+    made = sqlite_sessions.create(connection, session()).session.session_id
+    sqlite_sessions.authorize(connection, made, "2.2.2.2")
+    sqlite_sessions.get(connection, made)
+    epoch = sqlite_nodes.epoch(connection)
+    for known in (None, epoch):
+        sqlite_nodes.node_sessions(connection, "n", 0, known, None, 10)
+    sqlite_nodes.heartbeat(connection, "n", BEAT.model_copy(update={"epoch": epoch, "revision": 1}), 0)
+    sqlite_sessions.delete(connection, made, 0)
+    connection.set_trace_callback(None)
+    asked = [one for one in statements if one.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE"))]
+    assert len(asked) > 10
+    for statement in asked:
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}"))
+        assert not any(f"SCAN {table}" in plan for table in ("s", "sessions", "users", "removed", "n", "nodes")), plan
+    connection.close()
