@@ -10,6 +10,7 @@ import uvloop
 
 from relayd import __version__, app, log, settings
 from relayd.check import check_host
+from relayd.controlplane.cli import control_plane
 from relayd.dev import DevOptions, run_dev
 from relayd.errors import EXIT_USAGE, FatalError
 from relayd.live_client import AdminClient
@@ -49,6 +50,9 @@ def dev(
     loaded = settings.load(config)
     log.configure("warning")
     sys.exit(uvloop.run(run_dev(loaded, DevOptions(players, for_seconds))))
+
+
+cli.add_typer(control_plane, name="control-plane")
 
 
 @cli.command()

@@ -1,22 +1,32 @@
-"""`relayd dev`: a relay to try things out with, and a simulated game through it."""
+"""`relayd dev`: relay and control plane in one process to try things out with, and a simulated game through them."""
 
 import asyncio
 import secrets
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
+import httpx
 from rich.console import Console
 
 from relayd.app import Relay
-from relayd.core.desired import SessionSpec, Snapshot, UserSpec
-from relayd.core.wire import MAX_TOKEN
-from relayd.edge.source.embedded import EmbeddedSource
+from relayd.controlplane.server import open_control_plane
+from relayd.controlplane.service import ControlPlane
+from relayd.core.relay_session import RelaySession
+from relayd.edge.source import Load, SessionTable, Source
+from relayd.edge.source.control_plane.follow import ControlPlaneSource
+from relayd.embedded import EmbeddedLink
+from relayd.errors import FatalError
+from relayd.http_server import HttpServer, listen
 from relayd.settings import Settings
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.view import players_table, show
 
 _SEATS_WITHOUT_GAME = 4
+_READY_CHECKS = 500
+_READY_CHECK_SECONDS = 0.02
 
 
 class DevOptions(NamedTuple):
@@ -27,30 +37,59 @@ class DevOptions(NamedTuple):
 
 
 async def run_dev(settings: Settings, options: DevOptions) -> int:
-    """Runs a relay with one session, and the game if it was asked for, until the time is over or Ctrl-C.
+    """Runs relay and control plane, and the game if it was asked for, until the time is over or Ctrl-C.
 
     Returns:
         The exit status: 0, or 1 if the game lost anything or did not let somebody in.
     """
-    seats = options.players or _SEATS_WITHOUT_GAME
-    session = SessionSpec("dev", _new_token(), tuple(UserSpec(_new_token(), None) for _ in range(1 + seats)))
-    relay = Relay(
-        _for_a_laptop(settings), lambda _settings, table, _load: EmbeddedSource(Snapshot.of([session]), table)
-    )
+    settings = _for_a_laptop(settings)
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    serving = asyncio.create_task(relay.serve())
-    await relay.until_started(serving)
-    console = Console(highlight=False, soft_wrap=True)
-    _introduce(console, settings, session)
-    game = Game(_keys(settings, session)) if options.players else None
-    try:
-        fine = await _play(console, game, over, options.for_seconds)
-    finally:
-        relay.stop()
-        await serving
+    listener = listen(settings.api.bind, "api.bind")
+    key = secrets.token_hex(16)
+    async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
+        api = HttpServer(app, listener)
+        relay = Relay(settings, partial(_embedded_source, control_plane))
+        relaying = asyncio.create_task(relay.serve())
+        serving = asyncio.create_task(api.run_until_stopped())
+        try:
+            await relay.until_started(relaying)
+            session = await _create_session(settings, key, options.players or _SEATS_WITHOUT_GAME)
+            console = Console(highlight=False, soft_wrap=True, markup=False)
+            _introduce(console, settings, key, session)
+            game = Game(_keys(settings, session)) if options.players else None
+            fine = await _play(console, game, over, options.for_seconds)
+        finally:
+            relay.stop()
+            control_plane.release()
+            api.stop()
+            await asyncio.gather(relaying, serving)
     return 0 if fine else 1
+
+
+def _embedded_source(
+    control_plane: ControlPlane, settings: Settings, table: SessionTable, load: Callable[[], Load]
+) -> Source:
+    link = EmbeddedLink(control_plane, settings.relay, settings.limits)
+    source = settings.source
+    return ControlPlaneSource(link, table, None, source.poll_interval, source.shrink_hold, load)
+
+
+async def _create_session(settings: Settings, key: str, players: int) -> RelaySession:
+    """Creates a session as a game's backend does: over the API, then asks until it is ready."""
+    url = f"http://{settings.api.bind}/v1/relays/sessions"
+    async with httpx.AsyncClient(headers={"authorization": f"token {key}"}, trust_env=False) as client:
+        answer = await client.post(url, json={"users": [{"ip": "127.0.0.1"}] * (1 + players)})
+        for _ in range(_READY_CHECKS):
+            session = RelaySession.model_validate(answer.raise_for_status().json())
+            if session.ready:
+                return session
+            if session.error:
+                raise FatalError(f"the control plane cannot place a session: {session.error}")
+            await asyncio.sleep(_READY_CHECK_SECONDS)
+            answer = await client.get(f"{url}/{session.session_id}")
+    raise FatalError("the relay did not take the session within 10 s")
 
 
 async def _play(console: Console, game: Game | None, over: asyncio.Event, for_seconds: float | None) -> bool:
@@ -72,36 +111,48 @@ async def _play(console: Console, game: Game | None, over: asyncio.Event, for_se
 
 
 def _for_a_laptop(settings: Settings) -> Settings:
-    """The session of `relayd dev` stays however long nobody plays, unless the configuration says otherwise."""
-    if "session_idle_timeout" in settings.limits.model_fields_set:
-        return settings
-    limits = settings.limits.model_copy(update={"session_idle_timeout": 0.0})
-    return settings.model_copy(update={"limits": limits})
+    """What suits trying things out, unless the configuration says otherwise.
+
+    A session stays however long nobody plays, nothing is kept on disk, and webhooks may go to this machine.
+    """
+    limits, api = settings.limits, settings.api
+    if "session_idle_timeout" not in limits.model_fields_set:
+        limits = limits.model_copy(update={"session_idle_timeout": 0.0})
+    if "database" not in api.model_fields_set:
+        api = api.model_copy(update={"database": ":memory:"})
+    if "webhook_allow_private" not in api.model_fields_set:
+        api = api.model_copy(update={"webhook_allow_private": True})
+    return settings.model_copy(update={"limits": limits, "api": api})
 
 
-def _introduce(console: Console, settings: Settings, session: SessionSpec) -> None:
+def _introduce(console: Console, settings: Settings, key: str, session: RelaySession) -> None:
     relay = settings.relay
-    host, *players = session.users
+    host, *players = session.session_users
     console.print(f"relay       {relay.public_ip}, server port {relay.server_port}, client port {relay.client_port}")
     console.print(f"admin       http://{settings.admin.bind}/metrics and /v1/sessions")
-    console.print(f"session     authorization token {session.token}")
-    console.print(f"host        user authorization token {host.token}")
-    console.print(f"players     user authorization tokens {', '.join(str(player.token) for player in players)}")
+    console.print(f"API         http://{settings.api.bind}, described at http://{settings.api.bind}/docs")
+    console.print(f"API token   {key}")
+    console.print(f"session     {session.session_id}, authorization token {session.authorization_token}")
+    console.print(f"host        user authorization token {host.authorization_token}")
+    tokens = ", ".join(str(player.authorization_token) for player in players)
+    console.print(f"players     user authorization tokens {tokens}")
+    console.print()
+    console.print("another session:")
+    console.print(
+        f"curl -H 'Authorization: token {key}' -H 'Content-Type: application/json'"
+        f""" -d '{{"users": [{{"ip": "127.0.0.1"}}, {{"ip": "127.0.0.1"}}]}}' http://{settings.api.bind}/v1/relays/sessions"""
+    )
     console.print()
 
 
-def _keys(settings: Settings, session: SessionSpec) -> GameKeys:
+def _keys(settings: Settings, session: RelaySession) -> GameKeys:
     relay = settings.relay
     local = next((address for address in relay.bind if address not in ("0.0.0.0", "::")), "127.0.0.1")  # noqa: S104
-    host, *players = session.users
+    host, *players = session.session_users
     return GameKeys(
         (local, relay.server_port),
         (local, relay.client_port),
-        session.token,
-        host.token,
-        tuple(player.token for player in players),
+        session.authorization_token or 0,
+        host.authorization_token,
+        tuple(player.authorization_token for player in players),
     )
-
-
-def _new_token() -> int:
-    return 1 + secrets.randbelow(MAX_TOKEN)

@@ -11,6 +11,12 @@ class FatalError(Exception):
     exit_code = 1
 
 
+class UsageError(FatalError):
+    """The command line asks for something that is not there."""
+
+    exit_code = EXIT_USAGE
+
+
 class ConfigurationError(FatalError):
     """The configuration cannot be used; each line names the key."""
 

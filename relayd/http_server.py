@@ -27,7 +27,7 @@ def listen(address: str, setting: str) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        sock.listen(128)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -37,12 +37,30 @@ def listen(address: str, setting: str) -> socket.socket:
     return sock
 
 
+BACKLOG = 1024
+GRACE_SECONDS = 5
+"""How long requests under way may take once the server is to stop."""
+
+
 class HttpServer(uvicorn.Server):
     """Serves until cancelled or until `stop`; signals stay with whoever runs the loop."""
 
     def __init__(self, app: FastAPI, sock: socket.socket) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                # Longer than a relay is silent between two heartbeats, so that it need not connect anew for each.
+                timeout_keep_alive=30,
+            )
         )
         self._socket = sock
 
@@ -52,7 +70,7 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def run_until_stopped(self) -> None:
-        """Answers requests until `stop` is called, then lets running ones finish for two seconds."""
+        """Answers requests until `stop` is called, then lets running ones finish."""
         await self.serve(sockets=[self._socket])
 
     def stop(self) -> None:

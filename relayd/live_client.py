@@ -31,7 +31,7 @@ class AdminClient:
 
     def _get(self, path: str, params: dict[str, int] | None = None) -> dict[str, Any]:
         try:
-            answer = httpx.get(self._base + path, params=params, timeout=10.0)
+            answer = httpx.get(self._base + path, params=params, timeout=10.0, trust_env=False)
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"

@@ -20,8 +20,10 @@ from relayd.errors import ConfigurationError
 DEFAULT_CONFIG = Path("/etc/relayd/relayd.toml")
 ENV_PREFIX = "RELAYD_"
 
-# Kubernetes sets these for a Service named "relayd"; they are not meant for this program.
-_SERVICE_LINK = re.compile(r"RELAYD_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
+# Kubernetes sets these for Services whose names begin with "relayd"; they are not meant for this program. Names that
+# end in _PORT could be a typing error as well: only their values tell.
+_SERVICE_LINK_NAME = re.compile(r"RELAYD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$")
+_SERVICE_LINK_VALUE = re.compile(r"(tcp|udp)://")
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -63,10 +65,10 @@ class Section(BaseModel):
 
 
 def read_secret(path: Path, setting: str) -> str:
-    """The secret that a file holds, without the white space around it.
+    """The one line of a secret's file; ``setting`` is the key that names it.
 
     Raises:
-        ConfigurationError: the file cannot be read or is empty.
+        ConfigurationError: the file cannot be read, or does not hold one line.
     """
     try:
         secret = path.read_text(encoding="utf-8").strip()
@@ -74,8 +76,8 @@ def read_secret(path: Path, setting: str) -> str:
         raise ConfigurationError(f"{setting}: {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{setting}: {path}: not UTF-8 text") from None
-    if not secret:
-        raise ConfigurationError(f"{setting}: {path}: is empty; it should hold one key")
+    if not secret or "\n" in secret:
+        raise ConfigurationError(f"{setting}: {path}: must hold one line with the secret")
     return secret
 
 
@@ -270,7 +272,8 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     }
     for name in sorted(environment):
         upper = name.upper()
-        if upper.startswith(ENV_PREFIX) and upper not in known and not _SERVICE_LINK.match(upper):
+        service_link = _SERVICE_LINK_NAME.match(upper) or _SERVICE_LINK_VALUE.match(environment[name])
+        if upper.startswith(ENV_PREFIX) and upper not in known and not service_link:
             yield f"environment variable {name}: unknown key{_did_you_mean(upper, known)}"
 
 

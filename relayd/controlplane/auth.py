@@ -8,25 +8,10 @@ from relayd.controlplane import keys
 from relayd.controlplane.errors import ForbiddenError, UnauthenticatedError
 from relayd.controlplane.keys import Scope
 from relayd.controlplane.store import KeyStore
-from relayd.settings import ConfigurationError
+from relayd.errors import ConfigurationError
+from relayd.settings import read_secret
 
 log = structlog.get_logger()
-
-
-def read_secret(path: Path, key: str) -> str:
-    """The one line in a secret's file; `key` is the setting that names it.
-
-    Raises:
-        ConfigurationError: it cannot be read, or has nothing in it.
-    """
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise ConfigurationError(f"{key}: {path} cannot be read: {why}") from None
-    if not secret or "\n" in secret:
-        raise ConfigurationError(f"{key}: {path} must hold one line with the secret")
-    return secret
 
 
 class Authenticator:

@@ -1,28 +1,26 @@
 """`relayd control-plane`: the REST API alone, and its keys."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 import uvloop
 
 from relayd import settings
 from relayd.controlplane import keys
-from relayd.controlplane.auth import read_secret
 from relayd.controlplane.errors import StoreUnavailableError, StoreUnusableError
 from relayd.controlplane.keys import Scope
-from relayd.controlplane.logs import configure_logging
-from relayd.controlplane.server import AddressUnavailableError, serve
+from relayd.controlplane.server import serve
 from relayd.controlplane.sqlite import SqliteStore
+from relayd.errors import ConfigurationError, UnavailableError, UsageError
+from relayd.log import configure
+from relayd.settings import read_secret
 
 T = TypeVar("T")
-
-EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_CONFIGURATION = 64, 69, 78
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file.", show_default="/etc/relayd/relayd.toml")]
 
@@ -42,16 +40,12 @@ def run(context: typer.Context, config: Config = None) -> None:
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    loaded = _load(config)
-    configure_logging(loaded.log)
+    loaded = settings.load(config)
+    configure(loaded.log.level)
     try:
         uvloop.run(serve(loaded.api))
-    except settings.ConfigurationError as error:
-        _end(EXIT_CONFIGURATION, str(error))
-    except AddressUnavailableError as error:
-        _end(EXIT_UNAVAILABLE, str(error))
     except StoreUnavailableError as error:
-        _end(EXIT_UNAVAILABLE, str(error))
+        raise UnavailableError(str(error)) from None
 
 
 @key_commands.command("add")
@@ -63,14 +57,14 @@ def add(
 ) -> None:
     """Makes a key and prints it. It is not shown again."""
     key, stored = keys.new_key(name, frozenset(scope), time.time())
-    _with_store(_load(config or context.obj), lambda store: store.add_key(stored))
+    _with_store(settings.load(config or context.obj), lambda store: store.add_key(stored))
     typer.echo(key)
 
 
 @key_commands.command("list")
 def list_keys(context: typer.Context, config: Config = None) -> None:
     """Lists the keys: id, scopes, when made, name."""
-    for key in _with_store(_load(config or context.obj), lambda store: store.keys()):
+    for key in _with_store(settings.load(config or context.obj), lambda store: store.keys()):
         made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
         typer.echo(f"{key.key_id}  {','.join(sorted(key.scopes))}  {made}  {key.name}")
 
@@ -82,28 +76,18 @@ def revoke(
     config: Config = None,
 ) -> None:
     """Revokes a key, at once."""
-    if not _with_store(_load(config or context.obj), lambda store: store.revoke_key(key_id)):
-        _end(EXIT_USAGE, f"there is no key with the id {key_id}; see `relayd control-plane keys list`")
+    if not _with_store(settings.load(config or context.obj), lambda store: store.revoke_key(key_id)):
+        raise UsageError(f"there is no key with the id {key_id}; see `relayd control-plane keys list`")
 
 
 @control_plane.command("webhook-secret")
 def webhook_secret(context: typer.Context, config: Config = None) -> None:
     """Prints the secret that signs webhooks, for the backend that verifies them."""
-    loaded = _load(config or context.obj)
+    loaded = settings.load(config or context.obj)
     if loaded.api.webhook_secret_file is None:
         typer.echo(_with_store(loaded, lambda store: store.webhook_secret()))
         return
-    try:
-        typer.echo(read_secret(loaded.api.webhook_secret_file, "api.webhook_secret_file"))
-    except settings.ConfigurationError as error:
-        _end(EXIT_CONFIGURATION, str(error))
-
-
-def _load(config: Path | None) -> settings.Settings:
-    try:
-        return settings.load(config)
-    except settings.ConfigurationError as error:
-        _end(EXIT_CONFIGURATION, str(error))
+    typer.echo(read_secret(loaded.api.webhook_secret_file, "api.webhook_secret_file"))
 
 
 def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
@@ -117,15 +101,10 @@ def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitab
             await store.close()
 
     if loaded.api.database == ":memory:":
-        _end(EXIT_CONFIGURATION, 'api.database is ":memory:", which keeps no keys; name a file, or use api.token_file')
+        raise ConfigurationError('api.database is ":memory:", which keeps no keys; name a file, or use api.token_file')
     try:
         return asyncio.run(open_and_do())
     except StoreUnusableError as error:
-        _end(EXIT_CONFIGURATION, f"api.database: {error}")
+        raise ConfigurationError(f"api.database: {error}") from None
     except StoreUnavailableError as error:
-        _end(EXIT_UNAVAILABLE, str(error))
-
-
-def _end(status: int, text: str) -> NoReturn:
-    typer.echo(text, err=True)
-    sys.exit(status)
+        raise UnavailableError(str(error)) from None

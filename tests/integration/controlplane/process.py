@@ -67,7 +67,7 @@ class Server:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "relayd.controlplane", "--config", str(self.config), *arguments],
+            [sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config), *arguments],
             capture_output=True,
             text=True,
             timeout=30,
@@ -77,7 +77,7 @@ class Server:
     def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "relayd.controlplane", "--config", str(self.config)],
+                [sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config)],
                 stderr=log,
                 stdout=log,
                 env=os.environ | {"PYTHONWARNINGS": "error"} | environment,

@@ -6,8 +6,9 @@ import signal
 import httpx
 import uvloop
 
-from relayd.controlplane import Heartbeat, bind, make_server, open_control_plane
-from relayd.controlplane.models import CreateRequest
+from relayd.controlplane.models import CreateRequest, Heartbeat
+from relayd.controlplane.server import open_control_plane
+from relayd.http_server import HttpServer, listen
 from relayd.settings import ApiSettings
 from tests.integration.controlplane.process import free_port
 
@@ -15,11 +16,11 @@ from tests.integration.controlplane.process import free_port
 def test_service_and_server_in_a_loop_of_ours() -> None:
     async def work() -> None:
         address = f"127.0.0.1:{free_port()}"
-        listener = bind(address)
+        listener = listen(address, "api.bind")
         before = signal.getsignal(signal.SIGTERM)
         async with open_control_plane(ApiSettings(database=":memory:"), extra_key="made-here") as (plane, app):
-            server = make_server(app)
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            server = HttpServer(app, listener)
+            serving = asyncio.create_task(server.run_until_stopped())
             beat = Heartbeat(ip="127.0.0.1", host="localhost", server_port=1, client_port=2, capacity=9, load=0)
             newest = await plane.heartbeat("here", beat)
             session = await plane.create(CreateRequest.model_validate({"users": ["127.0.0.1"]}))
@@ -38,7 +39,7 @@ def test_service_and_server_in_a_loop_of_ours() -> None:
             )
             await asyncio.sleep(0)
             plane.release()
-            server.should_exit = True
+            server.stop()
             await asyncio.wait_for(asyncio.gather(serving, held), 5)
 
     uvloop.run(work())

@@ -105,7 +105,11 @@ def test_the_database_is_its_owners_alone(server: Server) -> None:
 
 def test_help_names_the_commands() -> None:
     shown = subprocess.run(
-        [sys.executable, "-m", "relayd.controlplane", "--help"], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-m", "relayd", "control-plane", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     assert "keys" in shown.stdout
     assert "webhook-secret" in shown.stdout

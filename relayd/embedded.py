@@ -1,0 +1,63 @@
+"""The link of a relay to a control plane in the same process: the same questions as over HTTP, without the wire."""
+
+from collections.abc import AsyncIterator
+
+from relayd.controlplane.errors import NotFoundError, StoreUnavailableError
+from relayd.controlplane.models import Heartbeat
+from relayd.controlplane.service import ControlPlane
+from relayd.core.limits import Limits
+from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
+from relayd.settings import RelaySettings
+
+
+class EmbeddedLink:
+    """See `relayd.edge.source.control_plane.link.Link`."""
+
+    def __init__(self, control_plane: ControlPlane, relay: RelaySettings, limits: Limits) -> None:
+        self._control_plane = control_plane
+        self._relay = relay
+        self._capacity = limits.max_bound_users
+
+    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
+        """See `Link.heartbeat`."""
+        relay = self._relay
+        heartbeat = Heartbeat(
+            ip=relay.public_ip,
+            host=relay.public_host,
+            server_port=relay.server_port,
+            client_port=relay.client_port,
+            attributes=relay.attributes,
+            latitude=relay.latitude,
+            longitude=relay.longitude,
+            capacity=self._capacity,
+            load=report.load.bound_users,
+            draining=report.load.draining,
+            epoch=report.applied.epoch if report.applied else None,
+            revision=report.applied.revision if report.applied else 0,
+            ended=list(report.ended),
+        )
+        try:
+            newest = await self._control_plane.heartbeat(relay.id, heartbeat, wait_seconds)
+        except StoreUnavailableError as error:
+            raise LinkError(str(error)) from None
+        return Version(newest.epoch, newest.revision)
+
+    async def read(self, applied: Version | None) -> AsyncIterator[Reading]:
+        """See `Link.read`."""
+        since, epoch = (applied.revision, applied.epoch) if applied else (0, None)
+        after: str | None = None
+        version: Version | None = None
+        while True:
+            try:
+                page = await self._control_plane.node_sessions(self._relay.id, since, epoch, after)
+            except (StoreUnavailableError, NotFoundError) as error:
+                raise LinkError(str(error)) from None
+            version = version or Version(page.epoch, page.revision)
+            specs = tuple(spec for session in page.sessions if (spec := session.spec()) is not None)
+            yield Reading(version, page.full, specs, tuple(page.removed))
+            if page.next is None:
+                return
+            after = page.next
+
+    async def close(self) -> None:
+        """Nothing to let go of: the control plane is not this link's."""
