@@ -58,4 +58,5 @@ def test_data_to_a_player(payload: bytes) -> None:
 @given(st.binary(max_size=8))
 def test_a_datagram_of_the_relay_is_at_most_one_thing(datagram: bytes) -> None:
     if decode_state(datagram) is not None:
-        assert decode_to_player(datagram) is decode_to_host(datagram) is None
+        assert decode_to_player(datagram) is None
+        assert decode_to_host(datagram) is None

@@ -122,7 +122,8 @@ def test_tokens_pass_between_sessions_at_once(by_change: bool) -> None:
         relay.table.change(Change(swapped), relay.now)
     else:
         relay.apply(*swapped)
-    assert contents(relay) == {"game": (77, frozenset({HOST, ALICE, BOB})), "other": (SESSION, {HOST, ALICE, BOB})}
+    everybody = frozenset({HOST, ALICE, BOB})
+    assert contents(relay) == {"game": (77, everybody), "other": (SESSION, everybody)}
     assert relay.table.by_token[77].session_id == "game"
     assert relay.table.by_token[SESSION].session_id == "other"
     assert relay.table.bound == [0, 0]

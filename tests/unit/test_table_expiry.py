@@ -92,7 +92,8 @@ def test_a_session_nobody_ever_came_to_ends() -> None:
     relay.now += 0.25
     relay.expire()
     assert relay.kinds()[-1] is EventKind.SESSION_IDLE
-    assert relay.table.sessions == relay.table.by_token == {}
+    assert relay.table.sessions == {}
+    assert relay.table.by_token == {}
     assert relay.table.users == 0
     assert relay.player_pings().datagram == b"\x01\x04"
 
