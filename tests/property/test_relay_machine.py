@@ -222,6 +222,17 @@ class RelayMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
+    @precondition(lambda self: self.naive.bindings)
+    @rule(data=st.data(), rounds=st.integers(1, 8))
+    def somebody_plays_for_some_time(self, data: st.DataObject, rounds: int) -> None:
+        playing: NaiveBinding = data.draw(st.sampled_from(self.naive.bindings))
+        for _ in range(rounds):
+            if playing in self.naive.bindings:
+                session = self.naive.sessions[playing.session_id].spec.token
+                self.deliver(playing.endpoint, encode_ping(playing.user, session), playing.address)
+            self.time_passes(3.0)
+            self.expire_all()
+
     @rule(draining=st.booleans())
     def drain(self, draining: bool) -> None:
         self.engine.draining = self.naive.draining = draining

@@ -232,6 +232,15 @@ def test_a_user_may_be_host_and_player() -> None:
     assert (action.verdict, action.to) == (Verdict.FORWARDED, HOST_AT)
 
 
+def test_a_player_who_left_and_is_host_now_does_not_hear_itself() -> None:
+    relay = Relay()
+    relay.player_pings(HOST, HOST_AT)
+    number = relay.user(HOST).connection_id
+    relay.now += 30
+    relay.expire()
+    assert relay.host_sends(number).verdict is Verdict.UNKNOWN_CONNECTION
+
+
 def test_pin_ip_lets_the_named_address_in_from_any_port() -> None:
     relay = pinned()
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
@@ -261,6 +270,7 @@ def test_a_rate_limited_user_stays_alive_and_recovers() -> None:
     relay = Relay(Limits(user_datagrams_per_second=2))
     verdicts = [relay.player_pings().verdict for _ in range(3)]
     assert verdicts == [Verdict.ANSWERED, Verdict.ANSWERED, Verdict.RATE_LIMITED]
+    assert relay.table.sessions["game"].drops == {Verdict.RATE_LIMITED: 1}
     relay.now += 0.5
     assert relay.player_pings().verdict is Verdict.ANSWERED
     relay.player_pings()

@@ -111,13 +111,29 @@ def test_the_wait_for_idleness_begins_when_the_last_one_left() -> None:
     assert "game" not in relay.table.sessions
 
 
-def test_a_session_with_somebody_never_ends() -> None:
+def played_for_long() -> Relay:
     relay = Relay()
     for _ in range(40):
         relay.player_pings()
         relay.now += 20
         relay.expire()
+    return relay
+
+
+def test_a_session_with_somebody_never_ends() -> None:
+    assert "game" in played_for_long().table.sessions
+
+
+def test_a_session_played_for_long_ends_after_the_last_one_left() -> None:
+    relay = played_for_long()
+    relay.now += 10
+    relay.expire()
+    relay.now += 299.75
+    relay.expire()
     assert "game" in relay.table.sessions
+    relay.now += 0.25
+    relay.expire()
+    assert "game" not in relay.table.sessions
 
 
 def test_idle_timeout_zero_means_never() -> None:
@@ -126,6 +142,22 @@ def test_idle_timeout_zero_means_never() -> None:
     relay.now += 1e9
     assert relay.expire() is False
     assert "game" in relay.table.sessions
+
+
+def test_a_session_that_people_come_to_and_leave_costs_one_look_at_a_time() -> None:
+    relay = Relay()
+    relay.player_pings()
+    relay.now += 30
+    relay.expire()
+    relay.now += 270
+    relay.expire()
+    for _ in range(3):
+        relay.player_pings()
+        relay.apply(spec(users=()))
+        relay.apply(spec())
+    relay.now += 300
+    assert relay.expire(budget=4) is False
+    assert relay.kinds()[-1] is EventKind.SESSION_IDLE
 
 
 def idle_ended() -> Relay:
