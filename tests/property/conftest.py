@@ -1,4 +1,4 @@
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 
 # Derandomized: the same examples every time, so that a failure elsewhere is a failure here.
 settings.register_profile(
@@ -7,7 +7,6 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     print_blob=True,
-    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("quick")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -335,4 +335,5 @@ class RelayMachine(RuleBasedStateMachine):
 
 
 TestRelayMachine = RelayMachine.TestCase
-TestRelayMachine.settings = settings(max_examples=150, stateful_step_count=60)
+# To shrink a failure takes minutes and finds little: the steps are printed as they were.
+TestRelayMachine.settings = settings(max_examples=150, stateful_step_count=60, phases=[Phase.explicit, Phase.generate])

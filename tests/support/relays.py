@@ -89,3 +89,23 @@ class Relay:
         """All datagrams and all bytes, of whatever verdict."""
         counters = self.engine.counters
         return sum(map(sum, counters.datagrams)), sum(map(sum, counters.bytes))
+
+
+def running() -> Relay:
+    """A host and one player are bound."""
+    relay = Relay()
+    relay.host_pings()
+    relay.player_pings()
+    return relay
+
+
+def pinned() -> Relay:
+    """The player may only come from its own address."""
+    return Relay(Limits(pin_ip=True), [SessionSpec("game", SESSION, (UserSpec(ALICE, ALICE_AT[0]),))])
+
+
+def full() -> Relay:
+    """Its host is the one user it has room for."""
+    relay = Relay(Limits(max_bound_users=1))
+    relay.host_pings()
+    return relay

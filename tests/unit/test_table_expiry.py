@@ -190,6 +190,13 @@ def test_an_ended_session_comes_back_with_another_token() -> None:
     assert relay.player_pings().verdict is Verdict.SESSION_ENDED
 
 
+def test_an_ended_session_comes_back_with_its_old_token_after_it_had_another() -> None:
+    relay = idle_ended()
+    relay.apply(spec(token=5))
+    relay.apply(spec())
+    assert relay.player_pings().verdict is Verdict.ANSWERED
+
+
 @pytest.mark.parametrize(
     "change", [Change((spec(token=5),)), Change((spec(),), ("game",))], ids=["another token", "removed and added"]
 )
