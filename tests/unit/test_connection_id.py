@@ -97,6 +97,13 @@ def test_a_retired_id_delivers_to_nobody() -> None:
     assert relay.host_sends(relay.user().connection_id).to == ALICE_MOVED
 
 
+def test_the_host_sees_the_new_id_at_once() -> None:
+    relay = relay_with(KCP)
+    action = relay.player_sends(OPENING, source=ALICE_MOVED)
+    assert action.datagram == b"\x02" + relay.user().connection_id.to_bytes(4, "little") + OPENING
+    assert relay.user().connection_id == 2
+
+
 def test_an_id_in_use_in_the_session_is_not_given_again() -> None:
     numbers = iter([7, 7, 7, 8])
     relay = Relay(new_connection_id=lambda: next(numbers))
