@@ -37,8 +37,7 @@ def read_sessions(text: str, snapshot: Snapshot) -> Iterator[None]:
             except ValidationError as error:
                 first = error.errors()[0]
                 given = first["input"]
-                secret = first["loc"][-1:] == ("authorization_token",)
-                shown = f" (got {given!r})" if isinstance(given, str | int | float) and not secret else ""
+                shown = f" (got {given!r})" if isinstance(given, str | int | float) and _shows(first["loc"]) else ""
                 reason = first["msg"].removeprefix("Value error, ") + shown
                 raise _mistake(text, start, number, first["loc"], reason) from None
             except InvalidSessionsError as error:
@@ -48,6 +47,11 @@ def read_sessions(text: str, snapshot: Snapshot) -> Iterator[None]:
         raise SessionFileError(f"{error.lineno}: not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise SessionFileError("1: not a session file: nested too deeply") from None
+
+
+def _shows(path: tuple[int | str, ...]) -> bool:
+    """Whether what stands there may be shown: no token, nor what may be one in a wrong place."""
+    return bool(path) and isinstance(path[-1], str) and path[-1] not in ("authorization_token", "session_users")
 
 
 def _add(value: object, snapshot: Snapshot) -> None:
@@ -88,9 +92,11 @@ def _mistake(text: str, start: int, number: int, path: tuple[int | str, ...], re
         field += f"[{part}]" if isinstance(part, int) else f".{part}"
         before = cursor.at
         children: Iterator[int | str] = cursor.items() if isinstance(part, int) else cursor.members()
-        if part not in children:
+        places = [cursor.at for child in children if child == part]
+        if not places:
             cursor.at = before
             break
+        cursor.at = places[-1]
     return SessionFileError(f"{cursor.line()}: {field}: {reason[:1].lower()}{reason[1:]}")
 
 
@@ -115,6 +121,10 @@ class _Cursor:
             value, self.at = _decode(self.text, self.at)
         except StopIteration:
             raise json.JSONDecodeError("Expecting value", self.text, self.at) from None
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            raise json.JSONDecodeError("A number too long", self.text, self.at) from None
         return value
 
     def members(self) -> Iterator[str]:

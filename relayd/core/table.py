@@ -1,11 +1,12 @@
 """The session table: who may talk, who is bound where, and when that ends.
 
 One owner changes it. Desired state is applied as a diff that leaves alone what did not change; whatever ends is
-found by looking only at the heads of two queues, so that expiry costs the same for ten users and a million.
+found by looking only at the heads of two heaps, so that expiry costs about the same for ten users and a million.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from itertools import count
 
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.counters import Traffic
@@ -44,8 +45,11 @@ class Table:
         """``bound[port]``: how many users are bound there."""
         self._new_connection_id = new_connection_id
         self._tell = on_event or (lambda _event: None)
-        self._silence: deque[tuple[float, Binding]] = deque()
-        self._idleness: deque[tuple[float, Session]] = deque()
+        self._silence: list[tuple[float, int, Binding]] = []
+        """Heap of when to look whether a binding was heard; the number only keeps bindings from being compared."""
+        self._idleness: list[tuple[float, int, Session]] = []
+        """Heap of when to look whether a session is still empty."""
+        self._numbers = count()
         self._tombstones: dict[int, float] = {}
         """Session token → when it is forgotten, oldest first."""
         self._ended: dict[str, int] = {}
@@ -180,7 +184,7 @@ class Table:
             self._choose_connection_id(binding)
         session.bound += 1
         self.bound[endpoint.port] += 1
-        self._silence.append((now + self.limits.user_timeout, binding))
+        heappush(self._silence, (now + self.limits.user_timeout, next(self._numbers), binding))
         self._tell(Event(EventKind.USER_BOUND, session, binding))
         return binding
 
@@ -245,14 +249,13 @@ class Table:
     def expire(self, now: float, budget: int) -> bool:
         """Ends what is due, looking at no more than ``budget`` entries. True when that was not enough.
 
-        All entries of a queue wait equally long, so the queues are in order of time; one that was heard in the
-        meantime goes to the back with its new deadline.
+        An entry that was heard since it was queued goes back with its new deadline, so that a datagram costs nothing.
         """
         for _ in range(budget):
             if self._silence and self._silence[0][0] <= now:
-                self._check_silence(self._silence.popleft()[1], now)
+                self._check_silence(heappop(self._silence)[2], now)
             elif self._idleness and self._idleness[0][0] <= now:
-                self._check_idleness(self._idleness.popleft()[1], now)
+                self._check_idleness(heappop(self._idleness)[2], now)
             elif self._tombstones and next(iter(self._tombstones.values())) <= now:
                 del self._tombstones[next(iter(self._tombstones))]
             else:
@@ -265,14 +268,14 @@ class Table:
             return
         deadline = binding.last_seen + self.limits.user_timeout
         if deadline > now:
-            self._silence.append((deadline, binding))
+            heappush(self._silence, (deadline, next(self._numbers), binding))
         else:
             self._unbind(binding, EventKind.USER_SILENT, now)
 
     def _await_idleness(self, session: Session, now: float) -> None:
         if self.limits.session_idle_timeout and not session.waits_for_idle:
             session.waits_for_idle = True
-            self._idleness.append((now + self.limits.session_idle_timeout, session))
+            heappush(self._idleness, (now + self.limits.session_idle_timeout, next(self._numbers), session))
 
     def _check_idleness(self, session: Session, now: float) -> None:
         session.waits_for_idle = False
@@ -281,7 +284,7 @@ class Table:
         deadline = session.empty_since + self.limits.session_idle_timeout
         if deadline > now:
             session.waits_for_idle = True
-            self._idleness.append((deadline, session))
+            heappush(self._idleness, (deadline, next(self._numbers), session))
         else:
             self._ended[session.session_id] = session.token
             self._end_session(session, EventKind.SESSION_IDLE, now)

@@ -1,0 +1,121 @@
+"""Who may bind where, and when a binding moves: addresses, hosts, pin_ip, draining, a full relay."""
+
+from relayd.core.limits import Limits
+from relayd.core.verdict import Verdict
+from relayd.core.wire import encode_ping
+from tests.support.relays import (
+    ALICE,
+    ALICE_AT,
+    ALICE_MOVED,
+    BOB,
+    BOB_AT,
+    HOST,
+    HOST_AT,
+    ONGOING,
+    OTHER_CLIENT,
+    SESSION,
+    STRANGER_AT,
+    Relay,
+    full,
+    pinned,
+    running,
+)
+
+
+def test_a_player_moves_when_the_old_address_was_silent_long_enough() -> None:
+    relay = running()
+    relay.now += 0.25
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ADDRESS_CONFLICT
+    relay.now += 0.25
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+    assert relay.player_pings().verdict is Verdict.ADDRESS_CONFLICT
+    assert relay.table.bound == [1, 1]
+
+
+def test_a_conflict_does_not_count_as_a_sign_of_life_of_the_old_address() -> None:
+    relay = running()
+    relay.now += 0.25
+    relay.player_pings(source=ALICE_MOVED)
+    relay.now += 0.25
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+
+
+def test_rebind_after_zero_moves_at_once() -> None:
+    relay = Relay(Limits(rebind_after=0))
+    relay.player_pings()
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+
+
+def test_another_socket_of_the_port_is_another_address_and_answers_leave_from_it() -> None:
+    relay = running()
+    ping = encode_ping(ALICE, SESSION)
+    assert relay.send(OTHER_CLIENT, ping, ALICE_AT).verdict is Verdict.ADDRESS_CONFLICT
+    relay.now += 1
+    assert relay.send(OTHER_CLIENT, ping, ALICE_AT).endpoint == OTHER_CLIENT
+    assert relay.host_sends(relay.user().connection_id).endpoint == OTHER_CLIENT
+
+
+def test_a_host_that_moves_stays_host() -> None:
+    relay = running()
+    relay.now += 1
+    relay.host_pings(source=STRANGER_AT)
+    assert relay.player_sends().to == STRANGER_AT
+
+
+def test_another_user_becomes_host_after_the_hosts_silence() -> None:
+    relay = running()
+    relay.now += 9.75
+    assert relay.host_pings(BOB, BOB_AT).verdict is Verdict.HOST_CONFLICT
+    relay.now += 0.25
+    assert relay.host_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
+    assert relay.player_sends().to == BOB_AT
+    assert relay.host_pings().verdict is Verdict.HOST_CONFLICT
+    assert relay.table.bound == [1, 1]
+
+
+def test_a_host_may_change_even_at_a_full_relay() -> None:
+    relay = full()
+    relay.now += 10
+    assert relay.host_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
+    assert relay.table.bound == [1, 0]
+
+
+def test_a_user_may_be_host_and_player() -> None:
+    relay = Relay()
+    relay.host_pings(ALICE)
+    action = relay.player_sends(ONGOING)
+    assert (action.verdict, action.to) == (Verdict.FORWARDED, HOST_AT)
+
+
+def test_a_player_who_left_and_is_host_now_does_not_hear_itself() -> None:
+    relay = Relay()
+    relay.player_pings(HOST, HOST_AT)
+    number = relay.user(HOST).connection_id
+    relay.now += 30
+    relay.expire()
+    assert relay.host_sends(number).verdict is Verdict.UNKNOWN_CONNECTION
+
+
+def test_pin_ip_lets_the_named_address_in_from_any_port() -> None:
+    relay = pinned()
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+
+
+def test_pin_ip_refuses_a_user_without_an_address() -> None:
+    relay = Relay(Limits(pin_ip=True))
+    assert relay.player_pings().verdict is Verdict.ADDRESS_REFUSED
+
+
+def test_pin_ip_also_refuses_to_move_a_bound_user_elsewhere() -> None:
+    relay = pinned()
+    relay.player_pings()
+    relay.now += 5
+    assert relay.player_pings(source=STRANGER_AT).verdict is Verdict.ADDRESS_REFUSED
+
+
+def test_draining_lets_sessions_that_run_go_on() -> None:
+    relay = running()
+    relay.engine.draining = True
+    assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
+    relay.now += 1
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
