@@ -212,11 +212,11 @@ class RelayProcess:
         return json.loads(body)
 
     def metrics(self) -> dict[tuple[str, ...], float]:
-        """Every sample, by name and label values in the order of the labels' appearance."""
+        """Every sample, by name and label values in the order of the labels' names."""
         status, text = self.get("/metrics")
         assert status == 200, text
         return {
-            (sample.name, *sample.labels.values()): sample.value
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }

@@ -155,7 +155,7 @@ def assert_series_add_up(relay: RelayProcess) -> dict[tuple[str, ...], float]:
             series = [
                 value
                 for (name, *labels), value in metrics.items()
-                if name == f"relayd_session_{unit}_total" and labels[1] == direction
+                if name == f"relayd_session_{unit}_total" and labels[0] == direction
             ]
             assert sum(series) == metrics[f"relayd_{unit}_total", port, "forwarded"]
             assert all(value >= 0 for value in series)
@@ -163,7 +163,7 @@ def assert_series_add_up(relay: RelayProcess) -> dict[tuple[str, ...], float]:
 
 
 def named_series(metrics: dict[tuple[str, ...], float]) -> set[str]:
-    return {labels[0] for name, *labels in metrics if name == "relayd_session_datagrams_total"}
+    return {labels[1] for name, *labels in metrics if name == "relayd_session_datagrams_total"}
 
 
 def test_series_of_sessions_are_bounded_and_never_go_back(start_relay: StartRelay) -> None:
@@ -173,10 +173,10 @@ def test_series_of_sessions_are_bounded_and_never_go_back(start_relay: StartRela
         play(relay, session, number, 2 * number)
     metrics = assert_series_add_up(relay)
     assert named_series(metrics) == {"first", "second", "other"}
-    assert metrics["relayd_session_datagrams_total", "first", "to_host"] == 1
-    assert metrics["relayd_session_datagrams_total", "second", "to_player"] == 4
-    assert metrics["relayd_session_bytes_total", "second", "to_player"] == 4 * (13 + 100)
-    assert metrics["relayd_session_datagrams_total", "other", "to_host"] == 3 + 4
+    assert metrics["relayd_session_datagrams_total", "to_host", "first"] == 1
+    assert metrics["relayd_session_datagrams_total", "to_player", "second"] == 4
+    assert metrics["relayd_session_bytes_total", "to_player", "second"] == 4 * (13 + 100)
+    assert metrics["relayd_session_datagrams_total", "to_host", "other"] == 3 + 4
 
     # One with a series of its own ends, and one without.
     relay.write_sessions([sessions[1], sessions[3], sessions[4]])
