@@ -19,6 +19,9 @@ T = TypeVar("T")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _decode = json.JSONDecoder().raw_decode
 
+_SHOWN_FIELDS = frozenset({"session_id", "ip_address", "latitude", "longitude", "status"})
+"""Fields whose wrong value is quoted. In most others a token may stand by mistake."""
+
 
 class SessionFileError(ValueError):
     """The text is no valid session file; the message is ``LINE: field: what is wrong``."""
@@ -37,8 +40,8 @@ def read_sessions(text: str, snapshot: Snapshot) -> Iterator[None]:
             except ValidationError as error:
                 first = error.errors()[0]
                 given = first["input"]
-                secret = first["loc"][-1:] == ("authorization_token",)
-                shown = f" (got {given!r})" if isinstance(given, str | int | float) and not secret else ""
+                harmless = first["loc"] and first["loc"][-1] in _SHOWN_FIELDS
+                shown = f" (got {given!r})" if harmless and isinstance(given, str | int | float) else ""
                 reason = first["msg"].removeprefix("Value error, ") + shown
                 raise _mistake(text, start, number, first["loc"], reason) from None
             except InvalidSessionsError as error:

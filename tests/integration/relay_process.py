@@ -157,7 +157,9 @@ class RelayProcess:
         said = "\n".join((*self._said, self.stderr, self.stdout)).lower()
         for secret in self._secrets:
             if secret >= _SHORTEST_SECRET:
-                shown = [form for form in (str(secret), f"{secret:x}", secret.to_bytes(4, "little").hex()) if form in said]
+                shown = [
+                    form for form in (str(secret), f"{secret:x}", secret.to_bytes(4, "little").hex()) if form in said
+                ]
                 assert not shown, f"a token was shown in full: {shown}"
 
     @property

@@ -15,7 +15,9 @@ from tests.integration.waiting import eventually
 
 @pytest.mark.parametrize("bind", [["127.0.0.1"], ["0.0.0.0", "::"]])
 def test_a_simulated_game_is_flawless(tmp_path: Path, bind: list[str]) -> None:
-    done = relayd("dev", "--players", "4", "--for", "2", "--config", str(write_config(tmp_path, {"relay": {"bind": bind}})))
+    done = relayd(
+        "dev", "--players", "4", "--for", "2", "--config", str(write_config(tmp_path, {"relay": {"bind": bind}}))
+    )
     assert done.returncode == 0, done
     assert done.stderr == ""
     assert "every player was let in and nothing was lost" in done.stdout

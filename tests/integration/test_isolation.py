@@ -1,4 +1,4 @@
-"""Who may hear whom: sessions apart from each other, address families together, answers from the port that was asked."""
+"""Who may hear whom: sessions apart, address families together, answers from the port that was asked."""
 
 import socket
 
@@ -101,20 +101,24 @@ def test_all_that_is_sent_comes_from_the_port_that_was_contacted(start_relay: St
     relay = start_relay([session], BOTH_FAMILIES)
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     # Made for their headers: these two never send.
-    with relay.host(session, ip=ip) as host, relay.player(session, ip=ip) as player:
-        with socket.socket(family, socket.SOCK_DGRAM) as at_host, socket.socket(family, socket.SOCK_DGRAM) as at_player:
-            for sock in (at_host, at_player):
-                sock.bind((ip, 0))
-                sock.settimeout(10)
-            at_host.sendto(host.header + b"\x01", relay.address("server", ip))
-            assert _from(at_host) == (VALID, relay.address("server", ip))
-            at_player.sendto(player.data(OPENS_CONNECTION), relay.address("client", ip))
-            to_host, source = _from(at_host)
-            assert source == relay.address("server", ip)
-            at_host.sendto(host.data(int.from_bytes(to_host[1:5], "little"), b"hi"), relay.address("server", ip))
-            assert _from(at_player) == (b"\x02hi", relay.address("client", ip))
-            at_player.sendto(bytes(8) + b"\x01", relay.address("client", ip))
-            assert _from(at_player)[1] == relay.address("client", ip)
+    with (
+        relay.host(session, ip=ip) as host,
+        relay.player(session, ip=ip) as player,
+        socket.socket(family, socket.SOCK_DGRAM) as at_host,
+        socket.socket(family, socket.SOCK_DGRAM) as at_player,
+    ):
+        for sock in (at_host, at_player):
+            sock.bind((ip, 0))
+            sock.settimeout(10)
+        at_host.sendto(host.header + b"\x01", relay.address("server", ip))
+        assert _from(at_host) == (VALID, relay.address("server", ip))
+        at_player.sendto(player.data(OPENS_CONNECTION), relay.address("client", ip))
+        to_host, source = _from(at_host)
+        assert source == relay.address("server", ip)
+        at_host.sendto(host.data(int.from_bytes(to_host[1:5], "little"), b"hi"), relay.address("server", ip))
+        assert _from(at_player) == (b"\x02hi", relay.address("client", ip))
+        at_player.sendto(bytes(8) + b"\x01", relay.address("client", ip))
+        assert _from(at_player)[1] == relay.address("client", ip)
 
 
 def _from(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:

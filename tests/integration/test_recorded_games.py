@@ -140,7 +140,9 @@ def test_a_restarted_player_has_a_new_id_and_hears_nothing_for_the_old_one(start
 @pytest.mark.parametrize("wrong", ["user", "session", "both"])
 def test_a_recorded_player_with_wrong_tokens_gets_nowhere(wrong: str, start_relay: StartRelay) -> None:
     capture = load_capture("game-host-2-clients")
-    relay = start_relay([capture.session], {"limits": {"refusals_per_second": 0xFFFF, "refusals_per_source_per_second": 0xFFFF}})
+    relay = start_relay(
+        [capture.session], {"limits": {"refusals_per_second": 0xFFFF, "refusals_per_source_per_second": 0xFFFF}}
+    )
     user = new_token() if wrong != "session" else capture.session.players[0]
     session = new_token() if wrong != "user" else capture.session.token
     with relay.host(capture.session) as host, Player(relay.address("client"), user, session) as stranger:

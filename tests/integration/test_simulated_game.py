@@ -151,7 +151,7 @@ async def play_until(game: Game, enough: Callable[[PlayerReport], bool]) -> Outc
     """Plays until every player has had enough."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         playing = asyncio.create_task(game.play())
-        while not all(map(enough, game.reports())):
+        while not all(map(enough, game.reports())):  # noqa: ASYNC110 - nothing tells when
             await asyncio.sleep(0.02)
         game.stop()
         await playing

@@ -4,8 +4,6 @@ import random
 import socket
 import struct
 
-import pytest
-
 from tests.integration.config import new_sessions, new_token
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID
@@ -34,8 +32,7 @@ def junk(chance: random.Random, session: int) -> tuple[str, bytes]:
     return "unknown_pair", struct.pack("<IIB", chance.randrange(1 << 28), token, 1 + chance.randrange(2)) + noise
 
 
-@pytest.mark.parametrize("aim", ["a session that is there"])
-def test_a_counted_storm(start_relay: StartRelay, aim: str) -> None:
+def test_a_counted_storm(start_relay: StartRelay) -> None:
     hit, played = new_sessions("hit", "played")
     relay = start_relay([hit, played], {"limits": {"refusals_per_second": 100}})
     seed = random.randrange(1 << 32)
