@@ -43,6 +43,11 @@ def new_token() -> int:
     return 0x1000_0000 + secrets.randbelow(0xE000_0000)
 
 
+def forms_of(token: int) -> list[str]:
+    """A token as a number, as hexadecimal digits, and as its bytes go over the wire."""
+    return [str(token), f"{token:x}", token.to_bytes(4, "little").hex()]
+
+
 def new_session(session_id: str, players: int = 2) -> SessionKeys:
     """A session with tokens of its own, for a host and some players."""
     users: set[int] = set()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.config import Sections, SessionKeys, configuration, to_toml, write_sessions
+from tests.integration.config import Sections, SessionKeys, configuration, forms_of, to_toml, write_sessions
 from tests.integration.peers import Address, Host, Player
 from tests.integration.waiting import eventually
 
@@ -157,9 +157,7 @@ class RelayProcess:
         said = "\n".join((*self._said, self.stderr, self.stdout)).lower()
         for secret in self._secrets:
             if secret >= _SHORTEST_SECRET:
-                shown = [
-                    form for form in (str(secret), f"{secret:x}", secret.to_bytes(4, "little").hex()) if form in said
-                ]
+                shown = [form for form in forms_of(secret) if form in said]
                 assert not shown, f"a token was shown in full: {shown}"
 
     @property

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 from tests.integration.commands import assert_one_clear_line, relayd, write_config
-from tests.integration.config import SessionKeys, new_session, new_sessions, replace_text
+from tests.integration.config import SessionKeys, forms_of, new_session, new_sessions, replace_text
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID
-from tests.integration.relay_process import forms_of
 from tests.integration.waiting import eventually
 
 
