@@ -82,6 +82,7 @@ class RelayProcess:
         """How many lines at error level the log may hold."""
         self._secrets: set[int] = set()
         self._said: list[str] = []
+        self._added = list(sessions or ())
         self._overrides = overrides
         self._arguments = arguments
         self._ready = ready
@@ -93,6 +94,12 @@ class RelayProcess:
         for session in sessions:
             self._secrets.update((session.token, *session.users))
         write_sessions(self.sessions_path, sessions)
+
+    def add_sessions(self, *sessions: SessionKeys) -> None:
+        """Puts more sessions into the file, and waits until the relay has them."""
+        self._added += sessions
+        self.write_sessions(self._added)
+        eventually(lambda: self.metrics()["relayd_sessions",] == len(self._added), "the sessions are there")
 
     # Start and end ------------------------------------------------------------------------------------------
 
@@ -193,7 +200,7 @@ class RelayProcess:
 
     def request(self, method: str, path: str) -> tuple[int, str]:
         ip, _, port = self.settings["admin"]["bind"].rpartition(":")
-        connection = http.client.HTTPConnection(ip, int(port), timeout=10)
+        connection = http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=10)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

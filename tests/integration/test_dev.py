@@ -13,8 +13,8 @@ from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 
 
-@pytest.mark.parametrize("bind", [["127.0.0.1"], ["0.0.0.0", "::"]])
-def test_a_simulated_game_is_flawless(tmp_path: Path, bind: list[str]) -> None:
+def test_a_simulated_game_is_flawless(tmp_path: Path) -> None:
+    bind = ["0.0.0.0", "::"]
     done = relayd(
         "dev", "--players", "4", "--for", "2", "--config", str(write_config(tmp_path, {"relay": {"bind": bind}}))
     )

@@ -245,6 +245,7 @@ def test_a_revoked_host_leaves_the_place_to_another(start_relay: StartRelay) -> 
         relay.write_sessions([keys._replace(users=keys.users[1:])])
         host.ping_until(INVALID)
         player.say(b"nobody is there")
+        assert player.ping() == VALID
         host.say(found, b"still here?")
         assert host.receive() == INVALID
         # At once: it is gone, not silent.
