@@ -43,6 +43,11 @@ def new_token() -> int:
     return 0x1000_0000 + secrets.randbelow(0xE000_0000)
 
 
+def forms_of(token: int) -> list[str]:
+    """A token as a number, as hexadecimal digits, and as its bytes go over the wire."""
+    return [str(token), f"{token:x}", token.to_bytes(4, "little").hex()]
+
+
 def new_session(session_id: str, players: int = 2) -> SessionKeys:
     """A session with tokens of its own, for a host and some players."""
     users: set[int] = set()
@@ -99,7 +104,7 @@ def configuration(overrides: Sections | None = None) -> Sections:
     Values of ``overrides`` take precedence, key by key.
     """
     server_port, client_port = free_ports(2)
-    (admin_port,) = free_ports(1, socket.SOCK_STREAM)
+    admin_port, api_port = free_ports(2, socket.SOCK_STREAM)
     sections: Sections = {
         "relay": {
             "bind": ["127.0.0.1"],
@@ -110,6 +115,7 @@ def configuration(overrides: Sections | None = None) -> Sections:
         },
         "source": {"path": "sessions.json", "poll_interval": 0.1, "shrink_hold": 0.0},
         "admin": {"bind": f"127.0.0.1:{admin_port}"},
+        "api": {"bind": f"127.0.0.1:{api_port}"},
         "state": {"directory": "state"},
         # All of a test's peers share one address.
         "limits": {"refusals_per_source_per_second": 1000},

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.config import Sections, SessionKeys, configuration, to_toml, write_sessions
+from tests.integration.config import Sections, SessionKeys, configuration, forms_of, to_toml, write_sessions
 from tests.integration.peers import Address, Host, Player
 from tests.integration.waiting import eventually
 
@@ -82,6 +82,7 @@ class RelayProcess:
         """How many lines at error level the log may hold."""
         self._secrets: set[int] = set()
         self._said: list[str] = []
+        self._added = list(sessions or ())
         self._overrides = overrides
         self._arguments = arguments
         self._ready = ready
@@ -93,6 +94,12 @@ class RelayProcess:
         for session in sessions:
             self._secrets.update((session.token, *session.users))
         write_sessions(self.sessions_path, sessions)
+
+    def add_sessions(self, *sessions: SessionKeys) -> None:
+        """Puts more sessions into the file, and waits until the relay has them."""
+        self._added += sessions
+        self.write_sessions(self._added)
+        eventually(lambda: self.metrics()["relayd_sessions",] == len(self._added), "the sessions are there")
 
     # Start and end ------------------------------------------------------------------------------------------
 
@@ -161,9 +168,7 @@ class RelayProcess:
         said = "\n".join((*self._said, self.stderr, self.stdout)).lower()
         for secret in self._secrets:
             if secret >= _SHORTEST_SECRET:
-                shown = [
-                    form for form in (str(secret), f"{secret:x}", secret.to_bytes(4, "little").hex()) if form in said
-                ]
+                shown = [form for form in forms_of(secret) if form in said]
                 assert not shown, f"a token was shown in full: {shown}"
 
     @property
@@ -199,7 +204,7 @@ class RelayProcess:
 
     def request(self, method: str, path: str) -> tuple[int, str]:
         ip, _, port = self.settings["admin"]["bind"].rpartition(":")
-        connection = http.client.HTTPConnection(ip, int(port), timeout=10)
+        connection = http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=10)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -218,11 +223,11 @@ class RelayProcess:
         return json.loads(body)
 
     def metrics(self) -> dict[tuple[str, ...], float]:
-        """Every sample, by name and label values in the order of the labels' appearance."""
+        """Every sample, by name and label values in the order of the labels' names."""
         status, text = self.get("/metrics")
         assert status == 200, text
         return {
-            (sample.name, *sample.labels.values()): sample.value
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }

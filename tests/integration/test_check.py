@@ -29,8 +29,9 @@ def test_nothing_is_wrong(folder: Path) -> None:
     assert "1 sessions, 3 users" in done.stdout
 
 
-@pytest.mark.parametrize("program", ["check", "run"])
-@pytest.mark.parametrize("port", ["server_port", "client_port", "admin"])
+@pytest.mark.parametrize(
+    ("program", "port"), [("check", "server_port"), ("check", "client_port"), ("run", "client_port"), ("run", "admin")]
+)
 def test_a_taken_port(folder: Path, program: str, port: str) -> None:
     config = write_config(folder)
     settings = tomllib.loads(config.read_text(encoding="utf-8"))
@@ -62,8 +63,9 @@ WRONG_SETTINGS: dict[str, tuple[Sections, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("program", ["check", "run"])
-@pytest.mark.parametrize("mistake", WRONG_SETTINGS)
+@pytest.mark.parametrize(
+    ("program", "mistake"), [*(("check", mistake) for mistake in WRONG_SETTINGS), ("run", "unknown key")]
+)
 def test_wrong_settings(folder: Path, program: str, mistake: str) -> None:
     overrides, says = WRONG_SETTINGS[mistake]
     done = relayd(program, "--config", str(write_config(folder, overrides)))
@@ -116,7 +118,7 @@ def test_a_bad_configuration_is_worse_than_a_taken_port(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
-@pytest.mark.parametrize("arguments", [("rnu",), ("run", "--what"), ("session",), ("dev", "--players", "-1")])
+@pytest.mark.parametrize("arguments", [("rnu",), ("dev", "--players", "-1")])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     done = relayd(*arguments)
     assert done.returncode == USAGE

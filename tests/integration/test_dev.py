@@ -13,8 +13,8 @@ from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 
 
-@pytest.mark.parametrize("bind", [["127.0.0.1"], ["0.0.0.0", "::"]])
-def test_a_simulated_game_is_flawless(tmp_path: Path, bind: list[str]) -> None:
+def test_a_simulated_game_is_flawless(tmp_path: Path) -> None:
+    bind = ["0.0.0.0", "::"]
     done = relayd(
         "dev", "--players", "4", "--for", "2", "--config", str(write_config(tmp_path, {"relay": {"bind": bind}}))
     )
@@ -32,8 +32,7 @@ def test_a_simulated_game_is_flawless(tmp_path: Path, bind: list[str]) -> None:
         assert 0 < float(p50) <= float(p99)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_tokens_to_play_with(tmp_path: Path, number: signal.Signals) -> None:
+def test_tokens_to_play_with(tmp_path: Path) -> None:
     with RelayProcess(tmp_path, None, arguments=("dev",)) as relay:
         said = eventually(lambda: relay.stdout if "players" in relay.stdout else "", "it introduces itself")
         (session,) = map(int, re.findall(r"^session .* (\d+)$", said, re.MULTILINE))
@@ -52,14 +51,14 @@ def test_tokens_to_play_with(tmp_path: Path, number: signal.Signals) -> None:
                     host.say(connection_id, b"welcome")
                     assert player.hear() == b"welcome"
                     assert player.ping() == VALID
-        relay.process.send_signal(number)
+        relay.process.send_signal(signal.SIGTERM)
         assert relay.process.wait(5) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_game_that_is_interrupted_ends_well(tmp_path: Path, number: signal.Signals) -> None:
     with RelayProcess(tmp_path, None, arguments=("dev", "--players", "2")) as relay:
-        eventually(lambda: relay.metrics()["relayd_session_datagrams_total", "dev", "to_player"] > 20, "the game is on")
+        eventually(lambda: relay.metrics()["relayd_datagrams_total", "server", "forwarded"] > 20, "the game is on")
         relay.process.send_signal(number)
         assert relay.process.wait(5) == 0
     assert "nothing was lost" in relay.stdout

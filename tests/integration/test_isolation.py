@@ -1,6 +1,7 @@
-"""Who may hear whom: sessions apart from each other, address families together, answers from the port that was asked."""
+"""Who may hear whom: sessions apart, address families together, answers from the port that was asked."""
 
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,15 +10,20 @@ from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID, Player
 from tests.integration.relay_process import RelayProcess, counted, told
 
-BOTH_FAMILIES = {"relay": {"bind": ["127.0.0.1", "::1"]}}
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    """One relay on both families; each test adds sessions of its own."""
+    with RelayProcess(tmp_path_factory.mktemp("relay"), [], {"relay": {"bind": ["127.0.0.1", "::1"]}}) as process:
+        yield process
 
 
 @pytest.mark.parametrize("shared", ["all user tokens", "one user token"])
-def test_sessions_that_share_user_tokens_never_hear_each_other(start_relay: StartRelay, shared: str) -> None:
-    red, blue = new_sessions("red", "blue")
+def test_sessions_that_share_user_tokens_never_hear_each_other(relay: RelayProcess, shared: str) -> None:
+    red, blue = new_sessions(f"red {shared}", f"blue {shared}")
     users = red.users if shared == "all user tokens" else (*blue.users[:1], *red.users[1:2], *blue.users[2:])
     blue = blue._replace(users=users)
-    relay = start_relay([red, blue])
+    relay.add_sessions(red, blue)
     with (
         relay.host(red) as red_host,
         relay.host(blue) as blue_host,
@@ -43,11 +49,11 @@ def test_sessions_that_share_user_tokens_never_hear_each_other(start_relay: Star
             assert peer.received_by_now() == []
 
 
-def test_one_socket_that_plays_in_two_sessions(start_relay: StartRelay) -> None:
+def test_one_socket_that_plays_in_two_sessions(relay: RelayProcess) -> None:
     """Same user, same address, same port: only the session tells them apart."""
-    red, blue = new_sessions("red", "blue")
+    red, blue = new_sessions("red twice", "blue twice")
     blue = blue._replace(users=(blue.host, *red.players))
-    relay = start_relay([red, blue])
+    relay.add_sessions(red, blue)
     with relay.host(red) as red_host, relay.host(blue) as blue_host, relay.player(red) as both:
         assert {red_host.ping(), blue_host.ping(), both.ping()} == {VALID}
         as_blue = Player(relay.address("client"), blue.players[0], blue.token)
@@ -59,9 +65,9 @@ def test_one_socket_that_plays_in_two_sessions(start_relay: StartRelay) -> None:
         assert red_host.received_by_now() + blue_host.received_by_now() == []
 
 
-def test_a_token_of_another_session_is_not_good_here(start_relay: StartRelay) -> None:
+def test_a_token_of_another_session_is_not_good_here(relay: RelayProcess) -> None:
     red, blue = new_sessions("red", "blue")
-    relay = start_relay([red, blue])
+    relay.add_sessions(red, blue)
     with relay.host(blue) as host, Player(relay.address("client"), red.players[0], blue.token) as intruder:
         assert host.ping() == VALID
         before = relay.counts()
@@ -72,9 +78,9 @@ def test_a_token_of_another_session_is_not_good_here(start_relay: StartRelay) ->
 
 
 @pytest.mark.parametrize(("host_ip", "player_ip"), [("::1", "127.0.0.1"), ("127.0.0.1", "::1"), ("::1", "::1")])
-def test_ipv4_and_ipv6_play_together(start_relay: StartRelay, host_ip: str, player_ip: str) -> None:
-    session = new_session("mixed")
-    relay = start_relay([session], BOTH_FAMILIES)
+def test_ipv4_and_ipv6_play_together(relay: RelayProcess, host_ip: str, player_ip: str) -> None:
+    session = new_session(f"{host_ip} {player_ip}")
+    relay.add_sessions(session)
     _play(relay, session, host_ip, player_ip)
 
 
@@ -95,26 +101,30 @@ def _play(relay: RelayProcess, session: SessionKeys, host_ip: str, player_ip: st
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
-def test_all_that_is_sent_comes_from_the_port_that_was_contacted(start_relay: StartRelay, ip: str) -> None:
+def test_all_that_is_sent_comes_from_the_port_that_was_contacted(relay: RelayProcess, ip: str) -> None:
     """Seen by sockets that take datagrams from anybody."""
-    session = new_session("source")
-    relay = start_relay([session], BOTH_FAMILIES)
+    session = new_session(f"source {ip}")
+    relay.add_sessions(session)
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     # Made for their headers: these two never send.
-    with relay.host(session, ip=ip) as host, relay.player(session, ip=ip) as player:
-        with socket.socket(family, socket.SOCK_DGRAM) as at_host, socket.socket(family, socket.SOCK_DGRAM) as at_player:
-            for sock in (at_host, at_player):
-                sock.bind((ip, 0))
-                sock.settimeout(10)
-            at_host.sendto(host.header + b"\x01", relay.address("server", ip))
-            assert _from(at_host) == (VALID, relay.address("server", ip))
-            at_player.sendto(player.data(OPENS_CONNECTION), relay.address("client", ip))
-            to_host, source = _from(at_host)
-            assert source == relay.address("server", ip)
-            at_host.sendto(host.data(int.from_bytes(to_host[1:5], "little"), b"hi"), relay.address("server", ip))
-            assert _from(at_player) == (b"\x02hi", relay.address("client", ip))
-            at_player.sendto(bytes(8) + b"\x01", relay.address("client", ip))
-            assert _from(at_player)[1] == relay.address("client", ip)
+    with (
+        relay.host(session, ip=ip) as host,
+        relay.player(session, ip=ip) as player,
+        socket.socket(family, socket.SOCK_DGRAM) as at_host,
+        socket.socket(family, socket.SOCK_DGRAM) as at_player,
+    ):
+        for sock in (at_host, at_player):
+            sock.bind((ip, 0))
+            sock.settimeout(10)
+        at_host.sendto(host.header + b"\x01", relay.address("server", ip))
+        assert _from(at_host) == (VALID, relay.address("server", ip))
+        at_player.sendto(player.data(OPENS_CONNECTION), relay.address("client", ip))
+        to_host, source = _from(at_host)
+        assert source == relay.address("server", ip)
+        at_host.sendto(host.data(int.from_bytes(to_host[1:5], "little"), b"hi"), relay.address("server", ip))
+        assert _from(at_player) == (b"\x02hi", relay.address("client", ip))
+        at_player.sendto(bytes(8) + b"\x01", relay.address("client", ip))
+        assert _from(at_player)[1] == relay.address("client", ip)
 
 
 def _from(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:

@@ -28,7 +28,7 @@ def test_another_user_takes_over_from_a_silent_host(start_relay: StartRelay, key
         assert host.receive() == VALID
 
         answers = successor.ping_until(VALID)
-        assert time.monotonic() - heard_at >= 0.7
+        assert time.monotonic() - heard_at > 0.6
         assert set(answers[:-1]) <= {ERROR}
         player.say(GOES_ON)
         assert successor.hear() == (connection_id, GOES_ON)
@@ -91,7 +91,7 @@ def test_a_move_waits_until_the_old_address_is_silent(start_relay: StartRelay, k
         host.say(connection_id, b"still there")
         assert before.hear() == b"still there"
         assert after.ping_until(VALID) == [VALID]
-        assert time.monotonic() - heard_at >= 0.5
+        assert time.monotonic() - heard_at > 0.4
         host.say(connection_id, b"moved")
         assert after.hear() == b"moved"
         # Both at once: whoever was heard last stays.
@@ -197,7 +197,7 @@ def test_a_session_with_nobody_in_it_ends(start_relay: StartRelay) -> None:
         assert ended == {"idle", "never"}
         # The file still names it; that does not bring it back.
         relay.write_sessions([busy, idle, never, new_session("more")])
-        eventually(lambda: relay.log_lines(event="sessions applied", sessions=4), "the file is read")
+        eventually(lambda: relay.get("/v1/sessions/more")[0] == 200, "the file is read")
         assert left.ping() == SESSION_TIMEOUT
 
 

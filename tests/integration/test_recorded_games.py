@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -137,16 +138,24 @@ def test_a_restarted_player_has_a_new_id_and_hears_nothing_for_the_old_one(start
         assert all(player.received_by_now() == [] for player in replay.players.values())
 
 
-@pytest.mark.parametrize("wrong", ["user", "session", "both"])
-def test_a_recorded_player_with_wrong_tokens_gets_nowhere(wrong: str, start_relay: StartRelay) -> None:
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    limits = {"refusals_per_second": 0xFFFF, "refusals_per_source_per_second": 0xFFFF}
     capture = load_capture("game-host-2-clients")
-    relay = start_relay(
-        [capture.session], {"limits": {"refusals_per_second": 0xFFFF, "refusals_per_source_per_second": 0xFFFF}}
-    )
+    with RelayProcess(tmp_path_factory.mktemp("relay"), [capture.session], {"limits": limits}) as process:
+        yield process
+
+
+@pytest.mark.parametrize("wrong", ["user", "session", "both"])
+def test_a_recorded_player_with_wrong_tokens_gets_nowhere(wrong: str, relay: RelayProcess) -> None:
+    capture = load_capture("game-host-2-clients")
     user = new_token() if wrong != "session" else capture.session.players[0]
     session = new_token() if wrong != "user" else capture.session.token
-    with relay.host(capture.session) as host, Player(relay.address("client"), user, session) as stranger:
-        assert host.ping() == VALID
+    with (
+        relay.host(capture.session) as host,
+        Player(relay.address("client"), user, session) as stranger,
+    ):
+        host.ping_until(VALID)
         before = relay.counts()
         sent: list[bytes] = []
         for recorded in capture.datagrams:

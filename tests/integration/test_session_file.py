@@ -169,7 +169,7 @@ def test_a_file_that_is_restored_in_time_ends_nothing(start_relay: StartRelay) -
         eventually(lambda lapse=lapse: failures(relay) == lapse, "the file is doubted")  # type: ignore[misc]
         relay.write_sessions(sessions)
         eventually(
-            lambda lapse=lapse: len(relay.log_lines(event="sessions applied")) == 1 + lapse,  # type: ignore[misc]
+            lambda lapse=lapse: len(relay.log_lines(event="session file followed again")) == lapse,  # type: ignore[misc]
             "the file is believed again",
         )
         assert relay.metrics()["relayd_sessions",] == 4
@@ -245,6 +245,7 @@ def test_a_revoked_host_leaves_the_place_to_another(start_relay: StartRelay) -> 
         relay.write_sessions([keys._replace(users=keys.users[1:])])
         host.ping_until(INVALID)
         player.say(b"nobody is there")
+        assert player.ping() == VALID
         host.say(found, b"still here?")
         assert host.receive() == INVALID
         # At once: it is gone, not silent.

@@ -71,7 +71,7 @@ class Harming:
 class Between:
     """Stands between players and the relay's client port, with a socket towards the relay for each player."""
 
-    def __init__(self, relay: Address, inwards: Harm, outwards: Harm) -> None:
+    def __init__(self, relay: Address, inwards: Callable[[], Harm], outwards: Callable[[], Harm]) -> None:
         self._relay = relay
         self._inwards = inwards
         self._outwards = outwards
@@ -97,8 +97,8 @@ class Between:
         if player not in self._legs:
             leg = self._socket()
             leg.connect(self._relay)
-            self._loop.add_reader(leg, self._from_relay, leg, player, Harming(self._outwards, 0))
-            self._legs[player] = leg, Harming(self._inwards, 8)
+            self._loop.add_reader(leg, self._from_relay, leg, player, Harming(self._outwards(), 0))
+            self._legs[player] = leg, Harming(self._inwards(), 8)
         leg, harm = self._legs[player]
         for one in harm(datagram):
             leg.send(one)
@@ -134,8 +134,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     with RelayProcess(tmp_path_factory.mktemp("relay"), list(sessions.values())) as relay:
 
         async def play(name: str) -> Outcome:
-            inwards, outwards = (make() for make in CASES[name])
-            between = Between(relay.address("client"), inwards, outwards)
+            between = Between(relay.address("client"), *CASES[name])
             session = sessions[name]
             keys = GameKeys(relay.address("server"), between.address, session.token, session.host, session.players)
             outcome = await play_until(Game(keys), lambda report: min(report.sent, report.received) > ENOUGH_MESSAGES)
@@ -152,7 +151,7 @@ async def play_until(game: Game, enough: Callable[[PlayerReport], bool]) -> Outc
     """Plays until every player has had enough."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         playing = asyncio.create_task(game.play())
-        while not all(map(enough, game.reports())):
+        while not all(map(enough, game.reports())):  # noqa: ASYNC110 - nothing tells when
             await asyncio.sleep(0.02)
         game.stop()
         await playing
@@ -172,7 +171,7 @@ def test_whatever_happens_to_a_game_is_noticed(outcomes: dict[str, Outcome], har
     for report in outcome.reports:
         assert report.became_valid
         lost = (report.lost_to_host, report.lost_to_player)
-        if kind == "repetition" or kind == "disorder":
+        if kind in ("repetition", "disorder"):
             assert report.unordered > 0
         else:
             # What is altered does not count as received.

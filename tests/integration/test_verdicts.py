@@ -150,9 +150,9 @@ def test_address_conflict_of_a_host(relay: RelayProcess, session: SessionKeys) -
 
 
 @pytest.mark.parametrize("address", [ELSEWHERE, None])
-def test_address_refused(start_relay: StartRelay, address: str | None) -> None:
-    keys = new_session("pinned", players=1)
-    relay = start_relay([keys._replace(ip_addresses=(HERE, address))], {"limits": {"pin_ip": True}})
+def test_address_refused(relay: RelayProcess, address: str | None) -> None:
+    keys = new_session(f"pinned to {address}", players=1)._replace(ip_addresses=(HERE, address))
+    relay.add_sessions(keys)
     with relay.host(keys) as host, relay.player(keys) as player:
         assert host.ping() == VALID
         before = relay.counts()
@@ -237,9 +237,8 @@ def test_rate_limited(start_relay: StartRelay) -> None:
             assert other.ping() == VALID
 
 
-def test_draining(start_relay: StartRelay) -> None:
-    playing, later = new_sessions("playing", "later")
-    relay = start_relay([playing, later])
+def test_draining(relay: RelayProcess) -> None:
+    playing, later = SESSIONS.pop(), SESSIONS.pop()
     with relay.player(playing) as player, relay.player(later) as newcomer, relay.player(playing, 1) as friend:
         assert player.ping() == VALID
         assert relay.request("POST", "/v1/drain")[0] == 200
@@ -254,6 +253,7 @@ def test_draining(start_relay: StartRelay) -> None:
             told("client", "error", 2),
             counted("client", "answered", *pings),
         )
+        assert relay.request("DELETE", "/v1/drain")[0] == 200
 
 
 def test_relay_full(start_relay: StartRelay) -> None:

@@ -131,7 +131,7 @@ class RelayMachine(RuleBasedStateMachine):
     def begin_to_reconcile(self, sessions: list[SessionSpec]) -> None:
         snapshot = Snapshot.of(sessions)
         self.naive.begin_snapshot(snapshot.sessions)
-        self.reconciling = self.table.reconcile(snapshot, self.now), snapshot.sessions, self.now
+        self.reconciling = self.table.reconcile(snapshot, self.now), dict(snapshot.sessions), self.now
         self.reconcile_one_step()
 
     @precondition(lambda self: self.reconciling is not None)

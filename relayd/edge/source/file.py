@@ -88,6 +88,8 @@ class FileSource:
             return
         await self._table.replace(snapshot)
         self._settled = True
+        if self.status.problem is not None:
+            _log.info("session file followed again")
         self.status.succeeded(asyncio.get_running_loop().time())
 
     def _doubt(self, problem: str) -> None:
