@@ -3,9 +3,13 @@
 import sys
 from collections.abc import Callable
 
-from bench import table
+from bench import control_plane, sync, table
 
-SCENARIOS: dict[str, Callable[[], None]] = {"table": table.main}
+SCENARIOS: dict[str, Callable[[], None]] = {
+    "control-plane": control_plane.main,
+    "sync": sync.main,
+    "table": table.main,
+}
 
 
 def main() -> int:

@@ -9,11 +9,11 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
+from bench.loop_probe import LoopProbe
 from bench.machine import describe, resident_bytes
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
@@ -99,7 +99,7 @@ async def _measure_on_loop(path: Path) -> tuple[float, ...]:
     owner = TableOwner(table)
     source = FileSource(path, 3600.0, 0.0, owner)
     users = SESSIONS * USERS_PER_SESSION
-    probe = _LoopProbe()
+    probe = LoopProbe()
 
     settle()
     bare_bytes = resident_bytes()
@@ -107,15 +107,15 @@ async def _measure_on_loop(path: Path) -> tuple[float, ...]:
     following = asyncio.create_task(source.run())
     await probe.watch_until(lambda: table.loaded)
     load_seconds = time.perf_counter() - started
-    load_hold = probe.longest()
+    load_hold = probe.longest_seconds()
     loaded_bytes = resident_bytes() - bare_bytes
 
     _bind_all(table)
     bound_bytes = resident_bytes() - bare_bytes
-    probe.longest()
+    probe.longest_seconds()
     expiring = asyncio.create_task(owner.expire_forever())
     await probe.watch_until(lambda: not table.sessions)
-    expire_hold = probe.longest()
+    expire_hold = probe.longest_seconds()
     for task in (following, expiring):
         task.cancel()
     return load_seconds, load_hold, loaded_bytes / users, bound_bytes / users, expire_hold
@@ -134,24 +134,3 @@ def _bind_all(table: Table) -> None:
         for user in session.users.values():
             address = (f"203.0.113.{user.token % 250}", user.token % 60_000)
             engine.handle(endpoint, encode_ping(user.token, session.token), address, now)
-
-
-class _LoopProbe:
-    """Measures for how long the loop is held between two of its turns."""
-
-    def __init__(self) -> None:
-        self._longest = 0.0
-
-    def longest(self) -> float:
-        """The longest since the last call, in seconds."""
-        longest, self._longest = self._longest, 0.0
-        return longest
-
-    async def watch_until(self, done: Callable[[], bool]) -> None:
-        """Takes every turn of the loop until ``done``."""
-        before = time.perf_counter()
-        while not done():
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            self._longest = max(self._longest, now - before)
-            before = now

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,11 +16,12 @@ from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
 from relayd.edge.admin import create_admin
 from relayd.edge.journal import Journal
-from relayd.edge.metrics import RelayCollector, SessionSeries
+from relayd.edge.metrics import RelayMetrics, SessionSeries
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
 from relayd.edge.source.control_plane.http import HttpClient
+from relayd.edge.source.control_plane.keeper import Keeper
 from relayd.edge.source.control_plane.last_good import LastGood
 from relayd.edge.source.control_plane.negotiate import NegotiatedLink
 from relayd.edge.source.control_plane.node_api import NodeApi
@@ -31,6 +33,8 @@ from relayd.garbage import Growth, settle
 from relayd.http_server import HttpServer, listen
 from relayd.owner import TableOwner
 from relayd.settings import Settings
+
+_SWITCH_SECONDS = 0.0005
 
 _log = structlog.get_logger()
 
@@ -52,8 +56,8 @@ def source_from_settings(settings: Settings, table: SessionTable, load: Callable
     link = NegotiatedLink(
         NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
     )
-    last_good = LastGood(settings.state.directory)
-    return ControlPlaneSource(link, table, last_good, source.poll_interval, source.shrink_hold, load)
+    keeper = Keeper(LastGood(settings.state.directory), table)
+    return ControlPlaneSource(link, table, keeper, source.poll_interval, source.shrink_hold, load)
 
 
 def require_fast_path(settings: Settings) -> None:
@@ -100,8 +104,8 @@ class Relay:
         for warning in warnings:
             _log.warning(warning)
         ports = UdpPorts(self.engine, sockets)
-        collector = RelayCollector(self.engine, self._series, self.source.status, loop.time)
-        admin = HttpServer(create_admin(self.engine, self.source.status, collector), admin_socket)
+        metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time)
+        admin = HttpServer(create_admin(self.engine, self.source.status, metrics), admin_socket)
 
         await ports.start()
         tasks = [
@@ -178,6 +182,8 @@ class Relay:
 
 async def run(settings: Settings) -> None:
     """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP."""
+    # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     relay = Relay(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,6 @@
 """The link of a relay to a control plane in the same process: the same questions as over HTTP, without the wire."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from relayd.controlplane.errors import NotFoundError, StoreUnavailableError
 from relayd.controlplane.models import Heartbeat
@@ -42,7 +42,7 @@ class EmbeddedLink:
             raise LinkError(str(error)) from None
         return Version(newest.epoch, newest.revision)
 
-    async def read(self, applied: Version | None) -> AsyncIterator[Reading]:
+    async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""
         since, epoch = (applied.revision, applied.epoch) if applied else (0, None)
         after: str | None = None

@@ -43,6 +43,8 @@ class Table:
         """Counts sessions and users that were added or removed."""
         self.bound = [0] * len(Port)
         """``bound[port]``: how many users are bound there."""
+        self.active_sessions = 0
+        """Sessions with somebody bound."""
         self._new_connection_id = new_connection_id
         self._tell = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
@@ -182,6 +184,8 @@ class Table:
         else:
             user.client_binding = binding
             self._choose_connection_id(binding)
+        if session.bound == 0:
+            self.active_sessions += 1
         session.bound += 1
         self.bound[endpoint.port] += 1
         heappush(self._silence, (now + self.limits.user_timeout, next(self._numbers), binding))
@@ -233,6 +237,7 @@ class Table:
         session.bound -= 1
         self.bound[binding.port] -= 1
         if session.bound == 0:
+            self.active_sessions -= 1
             session.empty_since = now
             self._await_idleness(session, now)
         self._tell(Event(kind, session, binding))

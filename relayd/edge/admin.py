@@ -1,6 +1,7 @@
 """The admin HTTP server: metrics, health, live sessions, drain. Tokens are only shown shortened."""
 
 import asyncio
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
@@ -11,18 +12,19 @@ from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.session import Session
 from relayd.edge.live import describe_session, summarise_session
-from relayd.edge.metrics import RelayCollector, render
+from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
+from relayd.pacing import in_slices
 
 
-def create_admin(engine: Engine, source: SourceStatus, collector: RelayCollector) -> FastAPI:
+def create_admin(engine: Engine, source: SourceStatus, metrics: RelayMetrics) -> FastAPI:
     """The admin application of a relay."""
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
 
     @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(render(collector), media_type=CONTENT_TYPE_LATEST)
+    async def scrape() -> Response:
+        return Response(await metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -36,13 +38,11 @@ def create_admin(engine: Engine, source: SourceStatus, collector: RelayCollector
 
     @app.get("/v1/sessions")
     async def sessions(
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
-    ) -> dict[str, Any]:
-        page = list(table.sessions)[offset : offset + limit]
-        return {
-            "total_count": len(table.sessions),
-            "sessions": [summarise_session(table.sessions[session_id]) for session_id in page],
-        }
+        limit: Annotated[int, Query(ge=1, le=1000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
+    ) -> Response:
+        page = list(islice(table.sessions.values(), offset, offset + limit))
+        shown = [summary async for summary in in_slices(map(summarise_session, page))]
+        return JSONResponse({"total_count": len(table.sessions), "sessions": shown})
 
     @app.get("/v1/sessions/{session_id}")
     async def session(session_id: str) -> Response:
@@ -52,8 +52,11 @@ def create_admin(engine: Engine, source: SourceStatus, collector: RelayCollector
         return JSONResponse(describe_session(found, asyncio.get_running_loop().time()))
 
     def drain_status() -> dict[str, Any]:
-        active = sum(session.bound > 0 for session in table.sessions.values()) if engine.draining else None
-        return {"draining": engine.draining, "active_sessions": active, "bound_users": sum(table.bound)}
+        return {
+            "draining": engine.draining,
+            "active_sessions": table.active_sessions,
+            "bound_users": sum(table.bound),
+        }
 
     @app.post("/v1/drain")
     async def drain() -> dict[str, Any]:

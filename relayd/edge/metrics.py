@@ -1,5 +1,6 @@
 """Prometheus metrics, read from the engine's own counts when they are asked for."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -65,14 +66,39 @@ class SessionSeries:
         yield OTHER_SESSIONS, other
 
 
-class RelayCollector(Collector):
-    """All metrics of a relay."""
+class RelayMetrics:
+    """All metrics of a relay.
+
+    The sessions are read in one go on the event loop, so that they and the totals belong together; to write them out
+    takes ten times as long, and is done in a thread.
+    """
 
     def __init__(self, engine: Engine, series: SessionSeries, source: SourceStatus, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._series = series
         self._source = source
         self._clock = clock
+
+    async def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        sessions = list(self._series.read(self._engine.forwarded()))
+        return await asyncio.to_thread(_render, _Reading(self._engine, sessions, self._source, self._clock()))
+
+
+def _render(reading: "_Reading") -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(reading)
+    return generate_latest(registry)
+
+
+class _Reading(Collector):
+    """What was read of a relay; all but the sessions are plain numbers, which may be read at any time."""
+
+    def __init__(self, engine: Engine, sessions: list[tuple[str, Traffic]], source: SourceStatus, now: float) -> None:
+        self._engine = engine
+        self._sessions_read = sessions
+        self._source = source
+        self._now = now
 
     def describe(self) -> list[Metric]:
         """None: a registry would otherwise collect once more on registering, only to see the names."""
@@ -113,7 +139,7 @@ class RelayCollector(Collector):
             "UDP payload bytes of forwarded datagrams as they arrived, by session.",
             labels=["session", "direction"],
         )
-        for session_id, traffic in self._series.read(self._engine.forwarded()):
+        for session_id, traffic in self._sessions_read:
             for direction in _DIRECTIONS:
                 datagrams.add_metric([session_id, direction], getattr(traffic, f"{direction}_datagrams"))
                 size.add_metric([session_id, direction], getattr(traffic, f"{direction}_bytes"))
@@ -137,7 +163,7 @@ class RelayCollector(Collector):
             yield GaugeMetricFamily(
                 "relayd_source_age_seconds",
                 "Seconds since the table was last known to agree with the session source.",
-                value=max(0.0, self._clock() - self._source.fresh_at),
+                value=max(0.0, self._now - self._source.fresh_at),
             )
         yield CounterMetricFamily(
             "relayd_source_failures", "Times the source was unreadable or not believed.", value=self._source.failures
@@ -147,10 +173,3 @@ class RelayCollector(Collector):
         info = GaugeMetricFamily("relayd_build_info", "The running version.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
-
-
-def render(collector: RelayCollector) -> bytes:
-    """The metrics in Prometheus' text format."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    return generate_latest(registry)

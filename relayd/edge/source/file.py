@@ -79,7 +79,7 @@ class FileSource:
 
     async def _apply(self, snapshot: Snapshot) -> None:
         present = self._table.session_ids()
-        missing = sum(session_id not in snapshot.sessions for session_id in present)
+        missing = len(present - snapshot.sessions.keys())
         left = self._guard.seconds_left(len(present), missing, asyncio.get_running_loop().time())
         if left > 0:
             self._doubt(

@@ -6,26 +6,24 @@ heartbeat ──newer──> read ──> apply ──> heartbeat at once, so th
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import aclosing, nullcontext, suppress
 
 import structlog
 
-from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, UserSpec
+from relayd.core.desired import Change, InvalidSessionsError, Snapshot
 from relayd.core.lookups import Lookups
-from relayd.core.session import Session
 from relayd.core.shrink_guard import ShrinkGuard
 from relayd.edge.source import Load, SessionTable, SourceStatus
 from relayd.edge.source.control_plane.backoff import Backoff
-from relayd.edge.source.control_plane.last_good import LastGood, LastGoodError
+from relayd.edge.source.control_plane.keeper import Keeper
 from relayd.edge.source.control_plane.link import Link, LinkError, Report, Version
+from relayd.garbage import many_new_objects
 
 _log = structlog.get_logger()
 
 _LEAST_PAUSE_SECONDS = 0.2
 """Between two questions, however many players are unknown: five look-ups a second at most."""
-_SAVE_AFTER_SECONDS = 2.0
-"""How long changes are gathered before the table is written to disk."""
 
 
 class NotBelievedError(LinkError):
@@ -38,7 +36,7 @@ class ControlPlaneSource:
     Args:
         link: the way to it.
         table: what is kept in step.
-        last_good: where the table is kept on disk; None keeps nothing.
+        keeper: keeps the table on disk; None for nobody.
         poll_interval: seconds between heartbeats.
         shrink_hold: see `SourceSettings.shrink_hold`.
         load: gives what the relay has to do at the moment.
@@ -48,7 +46,7 @@ class ControlPlaneSource:
         self,
         link: Link,
         table: SessionTable,
-        last_good: LastGood | None,
+        keeper: Keeper | None,
         poll_interval: float,
         shrink_hold: float,
         load: Callable[[], Load],
@@ -59,14 +57,14 @@ class ControlPlaneSource:
         self.lookups = Lookups(self._wake.set)
         self._link = link
         self._table = table
-        self._last_good = last_good
+        self._keeper = keeper
         self._poll_interval = poll_interval
         self._load = load
         self._guard = ShrinkGuard(shrink_hold)
         self._backoff = Backoff(random.random)
         self._applied: Version | None = None
         self._ended: list[str] = []
-        self._unsaved_since: float | None = None
+        self._beat_at = 0.0
 
     def reload(self) -> None:
         """Asks at once, even a control plane that failed."""
@@ -76,17 +74,19 @@ class ControlPlaneSource:
     def session_ended(self, session_id: str) -> None:
         """Reports the session with the next heartbeat."""
         self._ended.append(session_id)
-        self._unsaved()
         self._wake.set()
 
     async def run(self) -> None:
-        """Follows until cancelled; then the table is written to disk once more."""
+        """Follows until cancelled."""
         await self._start_from_last_good()
+        keeping = asyncio.create_task(self._keeper.keep()) if self._keeper else None
         try:
             while True:
                 await self._attempt()
         finally:
-            await self._save()
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait([keeping])
             await self._link.close()
 
     async def _attempt(self) -> None:
@@ -111,7 +111,6 @@ class ControlPlaneSource:
         self._backoff.succeeded()
         self.status.succeeded(loop.time())
         self.lookups.answered(asked, loop.time())
-        await self._save_if_due()
         if not tell_at_once:
             took = loop.time() - began
             # A list that takes long to read is not read all the time.
@@ -126,42 +125,51 @@ class ControlPlaneSource:
         Raises:
             LinkError: it could not be asked, or its answer cannot be used or is not believed.
         """
-        load = self._load()
-        ended = tuple(self._ended)
-        wait_seconds = 0.0 if asking or ended or self._applied is None else self._poll_interval
-        newest = await self._link.heartbeat(Report(self._applied, load, ended), wait_seconds)
-        del self._ended[: len(ended)]
+        newest = await self._beat(0.0 if asking or self._ended or self._applied is None else self._poll_interval)
         if newest is not None and newest == self._applied:
             return False
         known_history = newest is not None and self._applied is not None and newest.epoch == self._applied.epoch
-        await self._read(self._applied if known_history else None)
+        with many_new_objects() if not known_history else nullcontext():
+            await self._read(self._applied if known_history else None)
         return newest is not None
+
+    async def _beat(self, wait_seconds: float) -> Version | None:
+        ended = tuple(self._ended)
+        newest = await self._link.heartbeat(Report(self._applied, self._load(), ended), wait_seconds)
+        del self._ended[: len(ended)]
+        self._beat_at = asyncio.get_running_loop().time()
+        return newest
 
     async def _read(self, applied: Version | None) -> None:
         edition = self._table.edition()
         whole: Snapshot | None = None
         version: Version | None = None
         try:
-            async for part in self._link.read(applied):
-                version = part.version
-                if part.full:
-                    whole = whole or Snapshot()
-                    for spec in part.upserts:
-                        whole.add(spec)
-                else:
-                    await self._table.change(Change(part.upserts, part.removals))
+            async with aclosing(self._link.read(applied)) as parts:
+                async for part in parts:
+                    # Very many sessions may take longer than a relay may be silent before it is taken for dead.
+                    if asyncio.get_running_loop().time() - self._beat_at > self._poll_interval:
+                        await self._beat(0.0)
+                    version = part.version
+                    if part.full:
+                        whole = whole or Snapshot()
+                        for spec in part.upserts:
+                            whole.add(spec)
+                    else:
+                        await self._table.change(Change(part.upserts, part.removals))
             if whole is not None:
                 await self._replace(whole)
         except InvalidSessionsError as error:
             self._applied = None
             raise LinkError(f"the control plane contradicts itself: {error}") from None
-        if version != self._applied or edition != self._table.edition():
-            self._unsaved()
+        changed = version != self._applied or edition != self._table.edition()
         self._applied = version
+        if changed and self._keeper is not None:
+            self._keeper.changed(version)
 
     async def _replace(self, whole: Snapshot) -> None:
         present = self._table.session_ids()
-        missing = sum(session_id not in whole.sessions for session_id in present)
+        missing = len(present - whole.sessions.keys())
         left = self._guard.seconds_left(len(present), missing, asyncio.get_running_loop().time())
         if left > 0:
             raise NotBelievedError(
@@ -169,38 +177,14 @@ class ControlPlaneSource:
             )
         await self._table.replace(whole)
 
-    # The last good table ------------------------------------------------------------------------------------
-
     async def _start_from_last_good(self) -> None:
-        if self._last_good is None:
+        if self._keeper is None:
             return
-        try:
-            found = await self._last_good.load()
-        except LastGoodError as error:
-            _log.warning("last good sessions not used", problem=str(error))
-            return
+        found = await self._keeper.load()
         if found is not None:
             snapshot, self._applied = found
             _log.info("serving the last good sessions until the control plane answers", sessions=len(snapshot))
             await self._table.replace(snapshot)
-
-    def _unsaved(self) -> None:
-        if self._unsaved_since is None:
-            self._unsaved_since = asyncio.get_running_loop().time()
-
-    async def _save_if_due(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._unsaved_since is not None and now - self._unsaved_since >= _SAVE_AFTER_SECONDS:
-            await self._save()
-
-    async def _save(self) -> None:
-        if self._last_good is None or self._unsaved_since is None:
-            return
-        self._unsaved_since = None
-        try:
-            await self._last_good.save(_specs_of(self._table.sessions()), self._applied)
-        except LastGoodError as error:
-            _log.warning("last good sessions not kept", problem=str(error))
 
 
 async def _pause(seconds: float, wake: asyncio.Event) -> None:
@@ -209,9 +193,3 @@ async def _pause(seconds: float, wake: asyncio.Event) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, seconds - _LEAST_PAUSE_SECONDS)):
             await wake.wait()
-
-
-def _specs_of(sessions: list[Session]) -> Iterator[SessionSpec]:
-    for session in sessions:
-        users = tuple(UserSpec(user.token, user.ip_address) for user in session.users.values())
-        yield SessionSpec(session.session_id, session.token, users)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
@@ -16,6 +17,7 @@ from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
 
 _NAME = "last-good-sessions.json"
+_LINES_AT_ONCE = 500
 
 
 class LastGoodError(Exception):
@@ -52,25 +54,39 @@ class LastGood:
         Raises:
             LastGoodError: it could not be written; the old one is still there.
         """
-        head = {"epoch": version.epoch, "revision": version.revision} if version else {}
-        lines = [json.dumps(head)[:-1] + (", " if head else "") + '"sessions": [']
-        async for spec in in_slices(sessions):
-            lines.append(("," if len(lines) > 1 else "") + json.dumps(_as_relay_session(spec)))
-        lines.append("]}\n")
+        unfinished = self.path.with_suffix(".new")
         try:
-            await asyncio.to_thread(self._write, "\n".join(lines))
+            file = await asyncio.to_thread(_create, unfinished)
+            with file:
+                await self._write(file, sessions, version)
+            await asyncio.to_thread(unfinished.replace, self.path)
         except OSError as error:
             raise LastGoodError(f"{self.path}: cannot be written: {error.strerror}") from None
 
-    def _write(self, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".new")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        unfinished.replace(self.path)
+    async def _write(self, file: TextIO, sessions: Iterable[SessionSpec], version: Version | None) -> None:
+        head = {"epoch": version.epoch, "revision": version.revision} if version else {}
+        lines = [json.dumps(head)[:-1] + (", " if head else "") + '"sessions": [']
+        separator = ""
+        async for spec in in_slices(sessions):
+            lines.append(separator + json.dumps(_as_relay_session(spec)))
+            separator = ","
+            if len(lines) >= _LINES_AT_ONCE:
+                await asyncio.to_thread(file.write, "\n".join(lines) + "\n")
+                lines.clear()
+        lines.append("]}\n")
+        await asyncio.to_thread(file.write, "\n".join(lines))
+        await asyncio.to_thread(_flush, file)
+
+
+def _create(path: Path) -> TextIO:
+    """A new file that only its owner may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
+
+
+def _flush(file: TextIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _as_relay_session(spec: SessionSpec) -> dict[str, object]:

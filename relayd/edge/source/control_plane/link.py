@@ -1,6 +1,6 @@
 """What passes between a relay and its control plane, whatever carries it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
 from relayd.core.desired import SessionSpec
@@ -67,7 +67,7 @@ class Link(Protocol):
         """
         ...
 
-    def read(self, applied: Version | None) -> AsyncIterator[Reading]:
+    def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """Reads what changed since ``applied``, or everything, in parts.
 
         Raises:

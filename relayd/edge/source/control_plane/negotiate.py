@@ -1,6 +1,6 @@
 """Uses heartbeats where the control plane takes them, else its public list; asks again now and then."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import structlog
 
@@ -41,7 +41,7 @@ class NegotiatedLink:
                 return version
         return await self._public.heartbeat(report, wait_seconds)
 
-    def read(self, applied: Version | None) -> AsyncIterator[Reading]:
+    def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""
         return (self._nodes if self._public_until is None else self._public).read(applied)
 

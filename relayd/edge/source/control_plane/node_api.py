@@ -1,6 +1,7 @@
 """The link to a control plane that knows its relays: heartbeats, revisions, changes since a revision."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -15,7 +16,7 @@ from relayd.settings import RelaySettings
 
 M = TypeVar("M", bound=BaseModel)
 
-_PAGE_SESSIONS = 200
+_PAGE_SESSIONS = 500
 _NOT_KNOWN = (404, 405)
 
 
@@ -75,24 +76,33 @@ class NodeApi:
         state = validated(_State, answer.body, self._path)
         return Version(state.epoch, state.revision)
 
-    async def read(self, applied: Version | None) -> AsyncIterator[Reading]:
+    async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""
         params: dict[str, str | int | float] = {"limit": _PAGE_SESSIONS}
         if applied is not None:
             params |= {"epoch": applied.epoch, "since": applied.revision}
+        path = f"{self._path}/sessions"
         first: _Page | None = None
-        while True:
-            answer = await self._client.request("GET", f"{self._path}/sessions", params=params)
-            page = validated(_Page, answer.body, self._path)
-            first = first or page
-            if (page.epoch, page.full) != (first.epoch, first.full):
-                raise LinkError(f"{self._path}: the control plane changed its history while it was read")
-            # What changed while the pages were read has a later revision than the first and is read again.
-            version = Version(first.epoch, first.revision)
-            yield Reading(version, page.full, await specs_of(page.sessions, self._path), tuple(page.removed))
-            if page.next is None:
-                return
-            params["after"] = page.next
+        asking = asyncio.create_task(self._client.request("GET", path, params=params))
+        try:
+            while True:
+                page = validated(_Page, (await asking).body, path)
+                if page.next is not None:
+                    # The control plane gathers the next page while this one is taken apart.
+                    asking = asyncio.create_task(
+                        self._client.request("GET", path, params={**params, "after": page.next})
+                    )
+                first = first or page
+                if (page.epoch, page.full) != (first.epoch, first.full):
+                    raise LinkError(f"{path}: the control plane changed its history while it was read")
+                # What changed while the pages were read has a later revision than the first and is read again.
+                version = Version(first.epoch, first.revision)
+                yield Reading(version, page.full, await specs_of(page.sessions, path), tuple(page.removed))
+                if page.next is None:
+                    return
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def close(self) -> None:
         """Closes connections."""

@@ -1,6 +1,6 @@
 """The link to a control plane that serves only the public API: lists all sessions and picks those of this relay."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,7 +48,7 @@ class PublicList:
         """Such a control plane cannot be told anything, and has no revisions."""
         return None
 
-    async def read(self, applied: Version | None) -> AsyncIterator[Reading]:  # noqa: ARG002
+    async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:  # noqa: ARG002
         """See `Link.read`; always reads everything."""
         for number in range(1, _MOST_PAGES + 1):
             page = await self._read_page(number)
