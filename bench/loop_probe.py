@@ -3,24 +3,36 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Hold(NamedTuple):
+    """The longest time between two turns of the loop, and the longest that its thread used a processor between two.
+
+    Where the first is much longer, another process had the processor: a machine with a core to spare has the second.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
 
 
 class LoopProbe:
     """Takes every turn of the loop and measures the time between two of them."""
 
     def __init__(self) -> None:
-        self._longest = 0.0
+        self._longest = Hold(0.0, 0.0)
 
-    def longest_seconds(self) -> float:
+    def longest(self) -> Hold:
         """The longest since the last call."""
-        longest, self._longest = self._longest, 0.0
+        longest, self._longest = self._longest, Hold(0.0, 0.0)
         return longest
 
     async def watch_until(self, done: Callable[[], bool]) -> None:
         """Watches until ``done``."""
-        before = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.thread_time()
         while not done():
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            self._longest = max(self._longest, now - before)
-            before = now
+            await asyncio.sleep(0)  # noqa: ASYNC110 - each turn is what is measured
+            wall_now, cpu_now = time.perf_counter(), time.thread_time()
+            longest = self._longest
+            self._longest = Hold(max(longest.wall_seconds, wall_now - wall), max(longest.cpu_seconds, cpu_now - cpu))
+            wall, cpu = wall_now, cpu_now
