@@ -52,7 +52,7 @@ def source_from_settings(settings: Settings, table: SessionTable, load: Callable
         return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
     if source.kind == "embedded":
         raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
-    client = HttpClient(source.url, source.read_key(), source.timeout)
+    client = HttpClient(source.url, source.read_key, source.timeout)
     link = NegotiatedLink(
         NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
     )
@@ -105,7 +105,7 @@ class Relay:
             _log.warning(warning)
         ports = UdpPorts(self.engine, sockets)
         metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time)
-        admin = HttpServer(create_admin(self.engine, self.source.status, metrics), admin_socket)
+        admin = HttpServer(create_admin(self.settings.relay, self.engine, self.source.status, metrics), admin_socket)
 
         await ports.start()
         tasks = [

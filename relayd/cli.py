@@ -1,6 +1,7 @@
 """The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not to be had, 78 bad configuration."""
 
 import asyncio
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +49,8 @@ def dev(
 ) -> None:
     """Run a relay with a session of its own, to try things out on this machine."""
     loaded = settings.load(config)
-    log.configure("warning")
+    # Beside the live table of a game, lines about every binding would only disturb.
+    log.configure("warning" if players else loaded.log.level)
     sys.exit(uvloop.run(run_dev(loaded, DevOptions(players, for_seconds))))
 
 
@@ -88,12 +90,19 @@ def _options(
 
 def main() -> None:
     """The program `relayd`."""
+    # What the terminal's character set lacks is shown as something else, never as a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         cli()
     except FatalError as error:
         for line in str(error).splitlines():
             typer.echo(f"relayd: {line}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        typer.echo(f"relayd: {error.strerror or error}", err=True)
+        sys.exit(1)
     except SystemExit as end:
         # typer has explained a wrong usage by now; its own status for that, 2, is not the one of sysexits(3).
         sys.exit(EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else end.code)

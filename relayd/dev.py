@@ -25,6 +25,7 @@ from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.view import players_table, show
 
 _SEATS_WITHOUT_GAME = 4
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _READY_CHECKS = 500
 _READY_CHECK_SECONDS = 0.02
 
@@ -137,17 +138,18 @@ def _introduce(console: Console, settings: Settings, key: str, session: RelaySes
     tokens = ", ".join(str(player.authorization_token) for player in players)
     console.print(f"players     user authorization tokens {tokens}")
     console.print()
-    console.print("another session:")
+    console.print("another session, and its relay and tokens once it is ready:")
     console.print(
         f"curl -H 'Authorization: token {key}' -H 'Content-Type: application/json'"
         f""" -d '{{"users": [{{"ip": "127.0.0.1"}}, {{"ip": "127.0.0.1"}}]}}' http://{settings.api.bind}/v1/relays/sessions"""
     )
+    console.print(f"curl -H 'Authorization: token {key}' http://{settings.api.bind}/v1/relays/sessions/SESSION_ID")
     console.print()
 
 
 def _keys(settings: Settings, session: RelaySession) -> GameKeys:
     relay = settings.relay
-    local = next((address for address in relay.bind if address not in ("0.0.0.0", "::")), "127.0.0.1")  # noqa: S104
+    local = _LOOPBACK.get(relay.bind[0], relay.bind[0])
     host, *players = session.session_users
     return GameKeys(
         (local, relay.server_port),

@@ -16,6 +16,10 @@ class AdminClient:
         self._base = f"http://{address}"
         self._address = address
 
+    def about(self) -> dict[str, Any]:
+        """Which ports the relay has."""
+        return self._get("/v1/relay")
+
     def sessions(self) -> list[dict[str, Any]]:
         """All sessions in the table, in summary."""
         found: list[dict[str, Any]] = []
@@ -36,7 +40,10 @@ class AdminClient:
             raise UnavailableError(
                 f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"
             ) from None
+        try:
+            body: dict[str, Any] = answer.json()
+        except ValueError:
+            raise UnavailableError(f"what answers on {self._address} is no relay; is admin.bind right?") from None
         if answer.status_code != 200:
-            raise FatalError(answer.json().get("message", answer.text))
-        body: dict[str, Any] = answer.json()
+            raise FatalError(str(body.get("message", answer.text)))
         return body

@@ -1,7 +1,10 @@
 """Logging: console lines on a terminal, JSON otherwise, on standard error. Tokens are only ever shown shortened."""
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
@@ -25,11 +28,32 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 
 
+class _Unfailing(io.TextIOBase):
+    """Standard error that loses lines rather than raise: no full disk and no closed pipe may stop a datagram."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        """Writes what can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes what can be flushed."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def short_token(token: int) -> str:
-    """A token as logs and the admin API may show it: enough to compare, too little to use."""
-    return f"{token >> 16:04x}…"
+    """A token as logs and the admin API may show it: its last three decimal digits, enough to tell users apart.
+
+    What is left to guess are 22 bits, on which an authorized user of the session would have to try.
+    """
+    return f"…{token % 1000:03d}"

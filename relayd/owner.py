@@ -13,6 +13,7 @@ from relayd.pacing import in_slices
 
 _EXPIRY_BUDGET = 200
 """Table entries looked at before datagrams get their turn: under 1 ms."""
+_REMOVALS_AT_ONCE = 200
 _EXPIRY_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -52,13 +53,17 @@ class TableOwner:
                 )
 
     async def change(self, change: Change) -> None:
-        """Adds, updates and removes some sessions.
+        """Removes some sessions, then adds and updates others; those all at once, so not too many.
 
         Raises:
-            InvalidSessionsError: the change contradicts the table; nothing was changed.
+            InvalidSessionsError: what is to be added contradicts the table; nothing of it was.
         """
         async with self._lock:
-            self._table.change(change, asyncio.get_running_loop().time())
+            for first in range(0, len(change.removals), _REMOVALS_AT_ONCE):
+                removals = change.removals[first : first + _REMOVALS_AT_ONCE]
+                self._table.change(Change(removals=removals), asyncio.get_running_loop().time())
+                await asyncio.sleep(0)
+            self._table.change(Change(upserts=change.upserts), asyncio.get_running_loop().time())
 
     async def expire_forever(self) -> None:
         """Ends what is due, whenever it is due."""

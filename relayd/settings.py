@@ -1,6 +1,7 @@
 """Every setting, declared and explained once. From a TOML file, overridden by `RELAYD_SECTION__KEY` variables."""
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -33,8 +34,9 @@ def split_address(text: str) -> tuple[str, int]:
         ValueError: it is neither.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("write it as address:port, for example 127.0.0.1:9464")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536 or (":" in host) != bracketed:
+        raise ValueError("write it as address:port, for example 127.0.0.1:9464 or [::1]:9464")
     return canonical_ip(host.removeprefix("[").removesuffix("]")), int(port)
 
 
@@ -45,8 +47,8 @@ def _checked_address(text: str) -> str:
 
 def _checked_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write it as http://host:port or https://host:port")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("write it as http://host:port or https://host:port, without a user name")
     return text.rstrip("/")
 
 
@@ -76,17 +78,21 @@ def read_secret(path: Path, setting: str) -> str:
         raise ConfigurationError(f"{setting}: {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{setting}: {path}: not UTF-8 text") from None
-    if not secret or "\n" in secret:
-        raise ConfigurationError(f"{setting}: {path}: must hold one line with the secret")
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise ConfigurationError(f"{setting}: {path}: must hold one line of plain ASCII, the secret alone")
     return secret
 
 
 class RelaySettings(Section):
     """[relay]: this relay and its two UDP ports."""
 
-    id: str = Field("relay-1", min_length=1, description="Name of this relay at the control plane.")
+    id: str = Field(
+        "relay-1", pattern=r"^[A-Za-z0-9._-]{1,128}$", description="Name of this relay at the control plane."
+    )
     public_ip: IpAddress = Field("127.0.0.1", description="Address that sessions name as relay.ip.")
-    public_host: str = Field("localhost", description="Host name that sessions name as relay.host.")
+    public_host: str = Field(
+        "localhost", min_length=1, max_length=253, description="Host name that sessions name as relay.host."
+    )
     bind: list[IpAddress] = Field(
         ["0.0.0.0", "::"],  # noqa: S104 - a relay is there to be reached
         min_length=1,
@@ -95,8 +101,8 @@ class RelaySettings(Section):
     )
     server_port: UdpPort = Field(32000, description="UDP port for the hosts of games.")
     client_port: UdpPort = Field(32001, description="UDP port for players.")
-    receive_buffer_bytes: Count = Field(4 << 20, description="Receive buffer asked for, per socket.")
-    send_buffer_bytes: Count = Field(2 << 20, description="Send buffer asked for, per socket.")
+    receive_buffer_bytes: int = Field(4 << 20, ge=0, le=1 << 30, description="Receive buffer asked for, per socket.")
+    send_buffer_bytes: int = Field(2 << 20, ge=0, le=1 << 30, description="Send buffer asked for, per socket.")
     attributes: dict[str, str] = Field(
         {}, description='Where this relay is, for filters: {city = "Paris", country = "France", …}.'
     )
@@ -239,7 +245,7 @@ def load(config: Path | None = None) -> Settings:
     except ValidationError as error:
         raise ConfigurationError("\n".join(_explain(details, config) for details in error.errors())) from None
     except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}; lists and tables are written as JSON") from None
+        raise ConfigurationError("\n".join(_not_json(os.environ)) or f"environment: {error}") from None
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -277,6 +283,19 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
             yield f"environment variable {name}: unknown key{_did_you_mean(upper, known)}"
 
 
+def _not_json(environment: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable that should hold a list or a table, and does not."""
+    for section, field in Settings.model_fields.items():
+        for key, setting in field.default.__class__.model_fields.items():
+            name = f"{ENV_PREFIX}{section}__{key}".upper()
+            if isinstance(setting.default, list | dict) and name in environment:
+                try:
+                    json.loads(environment[name])
+                except ValueError:
+                    example = json.dumps(setting.default or ["…"])
+                    yield f"environment variable {name}: write it as JSON, for example '{example}'"
+
+
 def _explain(error: ErrorDetails, config: Path | None) -> str:
     """One line for one mistake: where it stands, the key, what is wrong."""
     location = [str(part) for part in error["loc"]]
@@ -295,5 +314,5 @@ def _explain(error: ErrorDetails, config: Path | None) -> str:
 
 
 def _did_you_mean(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def print_sessions(sessions: list[dict[str, Any]], as_json: bool) -> None:
@@ -13,7 +13,16 @@ def print_sessions(sessions: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"sessions": sessions}, indent=2))
         return
-    table = Table("session", "host", "players", "users", "to host", "to players", "dropped", box=None)
+    table = Table(
+        Column("session", no_wrap=True, overflow="fold"),
+        "host",
+        "players",
+        "users",
+        "to host",
+        "to players",
+        "dropped",
+        box=None,
+    )
     for row in sessions:
         table.add_row(
             row["session_id"],

@@ -205,11 +205,11 @@ class Engine:
         """Drops a datagram and, where its sender should know and the rate allows it, says why."""
         if session is not None:
             session.count_drop(verdict)
-        state = REFUSAL_STATE.get(verdict)
+        # An unknown pair is asked about even if its sender is not told: strangers must not keep a player out.
+        unknown = verdict is Verdict.UNKNOWN_PAIR
+        state = self._state_of_unknown(data, now) if unknown else REFUSAL_STATE.get(verdict)
         if state is None or not self._refusals.allows(source[0], now):
             return _DROP[verdict]
-        if verdict is Verdict.UNKNOWN_PAIR:
-            state = self._state_of_unknown(data, now)
         self.counters.refusals_told[endpoint.port][state] += 1
         return Action(verdict, endpoint, source, STATE_DATAGRAM[state])
 

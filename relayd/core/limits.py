@@ -1,5 +1,8 @@
 """Timeouts, policies and rates: what they are, and the token buckets that keep the rates."""
 
+import ipaddress
+from collections import OrderedDict
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from relayd.core.connection_id import ConnectionIdPolicy
@@ -83,16 +86,24 @@ class RefusalLimiter:
         self._per_source_rate = limits.refusals_per_source_per_second
         self._max_sources = max_sources
         self._total = TokenBucket(limits.refusals_per_second, 0.0)
-        self._sources: dict[str, TokenBucket] = {}
+        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def allows(self, ip_address: str, now: float) -> bool:
         """Whether one more refusal may be told to this address now."""
-        bucket = self._sources.get(ip_address)
+        source = _network(ip_address)
+        bucket = self._sources.get(source)
         if bucket is not None:
             return bucket.take(now) and self._total.take(now)
         if not self._total.take(now):
             return False
         if len(self._sources) >= self._max_sources:
-            del self._sources[next(iter(self._sources))]
-        bucket = self._sources[ip_address] = TokenBucket(self._per_source_rate, now)
+            self._sources.popitem(last=False)
+        bucket = self._sources[source] = TokenBucket(self._per_source_rate, now)
         return bucket.take(now)
+
+
+def _network(ip_address: str) -> str:
+    """An IPv4 address itself; of an IPv6 address its /64, all of which one host may use (RFC 4291, 2.5.4)."""
+    if ":" not in ip_address:
+        return ip_address
+    return ipaddress.IPv6Address(ip_address).exploded[:19]

@@ -4,6 +4,7 @@ A player may be faster than the sync. Instead of turning it away, its pair is no
 control plane says whether it may come in. Whatever strangers send, memory stays bounded and one question asks for all.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from relayd.core.wire import State
@@ -26,7 +27,7 @@ class Lookups:
         self._ask = ask
         self._most = most
         self._open: set[_Pair] = set()
-        self._denied: dict[_Pair, float] = {}
+        self._denied: OrderedDict[_Pair, float] = OrderedDict()
         """Pair → when the no is forgotten, oldest first."""
 
     def state_of(self, user_token: int, session_token: int, now: float) -> State:
@@ -53,5 +54,5 @@ class Lookups:
         for pair in asked & self._open:
             self._open.discard(pair)
             if len(self._denied) >= self._most:
-                del self._denied[next(iter(self._denied))]
+                self._denied.popitem(last=False)
             self._denied[pair] = now + _DENIED_SECONDS

@@ -59,6 +59,8 @@ def _add(value: object, snapshot: Snapshot) -> None:
     spec = session.spec()
     if spec is not None:
         snapshot.add(spec)
+        if "session_users" not in session.model_fields_set:
+            raise InvalidSessionsError(f"session {session.session_id} has no session_users; nobody could play")
     elif session.ready:
         raise InvalidSessionsError(
             f'session {session.session_id} has no authorization_token; give it one, or say "ready": false'
@@ -68,6 +70,8 @@ def _add(value: object, snapshot: Snapshot) -> None:
 def _elements_of_sessions(cursor: "_Cursor") -> Iterator[tuple[object, int]]:
     """Each element of the top-level array "sessions", decoded, with its offset."""
     found = False
+    if not cursor.text.strip():
+        raise SessionFileError('1: the file is empty; a session file is {"sessions": [ … ]}')
     for key in cursor.members():
         if key != "sessions":
             continue

@@ -4,13 +4,14 @@ One owner changes it. Desired state is applied as a diff that leaves alone what 
 found by looking only at the heads of two heaps, so that expiry costs about the same for ten users and a million.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.counters import Traffic
-from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_users
+from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
 from relayd.core.limits import Limits, TokenBucket
@@ -52,7 +53,7 @@ class Table:
         self._idleness: list[tuple[float, int, Session]] = []
         """Heap of when to look whether a session is still empty."""
         self._numbers = count()
-        self._tombstones: dict[int, float] = {}
+        self._tombstones: OrderedDict[int, float] = OrderedDict()
         """Session token → when it is forgotten, oldest first."""
         self._ended: dict[str, int] = {}
         """Id → token of sessions that ended here while their source still names them: not to be revived by it."""
@@ -77,7 +78,7 @@ class Table:
             spec = wanted.get(session.session_id)
             if (spec is None or spec.token != session.token) and session.session_id in self.sessions:
                 self._end_session(session, EventKind.SESSION_REMOVED, now)
-                yield
+            yield
         for session_id in list(wanted):
             self._upsert(wanted.pop(session_id), now)
             yield
@@ -92,7 +93,6 @@ class Table:
         gone = {*change.removals, *(spec.session_id for spec in change.upserts)}
         Snapshot.of(change.upserts)
         for spec in change.upserts:
-            check_users(spec)
             holder = self.by_token.get(spec.token)
             if holder is not None and holder.session_id not in gone:
                 raise InvalidSessionsError(
@@ -262,7 +262,7 @@ class Table:
             elif self._idleness and self._idleness[0][0] <= now:
                 self._check_idleness(heappop(self._idleness)[2], now)
             elif self._tombstones and next(iter(self._tombstones.values())) <= now:
-                del self._tombstones[next(iter(self._tombstones))]
+                self._tombstones.popitem(last=False)
             else:
                 return False
         deadline = self.next_deadline()

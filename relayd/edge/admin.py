@@ -4,9 +4,11 @@ import asyncio
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Response
+import structlog
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.base import RequestResponseEndpoint
 
 from relayd import __version__
 from relayd.core.engine import Engine
@@ -15,12 +17,22 @@ from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
 from relayd.pacing import in_slices
+from relayd.settings import RelaySettings
+
+_log = structlog.get_logger()
 
 
-def create_admin(engine: Engine, source: SourceStatus, metrics: RelayMetrics) -> FastAPI:
+def create_admin(relay: RelaySettings, engine: Engine, source: SourceStatus, metrics: RelayMetrics) -> FastAPI:
     """The admin application of a relay."""
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
+
+    @app.middleware("http")
+    async def refuse_other_sites(request: Request, answer: RequestResponseEndpoint) -> Response:
+        """A page in a browser on this machine must not be able to drain the relay."""
+        if request.method != "GET" and "origin" in request.headers:
+            return JSONResponse({"message": "not for web pages: send no Origin header"}, status_code=403)
+        return await answer(request)
 
     @app.get("/metrics")
     async def scrape() -> Response:
@@ -33,8 +45,13 @@ def create_admin(engine: Engine, source: SourceStatus, metrics: RelayMetrics) ->
     @app.get("/readyz")
     async def readyz() -> Response:
         if table.loaded:
-            return PlainTextResponse("ready\n")
+            doubt = f", but the session source is not followed: {source.problem}" if source.problem else ""
+            return PlainTextResponse(f"ready{doubt}\n")
         return PlainTextResponse(f"no sessions yet: {source.problem or 'still reading them'}\n", status_code=503)
+
+    @app.get("/v1/relay")
+    async def about() -> dict[str, int]:
+        return {"server_port": relay.server_port, "client_port": relay.client_port}
 
     @app.get("/v1/sessions")
     async def sessions(
@@ -60,11 +77,15 @@ def create_admin(engine: Engine, source: SourceStatus, metrics: RelayMetrics) ->
 
     @app.post("/v1/drain")
     async def drain() -> dict[str, Any]:
+        if not engine.draining:
+            _log.info("draining: new sessions are refused", active_sessions=table.active_sessions)
         engine.draining = True
         return drain_status()
 
     @app.delete("/v1/drain")
     async def undo_drain() -> dict[str, Any]:
+        if engine.draining:
+            _log.info("no longer draining")
         engine.draining = False
         return drain_status()
 

@@ -39,7 +39,7 @@ class SessionSeries:
         """Follows the table."""
         session = event.session
         if event.kind is EventKind.USER_BOUND:
-            if len(self._own) < self._most:
+            if len(self._own) < self._most and session.session_id != OTHER_SESSIONS:
                 self._own.setdefault(session.session_id, session)
         elif event.kind in (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE):
             ended = self._own.pop(session.session_id, None)

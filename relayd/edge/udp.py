@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import structlog
+
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.verdict import Verdict
 from relayd.edge.sockets import BoundSocket
+
+_log = structlog.get_logger()
 
 _QUEUE_FULL = (errno.EAGAIN, errno.ENOBUFS)
 
@@ -61,7 +65,11 @@ class _Receiver(asyncio.DatagramProtocol):
         self._receive = ports.receive
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        self._receive(self._endpoint, data, addr, self._now())
+        try:
+            self._receive(self._endpoint, data, addr, self._now())
+        except Exception:  # noqa: BLE001
+            # A defect; but one that ended this handler would have uvloop close the port for everybody.
+            _log.exception("a datagram could not be handled", port=self._endpoint.port.label)
 
     def error_received(self, exc: Exception) -> None:
         """An ICMP error about an earlier datagram: what is undeliverable shows by the peer's silence."""

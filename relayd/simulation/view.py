@@ -49,7 +49,7 @@ async def _show_lines(game: Game) -> None:
 def players_table(game: Game, rates: "_Rates | None" = None) -> Table:
     """How every player fares. With ``rates`` while the game runs; without, when it is over."""
     loss = "lost so far" if rates else "lost"
-    table = Table("player", "state", "sent", "received", loss, "round trip p50", "p99", box=None)
+    table = Table("player", "state", "to host", "from host", loss, "round trip p50", "p99", box=None)
     if rates:
         table.add_column("rate")
     for report in game.reports():

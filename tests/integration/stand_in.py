@@ -45,6 +45,8 @@ class StandIn:
         self.epoch = "first"
         self.revision = 1
         self.misbehaviour: Misbehaviour | None = None
+        self.between_pages: Callable[[], None] | None = None
+        """Called once, after the first page of a list was answered."""
         self.requests: list[tuple[float, str, int]] = []
         """When, what, and with which status it was answered."""
         self.heartbeats: list[dict[str, Any]] = []
@@ -143,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(304, None, {"ETag": tag})
         else:
             self.reply(200, body, {"ETag": tag})
+        change = self.stand_in.between_pages
+        if page == 1 and change is not None:
+            self.stand_in.between_pages = None
+            change()
 
     def _changes(self, query: dict[str, list[str]]) -> None:
         stand_in = self.stand_in

@@ -182,7 +182,7 @@ def test_a_variable_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch, value
 
 def test_a_list_in_a_variable_that_is_no_json_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch, RELAYD_RELAY__BIND="127.0.0.1")
-    assert "written as JSON" in mistake()
+    assert "write it as JSON" in mistake()
 
 
 def test_variables_of_others_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,13 +243,16 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"), [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:65535", ("::1", 65535)), ("::1:80", ("::1", 80))]
+    ("text", "parts"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:65535", ("::1", 65535)), ("0.0.0.0:1", ("0.0.0.0", 1))],
 )
 def test_addresses_are_split(text: str, parts: tuple[str, int]) -> None:
     assert split_address(text) == parts
 
 
-@pytest.mark.parametrize("text", ["", "80", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "a:80"])
+@pytest.mark.parametrize(
+    "text", ["", "80", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "a:80", "::1:80"]
+)
 def test_what_is_no_address_and_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"address"):
         split_address(text)

@@ -1,11 +1,12 @@
 """Where sessions come from. Each source follows its origin and hands whole, validated states to the table's owner."""
 
-from collections.abc import KeysView
+from collections.abc import Iterable, KeysView
 from typing import NamedTuple, Protocol
 
 from relayd.core.desired import Change, Snapshot
 from relayd.core.lookups import Lookups
 from relayd.core.session import Session
+from relayd.pacing import in_slices
 
 
 class Load(NamedTuple):
@@ -65,16 +66,28 @@ class Source(Protocol):
         ...
 
 
+async def count_missing(present: Iterable[str], snapshot: Snapshot) -> int:
+    """How many of these sessions the snapshot does not name."""
+    missing = 0
+    async for session_id in in_slices(present):
+        missing += session_id not in snapshot.sessions
+    return missing
+
+
 class SourceStatus:
     """How a source stands: how old its knowledge is, and what last went wrong."""
 
     def __init__(self) -> None:
         self.fresh_at: float | None = None
-        """When the table was last known to agree with the origin, on the event loop's clock; None before that."""
+        """When the table was last known to agree with the origin, or following began, on the event loop's clock."""
         self.failures = 0
         """How often the origin could not be read or was not believed."""
         self.problem: str | None = None
         """Why the table does not follow the origin at present; None while it does."""
+
+    def started(self, now: float) -> None:
+        """Following begins: until the first success, the age is that of the attempt."""
+        self.fresh_at = now
 
     def succeeded(self, now: float) -> None:
         """The table agrees with the origin."""

@@ -8,7 +8,7 @@ import structlog
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.core.shrink_guard import ShrinkGuard
-from relayd.edge.source import SessionTable, SourceStatus
+from relayd.edge.source import SessionTable, SourceStatus, count_missing
 from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
 
@@ -22,9 +22,10 @@ class FileSource:
 
     def __init__(self, path: Path, poll_interval: float, shrink_hold: float, table: SessionTable) -> None:
         self.status = SourceStatus()
-        self._path = path
+        self._path = path.absolute()
         self._poll_interval = poll_interval
         self._table = table
+        self._shrink_hold = shrink_hold
         self._guard = ShrinkGuard(shrink_hold)
         self._seen: _Fingerprint | None = None
         self._settled = False
@@ -43,6 +44,7 @@ class FileSource:
 
     async def run(self) -> None:
         """Follows the file until cancelled."""
+        self.status.started(asyncio.get_running_loop().time())
         while True:
             self._wake.clear()
             await self._look()
@@ -70,6 +72,9 @@ class FileSource:
             self._fail(f"{self._path}: not UTF-8 text")
         except SessionFileError as error:
             self._fail(f"{self._path}:{error}")
+        except Exception as error:  # noqa: BLE001 - whatever happens here, the games go on
+            _log.exception("reading the session file failed")
+            self._fail(f"{self._path}: a defect ({type(error).__name__}), see the log")
         else:
             await self._apply(snapshot)
 
@@ -78,12 +83,13 @@ class FileSource:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     async def _apply(self, snapshot: Snapshot) -> None:
-        present = self._table.session_ids()
-        missing = len(present - snapshot.sessions.keys())
+        present = list(self._table.session_ids())
+        missing = await count_missing(present, snapshot)
         left = self._guard.seconds_left(len(present), missing, asyncio.get_running_loop().time())
         if left > 0:
             self._doubt(
-                f"{self._path}: lacks {missing} of {len(present)} sessions; kept as they were unless it stays so"
+                f"{self._path}: lacks {missing} of {len(present)} sessions; they are kept unless it stays so for"
+                f" {self._shrink_hold:g} s (source.shrink_hold)"
             )
             return
         await self._table.replace(snapshot)

@@ -6,15 +6,17 @@ heartbeat ──newer──> read ──> apply ──> heartbeat at once, so th
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import aclosing, suppress
+from itertools import islice
 
 import structlog
 
 from relayd.core.desired import Change, InvalidSessionsError, Snapshot
 from relayd.core.lookups import Lookups
 from relayd.core.shrink_guard import ShrinkGuard
-from relayd.edge.source import Load, SessionTable, SourceStatus
+from relayd.edge.source import Load, SessionTable, SourceStatus, count_missing
 from relayd.edge.source.control_plane.backoff import Backoff
 from relayd.edge.source.control_plane.keeper import Keeper
 from relayd.edge.source.control_plane.link import Link, LinkError, Report, Version
@@ -22,6 +24,10 @@ from relayd.garbage import many_new_objects
 
 _log = structlog.get_logger()
 
+_MOST_BETWEEN_BEATS_SECONDS = 5.0
+"""However long poll_interval is: a control plane takes a relay for dead after 10 s of silence."""
+_MOST_ENDED_AT_ONCE = 500
+_MOST_ENDED_KEPT = 100_000
 _LEAST_PAUSE_SECONDS = 0.2
 """Between two questions, however many players are unknown: five look-ups a second at most."""
 
@@ -59,11 +65,15 @@ class ControlPlaneSource:
         self._table = table
         self._keeper = keeper
         self._poll_interval = poll_interval
+        self._beat_seconds = min(poll_interval, _MOST_BETWEEN_BEATS_SECONDS)
         self._load = load
         self._guard = ShrinkGuard(shrink_hold)
         self._backoff = Backoff(random.random)
         self._applied: Version | None = None
-        self._ended: list[str] = []
+        self._heartbeats = False
+        """Whether the control plane takes them, and has revisions."""
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        """Sessions that ended here and are still to be reported."""
         self._beat_at = 0.0
 
     def reload(self) -> None:
@@ -73,11 +83,15 @@ class ControlPlaneSource:
 
     def session_ended(self, session_id: str) -> None:
         """Reports the session with the next heartbeat."""
-        self._ended.append(session_id)
+        self._ended[session_id] = None
+        if len(self._ended) > _MOST_ENDED_KEPT:
+            self._ended.popitem(last=False)
+        self._kept()
         self._wake.set()
 
     async def run(self) -> None:
         """Follows until cancelled."""
+        self.status.started(asyncio.get_running_loop().time())
         await self._start_from_last_good()
         keeping = asyncio.create_task(self._keeper.keep()) if self._keeper else None
         try:
@@ -98,7 +112,10 @@ class ControlPlaneSource:
         asked = self.lookups.asked()
         try:
             tell_at_once = await self._follow(bool(asked))
-        except LinkError as error:
+        except Exception as error:  # noqa: BLE001 - whatever happens here, the games go on
+            if not isinstance(error, LinkError):
+                _log.exception("following the control plane failed")
+                error = LinkError(f"a defect ({type(error).__name__}), see the log")
             if self.status.problem != str(error):
                 _log.warning("control plane not followed, the table stays as it was", problem=str(error))
             self.status.failed(str(error))
@@ -114,7 +131,7 @@ class ControlPlaneSource:
         if not tell_at_once:
             took = loop.time() - began
             # A list that takes long to read is not read all the time.
-            await _pause(max(self._poll_interval - took, took if self._applied is None else 0.0), self._wake)
+            await _pause(max(self._pause_seconds() - took, 0.0 if self._heartbeats else took), self._wake)
 
     async def _follow(self, asking: bool) -> bool:
         """One heartbeat, and reading what is new. Returns whether the control plane should hear of it at once.
@@ -125,18 +142,27 @@ class ControlPlaneSource:
         Raises:
             LinkError: it could not be asked, or its answer cannot be used or is not believed.
         """
-        newest = await self._beat(0.0 if asking or self._ended or self._applied is None else self._poll_interval)
+        newest = await self._beat(0.0 if asking or self._ended or not self._heartbeats else self._beat_seconds)
         if newest is not None and newest == self._applied:
             return False
-        known_history = newest is not None and self._applied is not None and newest.epoch == self._applied.epoch
-        with many_new_objects() if not known_history else nullcontext():
-            await self._read(self._applied if known_history else None)
-        return newest is not None
+        self._heartbeats = newest is not None
+        if newest is None or (self._applied is not None and newest.epoch == self._applied.epoch):
+            await self._read(self._applied)
+        else:
+            with many_new_objects():
+                await self._read(None)
+        return self._heartbeats
+
+    def _pause_seconds(self) -> float:
+        """Between two questions: where there are heartbeats, a relay that is silent for long would count as dead."""
+        return self._beat_seconds if self._heartbeats else self._poll_interval
 
     async def _beat(self, wait_seconds: float) -> Version | None:
-        ended = tuple(self._ended)
+        ended = tuple(islice(self._ended, _MOST_ENDED_AT_ONCE))
         newest = await self._link.heartbeat(Report(self._applied, self._load(), ended), wait_seconds)
-        del self._ended[: len(ended)]
+        if newest is not None:
+            for session_id in ended:
+                self._ended.pop(session_id, None)
         self._beat_at = asyncio.get_running_loop().time()
         return newest
 
@@ -148,7 +174,7 @@ class ControlPlaneSource:
             async with aclosing(self._link.read(applied)) as parts:
                 async for part in parts:
                     # Very many sessions may take longer than a relay may be silent before it is taken for dead.
-                    if asyncio.get_running_loop().time() - self._beat_at > self._poll_interval:
+                    if self._heartbeats and asyncio.get_running_loop().time() - self._beat_at > self._beat_seconds:
                         await self._beat(0.0)
                     version = part.version
                     if part.full:
@@ -164,12 +190,20 @@ class ControlPlaneSource:
             raise LinkError(f"the control plane contradicts itself: {error}") from None
         changed = version != self._applied or edition != self._table.edition()
         self._applied = version
-        if changed and self._keeper is not None:
-            self._keeper.changed(version)
+        if changed:
+            self._kept()
+
+    def _kept(self) -> None:
+        """Has the table kept; without its state as long as there is something to report.
+
+        A process that starts from it then reads everything, finds again what was not reported, and can end it again.
+        """
+        if self._keeper is not None:
+            self._keeper.changed(self._applied if self._heartbeats and not self._ended else None)
 
     async def _replace(self, whole: Snapshot) -> None:
-        present = self._table.session_ids()
-        missing = len(present - whole.sessions.keys())
+        present = list(self._table.session_ids())
+        missing = await count_missing(present, whole)
         left = self._guard.seconds_left(len(present), missing, asyncio.get_running_loop().time())
         if left > 0:
             raise NotBelievedError(

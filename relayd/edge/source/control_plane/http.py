@@ -4,13 +4,16 @@ import asyncio
 import email.utils
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from relayd.edge.source.control_plane.link import LinkError
+from relayd.errors import ConfigurationError
 
-_MOST_BYTES = 16 << 20
+_MOST_BYTES = 64 << 20
+_MOST_MESSAGE = 300
 _MOST_RETRY_AFTER_SECONDS = 300.0
 
 
@@ -28,16 +31,17 @@ class HttpClient:
 
     Args:
         url: its base.
-        key: the API key, or None to send none.
+        read_key: gives the API key, or None to send none; asked at first, and again after it was refused.
         timeout_seconds: from request to the last byte, beyond what the control plane was asked to hold back.
     """
 
-    def __init__(self, url: str, key: str | None, timeout_seconds: float) -> None:
-        headers = {"authorization": f"token {key}"} if key else {}
+    def __init__(self, url: str, read_key: Callable[[], str | None], timeout_seconds: float) -> None:
+        self._read_key = read_key
+        self._key = read_key()
         self._url = url
         self._timeout_seconds = timeout_seconds
         # One bound for all of a request is set below: httpx has only bounds for its parts.
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=httpx.Timeout(None))
+        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None))
 
     async def close(self) -> None:
         """Closes connections."""
@@ -59,18 +63,38 @@ class HttpClient:
         Raises:
             LinkError: no answer in time, one with a status that is not in ``accept``, or one that is no JSON.
         """
+        authorization = {"authorization": f"token {self._key}"} if self._key else {}
         within_seconds = wait_seconds + self._timeout_seconds
         try:
             async with asyncio.timeout(within_seconds):
-                async with self._client.stream(method, path, params=params, json=json, headers=headers) as response:
+                async with self._client.stream(
+                    method, path, params=params, json=json, headers={**(headers or {}), **authorization}
+                ) as response:
                     body = await _read(response)
         except TimeoutError:
             raise LinkError(f"{self._url}: no answer within {within_seconds:g} s") from None
         except httpx.HTTPError as error:
-            raise LinkError(f"{self._url}: {error or type(error).__name__}") from None
+            raise LinkError(f"{self._url}: {str(error) or type(error).__name__}") from None
+        if response.status_code in (401, 403):
+            raise LinkError(self._complain_of_key(path, response.status_code))
         if response.status_code not in accept:
-            raise LinkError(_complaint(self._url, path, response.status_code), _retry_after(response.headers))
+            raise LinkError(
+                f"{self._url}{path}: answered {response.status_code}{_message(body)}", _retry_after(response.headers)
+            )
         return Answer(response.status_code, response.headers, _decode(self._url, path, body) if body else None)
+
+    def _complain_of_key(self, path: str, status: int) -> str:
+        """Says what is wrong with the key, and takes up the one that is in its file by now."""
+        had_key = self._key is not None
+        try:
+            self._key = self._read_key()
+        except ConfigurationError as error:
+            return str(error)
+        if not had_key:
+            return f"{self._url}{path}: wants a key; name its file in source.token_file"
+        if status == 401:
+            return f"{self._url}{path}: the key is not accepted; check source.token_file"
+        return f"{self._url}{path}: the key lacks a scope; a relay needs nodes:write"
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -91,12 +115,13 @@ def _decode(url: str, path: str, body: bytes) -> Any:
         raise LinkError(f"{url}{path}: the answer is not JSON") from None
 
 
-def _complaint(url: str, path: str, status: int) -> str:
-    if status == 401:
-        return f"{url}{path}: the key is not accepted; check source.token_file"
-    if status == 403:
-        return f"{url}{path}: the key lacks a scope; a relay needs nodes:write"
-    return f"{url}{path}: answered {status}"
+def _message(body: bytes) -> str:
+    """What the control plane says to it, if it says something."""
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return f": {message[:_MOST_MESSAGE]}" if isinstance(message, str) else ""
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
@@ -109,6 +134,6 @@ def _retry_after(headers: httpx.Headers) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), _MOST_RETRY_AFTER_SECONDS)

@@ -15,6 +15,7 @@ _log = structlog.get_logger()
 
 _GATHER_SECONDS = 2.0
 """How long changes are gathered before the table is written."""
+_RETRY_SECONDS = 30.0
 _SHARE_OF_TIME = 20
 """After writing, so many times as long passes without: at most five percent of a core goes into it."""
 
@@ -31,6 +32,7 @@ class Keeper:
         self._table = table
         self._version: Version | None = None
         self._changed = asyncio.Event()
+        self._problem: str | None = None
 
     async def load(self) -> tuple[Snapshot, Version | None] | None:
         """What was kept by an earlier process; None, and a warning where there is something unusable."""
@@ -54,7 +56,8 @@ class Keeper:
                 await asyncio.sleep(_GATHER_SECONDS)
                 began = loop.time()
                 await self._save()
-                await asyncio.sleep((loop.time() - began) * _SHARE_OF_TIME)
+                pause_seconds = (loop.time() - began) * _SHARE_OF_TIME
+                await asyncio.sleep(max(pause_seconds, _RETRY_SECONDS if self._problem else 0.0))
         finally:
             if self._changed.is_set():
                 await self._save()
@@ -63,8 +66,12 @@ class Keeper:
         self._changed.clear()
         try:
             await self._last_good.save(_specs_of(self._table.sessions()), self._version)
+            self._problem = None
         except LastGoodError as error:
-            _log.warning("last good sessions not kept", problem=str(error))
+            if str(error) != self._problem:
+                _log.warning("last good sessions not kept", problem=str(error))
+            self._problem = str(error)
+            self._changed.set()
         except asyncio.CancelledError:
             self._changed.set()
             raise

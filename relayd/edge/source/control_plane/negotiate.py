@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, Callable
 
 import structlog
 
-from relayd.edge.source.control_plane.link import Link, Reading, Report, Version
+from relayd.edge.source.control_plane.link import Link, LinkError, Reading, Report, Version
 from relayd.edge.source.control_plane.node_api import NodesNotKnownError
+from relayd.edge.source.control_plane.public_list import PUBLIC_EPOCH
 
 _ASK_AGAIN_SECONDS = 300.0
 
@@ -26,6 +27,7 @@ class NegotiatedLink:
         self._public = public
         self._clock = clock
         self._public_until: float | None = None
+        self._nodes_known = False
 
     async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
         """See `Link.heartbeat`."""
@@ -33,17 +35,30 @@ class NegotiatedLink:
             try:
                 version = await self._nodes.heartbeat(report, wait_seconds)
             except NodesNotKnownError:
+                if self._nodes_known or (report.applied and report.applied.epoch != PUBLIC_EPOCH):
+                    # It took them before: something between here and there answers in its place.
+                    raise
                 if self._public_until is None:
                     _log.info("the control plane takes no heartbeats, polling its list of sessions instead")
                 self._public_until = self._clock() + _ASK_AGAIN_SECONDS
             else:
                 self._public_until = None
+                self._nodes_known = True
                 return version
         return await self._public.heartbeat(report, wait_seconds)
 
-    def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
+    async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""
-        return (self._nodes if self._public_until is None else self._public).read(applied)
+        if self._public_until is None:
+            async for part in self._nodes.read(applied):
+                yield part
+            return
+        try:
+            async for part in self._public.read(applied):
+                yield part
+        except LinkError:
+            self._public_until = self._clock()
+            raise
 
     async def close(self) -> None:
         """Closes both."""

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from relayd.core.desired import SessionSpec
-from relayd.core.relay_session import RelaySession
+from relayd.core.relay_session import RelaySession, canonical_ip
 from relayd.edge.source.control_plane.http import HttpClient
 from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.edge.source.control_plane.node_api import validated
@@ -14,6 +14,8 @@ from relayd.pacing import in_slices
 from relayd.settings import RelaySettings
 
 _PATH = "/v1/relays/sessions"
+PUBLIC_EPOCH = "public list"
+"""Of readings that only this process has numbered."""
 _PAGE_SESSIONS = 200
 _MOST_PAGES = 10_000
 
@@ -43,27 +45,52 @@ class PublicList:
         self._client = client
         self._relay = relay
         self._pages: dict[int, _Page] = {}
+        self._version = Version(PUBLIC_EPOCH, 0)
+        self._last: dict[str, SessionSpec] = {}
+        """What the last reading found."""
+        self._doubtful: set[str] = set()
+        """Sessions that it did not find any more, and that are kept until the next one."""
 
     async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:  # noqa: ARG002
         """Such a control plane cannot be told anything, and has no revisions."""
         return None
 
-    async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:  # noqa: ARG002
-        """See `Link.read`; always reads everything."""
-        for number in range(1, _MOST_PAGES + 1):
-            page = await self._read_page(number)
-            yield Reading(None, True, page.specs, ())
-            if not page.has_next:
-                for surplus in [known for known in self._pages if known > number]:
-                    del self._pages[surplus]
-                return
-        raise LinkError(f"{_PATH}: more than {_MOST_PAGES} pages")
+    async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
+        """See `Link.read`: everything, or nothing at all if that is what was ``applied``.
+
+        Sessions that are created or deleted while the pages are read shift others from page to page. So one that
+        stands on two pages counts once, and one that is missing from several pages is only gone if the next reading
+        lacks it too.
+        """
+        found: dict[str, SessionSpec] = {}
+        unchanged = True
+        number = 0
+        has_next = True
+        while has_next:
+            number += 1
+            if number > _MOST_PAGES:
+                raise LinkError(f"{_PATH}: more than {_MOST_PAGES} pages")
+            page, was_known = await self._read_page(number)
+            unchanged = unchanged and was_known
+            found |= {spec.session_id: spec for spec in page.specs}
+            has_next = page.has_next
+        for surplus in [known for known in self._pages if known > number]:
+            del self._pages[surplus]
+        if unchanged and not self._doubtful and applied == self._version:
+            return
+        missing = {key: spec for key, spec in self._last.items() if key not in found} if number > 1 else {}
+        kept = {key: spec for key, spec in missing.items() if key not in self._doubtful}
+        self._doubtful = set(kept)
+        self._last = found | kept
+        self._version = Version(PUBLIC_EPOCH, self._version.revision + 1)
+        yield Reading(self._version, True, tuple(self._last.values()), ())
 
     async def close(self) -> None:
         """Closes connections."""
         await self._client.close()
 
-    async def _read_page(self, number: int) -> _Page:
+    async def _read_page(self, number: int) -> tuple[_Page, bool]:
+        """A page, and whether it is as it was."""
         known = self._pages.get(number)
         headers = {"if-none-match": known.tag} if known and known.tag else {}
         answer = await self._client.request(
@@ -74,7 +101,7 @@ class PublicList:
             accept=(200, 304) if headers else (200,),
         )
         if known and answer.status == 304:
-            return known
+            return known, True
         listed = validated(_List, answer.body, _PATH)
         specs = []
         async for value in in_slices(listed.sessions):
@@ -82,7 +109,7 @@ class PublicList:
             if spec is not None:
                 specs.append(spec)
         page = self._pages[number] = _Page(answer.headers.get("etag"), tuple(specs), listed.pagination.has_next)
-        return page
+        return page, False
 
     def _own(self, session: RelaySession) -> SessionSpec | None:
         """The session, if it is linked to this relay."""
@@ -90,4 +117,11 @@ class PublicList:
             return None
         ports = session.relay.ports
         here = (self._relay.public_ip, self._relay.server_port, self._relay.client_port)
-        return session.spec() if (session.relay.ip, ports.server.port, ports.client.port) == here else None
+        return session.spec() if (_canonical(session.relay.ip), ports.server.port, ports.client.port) == here else None
+
+
+def _canonical(ip: str) -> str:
+    try:
+        return canonical_ip(ip)
+    except ValueError:
+        return ip
