@@ -107,7 +107,7 @@ class Heartbeat(BaseModel):
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     capacity: Amount
-    """Users it can take."""
+    """Users it can take; 0: no bound."""
     load: Amount
     """Users bound now."""
     draining: bool = False

@@ -146,7 +146,7 @@ def test_etag(server: Server) -> None:
 
 
 def test_sessions_the_relay_ended_are_removed_if_they_are_its_own(server: Server) -> None:
-    one, other = FakeRelay(server, "relay-1"), FakeRelay(server, "relay-2", capacity=0)
+    one, other = FakeRelay(server, "relay-1"), FakeRelay(server, "relay-2", draining=True)
     one.beat()
     other.beat()
     session = server.create()
@@ -170,6 +170,11 @@ def test_sessions_go_to_their_own_relay_only(server: Server) -> None:
     berlin.sync()
     assert (list(tokyo.sessions), list(berlin.sessions)) == ([near["session_id"]], [wanted["session_id"]])
     assert server.get(near)["relay"]["ports"]["server"]["link"] == "[::1]:32000"
+
+
+def test_capacity_0_is_no_bound(server: Server) -> None:
+    FakeRelay(server, capacity=0, load=10**6).beat()
+    assert server.create(*["1.1.1.1"] * 50)["status"] == "Initializing"
 
 
 def test_an_unknown_relay_has_to_heartbeat_first(shared: Server) -> None:
