@@ -3,6 +3,7 @@
 import json
 import secrets
 import sqlite3
+from collections.abc import Sequence
 
 from relayd.controlplane import sqlite_sessions as sessions
 from relayd.controlplane.models import Heartbeat, NodeSessions
@@ -45,7 +46,7 @@ def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now
             now,
         ),
     )
-    ended = tuple(session_id for session_id in beat.ended if _end(connection, node_id, session_id, now))
+    ended = _end(connection, node_id, beat.ended, now)
     newest = _revision(connection, node_id) or 0
     # A revision beyond the newest comes from a store that was put back to an older copy, and says nothing about ours.
     applied = beat.revision if beat.epoch == epoch(connection) and beat.revision <= newest else 0
@@ -152,15 +153,22 @@ def epoch(connection: sqlite3.Connection) -> str:
     return str(value)
 
 
-def _end(connection: sqlite3.Connection, node_id: str, session_id: str, now: float) -> bool:
-    """Removes a session the relay has ended, if it is that relay's."""
-    row = connection.execute(
-        "SELECT 1 FROM sessions WHERE session_id = ? AND node_id = ?", (session_id, node_id)
-    ).fetchone()
-    if row is None:
-        return False
-    sessions.delete(connection, session_id, now)
-    return True
+def _end(connection: sqlite3.Connection, node_id: str, session_ids: Sequence[str], now: float) -> tuple[str, ...]:
+    """Removes those of the sessions that are that relay's; returns which. All at once: there may be thousands."""
+    if not session_ids:
+        return ()
+    ended = tuple(
+        session_id
+        for (session_id,) in connection.execute(
+            "DELETE FROM sessions WHERE node_id = ? AND session_id IN (SELECT value FROM json_each(?))"
+            " RETURNING session_id",
+            # What cannot be an id is left out: SQLite would end a text at its first NUL, and might find another.
+            (node_id, json.dumps([one for one in session_ids if one.isascii() and one.isprintable()])),
+        )
+    )
+    sessions.count(connection, -len(ended))
+    sessions.note_removed(connection, node_id, ended, now)
+    return ended
 
 
 def _make_ready(connection: sqlite3.Connection, node_id: str, applied: int, now: float) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -101,6 +102,43 @@ def test_a_relay_that_missed_more_removals_than_are_kept_reads_everything(monkey
     run(":memory:", work)
 
 
+def test_what_a_relay_ended_goes_at_once_and_is_told_one_by_one() -> None:
+    async def work(store: SqliteStore) -> None:
+        for node in ("n", "other"):
+            await store.heartbeat(node, BEAT, 0)
+        made = [(await store.create(session())).session.session_id for _ in range(4)]
+        foreign = (await store.create(session("other"))).session.session_id
+        newest = (await store.heartbeat("n", BEAT, 1)).revision
+        ended = [made[2], "nope", made[0], made[2], f"{made[1]}\x00", "", foreign]
+        heard = await store.heartbeat("n", BEAT.model_copy(update={"ended": ended}), 2)
+        assert sorted(heard.ended) == sorted([made[0], made[2]])
+        assert heard.revision == newest + 3  # the other relay's session was the newest change until then
+        page = await store.node_sessions("n", newest, await store.epoch(), None, 10)
+        assert page is not None
+        assert (page.full, page.sessions, sorted(page.removed)) == (False, [], sorted([made[0], made[2]]))
+        left = await store.page(1, 10)
+        assert ([one.session_id for one in left.sessions], left.total) == ([made[1], made[3], foreign], 3)
+        again = await store.heartbeat("n", BEAT.model_copy(update={"ended": ended}), 3)
+        assert (again.ended, again.revision) == ((), heard.revision)
+
+    run(":memory:", work)
+
+
+def test_thousands_of_ended_sessions_do_not_hold_up_the_writer(tmp_path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 0)
+        made = await asyncio.gather(*(store.create(session()) for _ in range(20_000)))
+        beat = BEAT.model_copy(update={"ended": [one.session.session_id for one in made]})
+        began = time.monotonic()
+        heard = await store.heartbeat("n", beat, 1)
+        took = time.monotonic() - began
+        assert len(heard.ended) == 20_000
+        assert took < 2  # a quarter of it on an idle machine
+        assert (await store.page(1, 10)).total == 0
+
+    run(tmp_path / "x.sqlite3", work)
+
+
 def test_failed_sessions_are_forgotten_after_a_while() -> None:
     async def work(store: SqliteStore) -> None:
         await store.create(session(None, at=0.0))
@@ -143,7 +181,9 @@ def test_nothing_that_is_asked_often_goes_through_all_sessions(tmp_path: Path) -
     epoch = sqlite_nodes.epoch(connection)
     for known in (None, epoch):
         sqlite_nodes.node_sessions(connection, "n", 0, known, None, 10)
-    sqlite_nodes.heartbeat(connection, "n", BEAT.model_copy(update={"epoch": epoch, "revision": 1}), 0)
+    sqlite_nodes.heartbeat(
+        connection, "n", BEAT.model_copy(update={"epoch": epoch, "revision": 1, "ended": ["000000000000-S"]}), 0
+    )
     sqlite_sessions.delete(connection, made, 0)
     connection.set_trace_callback(None)
     asked = [one for one in statements if one.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE"))]
