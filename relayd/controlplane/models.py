@@ -117,6 +117,11 @@ class Heartbeat(BaseModel):
     ended: list[str] = []
     """Sessions it ended because nobody used them."""
 
+    @property
+    def address(self) -> tuple[str, int, int]:
+        """What tells two relays apart: the address and both ports that players are told."""
+        return self.ip, self.server_port, self.client_port
+
 
 class NodeRevision(BaseModel):
     """Answer to a heartbeat: the newest state there is for that relay."""

@@ -11,7 +11,7 @@ DISTANCE_BUCKET_KM = 500.0
 feels, while the fuller relay of two in one city would be felt."""
 
 SILENT_AFTER = 10.0
-"""Seconds without a heartbeat after which a relay gets no new session."""
+"""Seconds without a heartbeat after which a relay gets no new session, and another may take its name."""
 
 _EARTH_RADIUS_KM = 6371.0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from relayd.controlplane import sqlite_nodes
-from relayd.controlplane.errors import InvalidRequestError, NotFoundError, StoreUnavailableError
+from relayd.controlplane.errors import InvalidRequestError, NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.controlplane.fleet import Fleet
 from relayd.controlplane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
 from relayd.controlplane.placement import Unplaceable, centre_of, place
@@ -25,6 +25,9 @@ LONGEST_WAIT = 30.0
 
 LOGGED_ONE_BY_ONE = 50
 """Sessions that one heartbeat ended or made ready."""
+
+WARNINGS_REMEMBERED = 1000
+"""Pairs of relays of one name that were warned of, so that each is warned of once."""
 
 log = structlog.get_logger()
 
@@ -48,6 +51,7 @@ class ControlPlane:
         self._epoch = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._warned: set[tuple[object, ...]] = set()
 
     async def start(self) -> None:
         """Takes up where the store stands, and begins to deliver webhooks. Before anything else."""
@@ -152,9 +156,16 @@ class ControlPlane:
 
         If it has that already, the answer is held for up to `wait` seconds, until there is something newer. A relay
         counts as silent 10 seconds after its heartbeat came in, held or not: one that waits longer gets no new session.
+
+        Raises:
+            NodeTakenError: another relay is heard under that name; once it is silent, this one takes over.
         """
         now = self._clock()
-        heard = await self._store.heartbeat(node_id, heartbeat, now)
+        try:
+            heard = await self._store.heartbeat(node_id, heartbeat, now)
+        except NodeTakenError as error:
+            self._warn_once(str(error), (node_id, *heartbeat.address))
+            raise
         if node_id not in self._fleet:
             log.info("relay joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
         self._fleet.heard(NodeRecord(node_id, heartbeat, now, heard.revision))
@@ -192,6 +203,17 @@ class ControlPlane:
         if answer is None:
             raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
         return answer
+
+    def _warn_once(self, why: str, refused: tuple[object, ...]) -> None:
+        """Both relays go on trying, each about once a second: a line for each of those would be the whole log."""
+        pair = (why, *refused)
+        if pair in self._warned:
+            return
+        if len(self._warned) >= WARNINGS_REMEMBERED:
+            self._warned.clear()
+        self._warned.add(pair)
+        _, ip, server_port, client_port = refused
+        log.warning("relay refused", reason=why, ip=ip, server_port=server_port, client_port=client_port)
 
     def _tell(self, node_id: str | None, revision: int) -> None:
         if node_id is not None:

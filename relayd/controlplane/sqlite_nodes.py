@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from relayd.controlplane import sqlite_sessions as sessions
+from relayd.controlplane.errors import NodeTakenError
 from relayd.controlplane.models import Heartbeat, NodeSessions
+from relayd.controlplane.placement import SILENT_AFTER
 from relayd.controlplane.render import session_json
 from relayd.controlplane.store import Heard, NodeRecord
 
@@ -21,7 +23,12 @@ SILENT_NODE_KEPT_FOR = 86_400.0
 
 
 def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> Heard:
-    """Records the relay, removes what it ended, makes ready what it has applied."""
+    """Records the relay, removes what it ended, makes ready what it has applied.
+
+    Raises:
+        NodeTakenError: a relay at another address, or with other ports, was heard under that name a moment ago.
+    """
+    _refuse_second(connection, node_id, beat, now)
     # A new relay begins at the newest revision, not at 0: one that was forgotten and comes back never goes backwards.
     connection.execute(
         "INSERT INTO nodes VALUES"
@@ -151,6 +158,21 @@ def epoch(connection: sqlite3.Connection) -> str:
     """Names this store's history."""
     (value,) = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
     return str(value)
+
+
+def _refuse_second(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> None:
+    row = connection.execute(
+        "SELECT ip, server_port, client_port, heard_at FROM nodes WHERE node_id = ?", (node_id,)
+    ).fetchone()
+    if row is None:
+        return
+    ip, server_port, client_port, heard_at = row
+    # Either sign: a clock that was put back must not keep a relay out until it is where it was.
+    if (ip, server_port, client_port) != beat.address and abs(now - heard_at) <= SILENT_AFTER:
+        raise NodeTakenError(
+            f"{node_id} is also heard from {ip}, ports {server_port} and {client_port}; give each relay its own"
+            " relay.id"
+        )
 
 
 def _end(connection: sqlite3.Connection, node_id: str, session_ids: Sequence[str], now: float) -> tuple[str, ...]:

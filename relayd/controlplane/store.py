@@ -93,7 +93,10 @@ class SessionStore(Protocol):
         """Removes the session. Raises NotFoundError."""
 
     async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float) -> Heard:
-        """Records what a relay says of itself, removes what it ended, makes ready what it has applied."""
+        """Records what a relay says of itself, removes what it ended, makes ready what it has applied.
+
+        Raises NodeTakenError.
+        """
 
     async def nodes(self) -> list[NodeRecord]:
         """All relays."""

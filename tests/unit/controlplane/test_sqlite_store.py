@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relayd.controlplane import sqlite_nodes, sqlite_sessions
-from relayd.controlplane.errors import ConflictError, StoreUnavailableError
+from relayd.controlplane.errors import ConflictError, NodeTakenError, StoreUnavailableError
 from relayd.controlplane.models import Heartbeat, NewUser
 from relayd.controlplane.sqlite import SqliteStore
 from relayd.controlplane.store import NewSession
@@ -98,6 +98,24 @@ def test_a_relay_that_missed_more_removals_than_are_kept_reads_everything(monkey
         heard = await store.heartbeat("n", BEAT, 10.0**6)
         assert heard.revision == removed[-1]
         assert [await full(revision) for revision in removed] == [True, True, True, False]
+
+    run(":memory:", work)
+
+
+def test_another_relay_takes_a_name_over_after_10_s_of_silence() -> None:
+    moved = BEAT.model_copy(update={"client_port": 3})
+
+    async def work(store: SqliteStore) -> None:
+        await store.heartbeat("n", BEAT, 100.0)
+        for now in (100.0, 110.0, 95.0):
+            with pytest.raises(NodeTakenError):
+                await store.heartbeat("n", moved, now)
+        await store.heartbeat("other", moved, 100.0)
+        await store.heartbeat("n", moved, 110.1)
+        with pytest.raises(NodeTakenError):
+            await store.heartbeat("n", BEAT, 111.0)
+        await store.heartbeat("n", BEAT, 50.0)  # the clock was put back by more than that
+        assert {node.heartbeat.client_port for node in await store.nodes() if node.node_id == "n"} == {2}
 
     run(":memory:", work)
 
