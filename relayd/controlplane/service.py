@@ -20,6 +20,14 @@ from relayd.core.relay_session import RelaySession
 TIDY_INTERVAL = 60.0
 """Seconds."""
 
+UNTAKEN_INTERVAL = 3.0
+"""Seconds between two looks for sessions that wait for a silent relay."""
+
+RELAYS_BACK_WITHIN = 45.0
+"""Seconds after a start until every relay has been heard that is alive. They ask again at least every 30 s, and were
+silent as long as this program was away, so that until then silence says nothing about them.
+"""
+
 LONGEST_WAIT = 30.0
 """Seconds a heartbeat may be held."""
 
@@ -37,6 +45,7 @@ class ControlPlane:
 
     A session whose relay dies stays with it: the relay's sockets may well outlive its heartbeats, and a session moved
     to another relay would end the game for certain. It goes when it is deleted, or when the relay reports it ended.
+    One whose relay dies before it took it fails after 30 s: nobody can be playing there.
     A session that failed stays failed; creating another is up to whoever asked.
 
     Every method may raise StoreUnavailableError.
@@ -60,6 +69,7 @@ class ControlPlane:
         self._tasks = [
             asyncio.create_task(self._webhooks.run(), name="webhooks"),
             asyncio.create_task(self._tidy_again_and_again(), name="tidy"),
+            asyncio.create_task(self._fail_untaken_again_and_again(), name="untaken"),
         ]
 
     def release(self) -> None:
@@ -234,6 +244,19 @@ class ControlPlane:
                 self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
             except StoreUnavailableError as error:
                 log.error("tidying failed", reason=str(error))
+
+    async def _fail_untaken_again_and_again(self) -> None:
+        await asyncio.sleep(RELAYS_BACK_WITHIN)
+        while True:
+            await asyncio.sleep(UNTAKEN_INTERVAL)
+            try:
+                failed = await self._store.fail_untaken(self._clock())
+            except StoreUnavailableError as error:
+                log.error("tidying failed", reason=str(error))
+                continue
+            for node_id, session_ids, revision in failed:
+                self._fleet.changed(node_id, revision)
+                log.warning("sessions not taken", relay=node_id, sessions=list(session_ids[:LOGGED_ONE_BY_ONE]))
 
 
 def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:

@@ -4,13 +4,14 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from itertools import groupby
 
 from relayd.controlplane import sqlite_sessions as sessions
 from relayd.controlplane.errors import NodeTakenError
 from relayd.controlplane.models import Heartbeat, NodeSessions
 from relayd.controlplane.placement import SILENT_AFTER
 from relayd.controlplane.render import session_json
-from relayd.controlplane.store import Heard, NodeRecord
+from relayd.controlplane.store import Heard, NodeRecord, Untaken
 
 REMOVALS_KEPT = 100_000
 """Deletions a relay can be told of one by one; one that missed more reads everything."""
@@ -20,6 +21,11 @@ REMOVALS_KEPT_FOR = 86_400.0
 
 SILENT_NODE_KEPT_FOR = 86_400.0
 """Seconds that a silent relay without sessions is remembered."""
+
+UNTAKEN_AFTER = 30.0
+"""Seconds after its creation that a session may wait for a silent relay."""
+
+_UNTAKEN = "Its relay fell silent before it took the session; create the session again."
 
 
 def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> Heard:
@@ -134,6 +140,29 @@ def node_sessions(
         removed=removed,
         next=shown[-1].session_id if more else None,
     )
+
+
+def untaken(connection: sqlite3.Connection, now: float) -> list[tuple[str, str]]:
+    """Silent relays, each with a session that has waited for it for too long; relay by relay."""
+    # The relays first: few are silent, and of each the index has only the sessions that wait.
+    return connection.execute(
+        "SELECT n.node_id, s.session_id FROM nodes n CROSS JOIN sessions s INDEXED BY sessions_waiting"
+        " ON s.node_id = n.node_id AND s.status = 'Initializing'"
+        " WHERE n.heard_at < ? AND s.created_at < ? ORDER BY n.node_id",
+        (now - SILENT_AFTER, now - UNTAKEN_AFTER),
+    ).fetchall()
+
+
+def fail_untaken(connection: sqlite3.Connection, now: float) -> list[Untaken]:
+    """Fails those sessions, and takes them from their relays, which may come back and read them."""
+    failed = []
+    by_node = groupby(untaken(connection, now), key=lambda row: row[0])
+    for node_id, rows in by_node:
+        session_ids = tuple(session_id for _, session_id in rows)
+        revision = sessions.note_removed(connection, node_id, session_ids, now)
+        sessions.fail(connection, session_ids, _UNTAKEN)
+        failed.append(Untaken(node_id, session_ids, revision))
+    return failed
 
 
 def forget(connection: sqlite3.Connection, now: float) -> None:

@@ -132,6 +132,17 @@ def note_removed(connection: sqlite3.Connection, node_id: str, session_ids: Sequ
     return newest
 
 
+def fail(connection: sqlite3.Connection, session_ids: Sequence[str], error: str) -> None:
+    """Makes them as if they had never been placed: on no relay, without users and tokens."""
+    ids = json.dumps(session_ids)
+    connection.execute(
+        "UPDATE sessions SET status = 'Error', error = ?, node_id = NULL, token = NULL"
+        " WHERE session_id IN (SELECT value FROM json_each(?))",
+        (error, ids),
+    )
+    connection.execute("DELETE FROM users WHERE session_id IN (SELECT value FROM json_each(?))", (ids,))
+
+
 def drop_failed(connection: sqlite3.Connection, created_before: float) -> int:
     """Removes failed sessions older than that; returns how many."""
     dropped = connection.execute(
