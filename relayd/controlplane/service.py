@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from relayd.controlplane import sqlite_nodes
+from relayd.controlplane.background import keep_going
 from relayd.controlplane.errors import InvalidRequestError, NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.controlplane.fleet import Fleet
 from relayd.controlplane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
@@ -59,6 +60,7 @@ class ControlPlane:
         self._fleet = Fleet(())
         self._epoch = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._started_at = 0.0
         self._stopping = False
         self._warned: set[tuple[object, ...]] = set()
 
@@ -66,10 +68,14 @@ class ControlPlane:
         """Takes up where the store stands, and begins to deliver webhooks. Before anything else."""
         self._epoch = await self._store.epoch()
         self._fleet = Fleet(await self._store.nodes())
+        self._started_at = time.monotonic()
         self._tasks = [
-            asyncio.create_task(self._webhooks.run(), name="webhooks"),
-            asyncio.create_task(self._tidy_again_and_again(), name="tidy"),
-            asyncio.create_task(self._fail_untaken_again_and_again(), name="untaken"),
+            asyncio.create_task(keep_going(name, work), name=name)
+            for name, work in (
+                ("webhooks", self._webhooks.run),
+                ("tidying", self._tidy),
+                ("failing untaken sessions", self._fail_untaken),
+            )
         ]
 
     def release(self) -> None:
@@ -235,28 +241,28 @@ class ControlPlane:
                 while not self._stopping and self._fleet.revision(node_id) == known:
                     await self._fleet.news(node_id)
 
-    async def _tidy_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(TIDY_INTERVAL)
-            now = self._clock()
-            try:
-                await self._store.tidy(now)
-                self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
-            except StoreUnavailableError as error:
-                log.error("tidying failed", reason=str(error))
+    async def _tidy(self) -> None:
+        await asyncio.sleep(TIDY_INTERVAL)
+        now = self._clock()
+        try:
+            await self._store.tidy(now)
+            self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
+        except StoreUnavailableError as error:
+            log.error("tidying failed", reason=str(error))
 
-    async def _fail_untaken_again_and_again(self) -> None:
-        await asyncio.sleep(RELAYS_BACK_WITHIN)
-        while True:
-            await asyncio.sleep(UNTAKEN_INTERVAL)
-            try:
-                failed = await self._store.fail_untaken(self._clock())
-            except StoreUnavailableError as error:
-                log.error("tidying failed", reason=str(error))
-                continue
-            for node_id, session_ids, revision in failed:
-                self._fleet.changed(node_id, revision)
-                log.warning("sessions not taken", relay=node_id, sessions=list(session_ids[:LOGGED_ONE_BY_ONE]))
+    async def _fail_untaken(self) -> None:
+        await asyncio.sleep(UNTAKEN_INTERVAL)
+        if time.monotonic() - self._started_at < RELAYS_BACK_WITHIN:
+            return
+        try:
+            failed = await self._store.fail_untaken(self._clock())
+        except StoreUnavailableError as error:
+            log.error("tidying failed", reason=str(error))
+            return
+        for node_id, _, revision in failed:
+            self._fleet.changed(node_id, revision)
+        for node_id, session_ids, _ in failed:
+            log.warning("sessions not taken", relay=node_id, sessions=list(session_ids[:LOGGED_ONE_BY_ONE]))
 
 
 def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:
