@@ -24,6 +24,17 @@ def test_a_key_proves_itself_and_is_not_in_what_is_stored() -> None:
     assert key.rpartition("_")[2] not in repr(stored)
 
 
+@pytest.mark.parametrize("name", ["", " \t", "x" * 65, "a\nb", "a\x1b[31m", "a\x7f", "a\u202eb", "\udcff"])
+def test_names_of_keys_that_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is empty|characters|control"):
+        keys.checked_name(name)
+
+
+def test_names_of_keys_that_are_taken() -> None:
+    assert keys.checked_name("  the backend, Zürich ") == "the backend, Zürich"
+    assert len(keys.checked_name(" " + "x" * 64)) == 64
+
+
 def test_keys_differ() -> None:
     assert len({keys.new_key("k", frozenset(), 0.0)[0] for _ in range(100)}) == 100
 
