@@ -1,6 +1,7 @@
 """Keys, and what requests may look like."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,15 @@ def test_the_served_document_has_all_of_the_contract() -> None:
     mine = ours["components"]["schemas"]["RelaySession"]
     assert set(mine["properties"]) == set(session["properties"])
     assert set(mine["required"]) == set(session["required"])
+
+
+def test_the_page_shows_code_as_code_and_an_example() -> None:
+    page = docs_page(document())
+    assert "`" not in page.replace("<pre>", "")
+    assert "<code>token KEY</code> or <code>Bearer KEY</code>" in page
+    assert page.count("curl -H") == 2
+    for row in re.findall("<tr>.*?</tr>", page):
+        assert len(re.findall("<t[hd]>", row)) == 3, "columns stand under each other in all tables"
 
 
 def test_the_page_needs_nothing_from_outside() -> None:
