@@ -1,6 +1,7 @@
 """`relayd control-plane`: the REST API alone, and its keys."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -25,10 +26,14 @@ T = TypeVar("T")
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file.", show_default="/etc/relayd/relayd.toml")]
 
 control_plane = typer.Typer(
-    help="The REST API alone, and its keys.", invoke_without_command=True, no_args_is_help=False, add_completion=False
+    help="Without a command: serve the REST API until SIGTERM or Ctrl-C. The commands are for its secrets.",
+    invoke_without_command=True,
+    no_args_is_help=False,
+    subcommand_metavar="[COMMAND [ARGS]...]",
+    add_completion=False,
 )
 key_commands = typer.Typer(
-    help="API keys, in api.database; run it as the server's user. A change takes effect at once.",
+    help="Add, list and revoke API keys in api.database. A running server knows at once. Run it as its user.",
     no_args_is_help=True,
 )
 control_plane.add_typer(key_commands, name="keys")
@@ -36,7 +41,7 @@ control_plane.add_typer(key_commands, name="keys")
 
 @control_plane.callback()
 def run(context: typer.Context, config: Config = None) -> None:
-    """Runs the REST API until SIGTERM or Ctrl-C."""
+    """Serves, unless there is a command."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -51,22 +56,50 @@ def run(context: typer.Context, config: Config = None) -> None:
 @key_commands.command("add")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is for, to know it by later.")],
-    scope: Annotated[list[Scope], typer.Option(help="What it may do; give it several times for several.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for, to know it by later.")],
+    scope: Annotated[
+        list[Scope],
+        typer.Option(
+            metavar="SCOPE",
+            help="sessions:read, sessions:write (both for backends) or nodes:write (relays). Repeat it for several.",
+        ),
+    ],
     config: Config = None,
 ) -> None:
-    """Makes a key and prints it. It is not shown again."""
-    key, stored = keys.new_key(name, frozenset(scope), time.time())
-    _with_store(settings.load(config or context.obj), lambda store: store.add_key(stored))
+    """Make a key and print it. It is not shown again."""
+    try:
+        key, stored = keys.new_key(keys.checked_name(name), frozenset(scope), time.time())
+    except ValueError as error:
+        raise UsageError(f"the name {error}") from None
+    loaded = settings.load(config or context.obj)
+    _with_store(loaded, lambda store: store.add_key(stored), make=True)
     typer.echo(key)
+    # The wrong directory, or a missing --config, would go unseen until the key is refused.
+    typer.echo(f"key {stored.key_id} added to {_absolute(loaded)}", err=True)
 
 
 @key_commands.command("list")
 def list_keys(context: typer.Context, config: Config = None) -> None:
-    """Lists the keys: id, scopes, when made, name."""
-    for key in _with_store(settings.load(config or context.obj), lambda store: store.keys()):
-        made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
-        typer.echo(f"{key.key_id}  {','.join(sorted(key.scopes))}  {made}  {key.name}")
+    """List the keys: id, scopes, when made (UTC), name."""
+    loaded = settings.load(config or context.obj)
+    rows = [
+        (
+            key.key_id,
+            ",".join(sorted(key.scopes)),
+            datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M"),
+            key.name,
+        )
+        for key in _with_store(loaded, lambda store: store.keys())
+    ]
+    if not rows:
+        typer.echo(f"no keys in {_absolute(loaded)}", err=True)
+        return
+    if sys.stdout.isatty():  # what reads it from a pipe wants keys alone
+        rows.insert(0, ("ID", "SCOPES", "MADE (UTC)", "NAME"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *cells, name in rows:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
+        typer.echo("  ".join([*padded, name]))
 
 
 @key_commands.command("revoke")
@@ -75,14 +108,14 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")],
     config: Config = None,
 ) -> None:
-    """Revokes a key, at once."""
+    """Revoke a key, at once."""
     if not _with_store(settings.load(config or context.obj), lambda store: store.revoke_key(key_id)):
         raise UsageError(f"there is no key with the id {key_id}; see `relayd control-plane keys list`")
 
 
 @control_plane.command("webhook-secret")
 def webhook_secret(context: typer.Context, config: Config = None) -> None:
-    """Prints the secret that signs webhooks, for the backend that verifies them."""
+    """Print the secret that signs webhooks, for the backend that verifies them."""
     loaded = settings.load(config or context.obj)
     if loaded.api.webhook_secret_file is None:
         typer.echo(_with_store(loaded, lambda store: store.webhook_secret()))
@@ -90,8 +123,16 @@ def webhook_secret(context: typer.Context, config: Config = None) -> None:
     typer.echo(read_secret(loaded.api.webhook_secret_file, "api.webhook_secret_file"))
 
 
-def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
-    """Does something with the configured database, which a running server may have open too."""
+def _absolute(loaded: settings.Settings) -> Path:
+    return Path(loaded.api.database).absolute()
+
+
+def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitable[T]], *, make: bool = False) -> T:
+    """Does something with the configured database, which a running server may have open too.
+
+    Only with ``make`` is it made if it is not there: a new one would answer whoever looks in the wrong place that there
+    is nothing.
+    """
 
     async def open_and_do() -> T:
         store = SqliteStore(loaded.api.database)
@@ -102,6 +143,11 @@ def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitab
 
     if loaded.api.database == ":memory:":
         raise ConfigurationError('api.database is ":memory:", which keeps no keys; name a file, or use api.token_file')
+    if not make and not Path(loaded.api.database).exists():
+        raise ConfigurationError(
+            f"api.database: there is no database {_absolute(loaded)}; give the server's --config, or run this where the"
+            " server runs"
+        )
     try:
         return asyncio.run(open_and_do())
     except StoreUnusableError as error:

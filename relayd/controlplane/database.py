@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from relayd.controlplane.background import report
 from relayd.controlplane.errors import StoreUnavailableError
 from relayd.controlplane.schema import prepare
 
@@ -107,9 +108,11 @@ class _Worker:
             self._connection.execute("BEGIN IMMEDIATE" if self._writes else "BEGIN")
             done = [(job, *self._savepoint(job.work)) for job in jobs]
             self._connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            with contextlib.suppress(sqlite3.Error):
+        except Exception as error:  # noqa: BLE001 - without this thread every request would wait for ever
+            with contextlib.suppress(Exception):
                 self._connection.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error | OSError):
+                report("store failed", error)
             unavailable = StoreUnavailableError(
                 f"The session store cannot be used now ({_one_line(error)}); try again in a moment."
             )
@@ -172,4 +175,5 @@ class Database:
 
 
 def _one_line(error: BaseException) -> str:
-    return str(error.strerror if isinstance(error, OSError) and error.strerror else error).splitlines()[0]
+    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -17,6 +17,10 @@ class ConflictError(ControlPlaneError):
     """The request contradicts what is there already."""
 
 
+class NodeTakenError(ConflictError):
+    """Another relay is heard under the same name."""
+
+
 class UnauthenticatedError(ControlPlaneError):
     """No key, or none that is known."""
 

@@ -25,6 +25,7 @@ _STATUS: dict[type[errors.ControlPlaneError], int] = {
     errors.ForbiddenError: 403,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
+    errors.NodeTakenError: 409,
     errors.TooLargeError: 413,
     errors.StoreUnavailableError: 503,
 }

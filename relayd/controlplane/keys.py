@@ -15,6 +15,10 @@ from typing import NamedTuple
 _KEY = re.compile(r"rk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 
+LONGEST_NAME = 64
+"""Characters of a key's name."""
+
+
 class Scope(StrEnum):
     """What a key may do."""
 
@@ -32,6 +36,22 @@ class StoredKey(NamedTuple):
     scopes: frozenset[Scope]
     created_at: float
     """Unix time."""
+
+
+def checked_name(name: str) -> str:
+    """A key's name without the space around it.
+
+    Raises:
+        ValueError: it says nothing, is too long, or would garble the terminal that lists it.
+    """
+    name = name.strip()
+    if not name:
+        raise ValueError("is empty; say what the key is for")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"has {len(name)} characters; {LONGEST_NAME} are the most")
+    if not name.isprintable():
+        raise ValueError("has a control character; use letters, digits, spaces and signs")
+    return name
 
 
 def new_key(name: str, scopes: frozenset[Scope], now: float) -> tuple[str, StoredKey]:

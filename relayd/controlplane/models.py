@@ -107,7 +107,7 @@ class Heartbeat(BaseModel):
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     capacity: Amount
-    """Users it can take."""
+    """Users it can take; 0: no bound."""
     load: Amount
     """Users bound now."""
     draining: bool = False
@@ -116,6 +116,11 @@ class Heartbeat(BaseModel):
     revision: Amount = 0
     ended: list[str] = []
     """Sessions it ended because nobody used them."""
+
+    @property
+    def address(self) -> tuple[str, int, int]:
+        """What tells two relays apart: the address and both ports that players are told."""
+        return self.ip, self.server_port, self.client_port
 
 
 class NodeRevision(BaseModel):

@@ -80,7 +80,8 @@ def _create() -> Json:
     return _operation(
         "relay-session-create",
         "Create a Relay Session",
-        "Places a session on a relay. It is Ready as soon as the relay has it, or has status Error at once.",
+        "Places a session on a relay. It is Ready as soon as the relay has it. It has status Error at once when no"
+        " relay can take it, and within a minute when its relay fell silent before it had it: create another one then.",
         ref("RelaySession"),
         (400, 401, 403, 413, 500, 503),
         body=body,

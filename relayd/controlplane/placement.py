@@ -11,7 +11,7 @@ DISTANCE_BUCKET_KM = 500.0
 feels, while the fuller relay of two in one city would be felt."""
 
 SILENT_AFTER = 10.0
-"""Seconds without a heartbeat after which a relay gets no new session."""
+"""Seconds without a heartbeat after which a relay gets no new session, and another may take its name."""
 
 _EARTH_RADIUS_KM = 6371.0
 
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     attributes: Mapping[str, str]
     position: Position | None
     capacity: int
-    """Users it can take."""
+    """Users it can take; 0: no bound."""
     load: int
     """Users it has, or is about to have."""
     draining: bool
@@ -52,6 +52,9 @@ def place(
     Nearest first, in steps of `DISTANCE_BUCKET_KM`, so that load still decides between relays about as near; then the
     least share of its capacity in use; then by name, so that the answer does not hang on the order of the candidates.
     A relay of unknown position comes after those whose position is known.
+
+    A relay without a bound has no share. With one among the nearest, the users themselves are compared for all of them:
+    as if all were machines of one size, which spreads players evenly over those nothing better is known of.
     """
     alive = [one for one in candidates if one.silence <= SILENT_AFTER]
     if not alive:
@@ -64,12 +67,16 @@ def place(
     staying = [one for one in fitting if not one.draining]
     if not staying:
         return Unplaceable("Every relay that fits is draining; wait for another one and create the session again.")
-    roomy = [one for one in staying if one.load + users <= one.capacity]
+    roomy = [one for one in staying if not one.capacity or one.load + users <= one.capacity]
     if not roomy:
         return Unplaceable(
             f"No relay that fits has room for {users} more users; add a relay, or create the session again later."
         )
-    return min(roomy, key=lambda one: (_bucket(one.position, centre), one.load / one.capacity, one.node_id))
+    least_far = min(_bucket(one.position, centre) for one in roomy)
+    nearest = [one for one in roomy if _bucket(one.position, centre) == least_far]
+    if all(one.capacity for one in nearest):
+        return min(nearest, key=lambda one: (one.load / one.capacity, one.node_id))
+    return min(nearest, key=lambda one: (one.load, one.node_id))
 
 
 def matches(condition: Filter, attributes: Mapping[str, str]) -> bool:

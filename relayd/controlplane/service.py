@@ -8,7 +8,8 @@ from collections.abc import Callable
 import structlog
 
 from relayd.controlplane import sqlite_nodes
-from relayd.controlplane.errors import InvalidRequestError, NotFoundError, StoreUnavailableError
+from relayd.controlplane.background import keep_going
+from relayd.controlplane.errors import InvalidRequestError, NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.controlplane.fleet import Fleet
 from relayd.controlplane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
 from relayd.controlplane.placement import Unplaceable, centre_of, place
@@ -20,11 +21,22 @@ from relayd.core.relay_session import RelaySession
 TIDY_INTERVAL = 60.0
 """Seconds."""
 
+UNTAKEN_INTERVAL = 3.0
+"""Seconds between two looks for sessions that wait for a silent relay."""
+
+RELAYS_BACK_WITHIN = 45.0
+"""Seconds after a start until every relay has been heard that is alive. They ask again at least every 30 s, and were
+silent as long as this program was away, so that until then silence says nothing about them.
+"""
+
 LONGEST_WAIT = 30.0
 """Seconds a heartbeat may be held."""
 
 LOGGED_ONE_BY_ONE = 50
 """Sessions that one heartbeat ended or made ready."""
+
+WARNINGS_REMEMBERED = 1000
+"""Pairs of relays of one name that were warned of, so that each is warned of once."""
 
 log = structlog.get_logger()
 
@@ -34,6 +46,7 @@ class ControlPlane:
 
     A session whose relay dies stays with it: the relay's sockets may well outlive its heartbeats, and a session moved
     to another relay would end the game for certain. It goes when it is deleted, or when the relay reports it ended.
+    One whose relay dies before it took it fails after 30 s: nobody can be playing there.
     A session that failed stays failed; creating another is up to whoever asked.
 
     Every method may raise StoreUnavailableError.
@@ -47,15 +60,22 @@ class ControlPlane:
         self._fleet = Fleet(())
         self._epoch = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._started_at = 0.0
         self._stopping = False
+        self._warned: set[tuple[object, ...]] = set()
 
     async def start(self) -> None:
         """Takes up where the store stands, and begins to deliver webhooks. Before anything else."""
         self._epoch = await self._store.epoch()
         self._fleet = Fleet(await self._store.nodes())
+        self._started_at = time.monotonic()
         self._tasks = [
-            asyncio.create_task(self._webhooks.run(), name="webhooks"),
-            asyncio.create_task(self._tidy_again_and_again(), name="tidy"),
+            asyncio.create_task(keep_going(name, work), name=name)
+            for name, work in (
+                ("webhooks", self._webhooks.run),
+                ("tidying", self._tidy),
+                ("failing untaken sessions", self._fail_untaken),
+            )
         ]
 
     def release(self) -> None:
@@ -152,9 +172,16 @@ class ControlPlane:
 
         If it has that already, the answer is held for up to `wait` seconds, until there is something newer. A relay
         counts as silent 10 seconds after its heartbeat came in, held or not: one that waits longer gets no new session.
+
+        Raises:
+            NodeTakenError: another relay is heard under that name; once it is silent, this one takes over.
         """
         now = self._clock()
-        heard = await self._store.heartbeat(node_id, heartbeat, now)
+        try:
+            heard = await self._store.heartbeat(node_id, heartbeat, now)
+        except NodeTakenError as error:
+            self._warn_once(str(error), (node_id, *heartbeat.address))
+            raise
         if node_id not in self._fleet:
             log.info("relay joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
         self._fleet.heard(NodeRecord(node_id, heartbeat, now, heard.revision))
@@ -193,6 +220,17 @@ class ControlPlane:
             raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
         return answer
 
+    def _warn_once(self, why: str, refused: tuple[object, ...]) -> None:
+        """Both relays go on trying, each about once a second: a line for each of those would be the whole log."""
+        pair = (why, *refused)
+        if pair in self._warned:
+            return
+        if len(self._warned) >= WARNINGS_REMEMBERED:
+            self._warned.clear()
+        self._warned.add(pair)
+        _, ip, server_port, client_port = refused
+        log.warning("relay refused", reason=why, ip=ip, server_port=server_port, client_port=client_port)
+
     def _tell(self, node_id: str | None, revision: int) -> None:
         if node_id is not None:
             self._fleet.changed(node_id, revision)
@@ -203,15 +241,28 @@ class ControlPlane:
                 while not self._stopping and self._fleet.revision(node_id) == known:
                     await self._fleet.news(node_id)
 
-    async def _tidy_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(TIDY_INTERVAL)
-            now = self._clock()
-            try:
-                await self._store.tidy(now)
-                self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
-            except StoreUnavailableError as error:
-                log.error("tidying failed", reason=str(error))
+    async def _tidy(self) -> None:
+        await asyncio.sleep(TIDY_INTERVAL)
+        now = self._clock()
+        try:
+            await self._store.tidy(now)
+            self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
+        except StoreUnavailableError as error:
+            log.error("tidying failed", reason=str(error))
+
+    async def _fail_untaken(self) -> None:
+        await asyncio.sleep(UNTAKEN_INTERVAL)
+        if time.monotonic() - self._started_at < RELAYS_BACK_WITHIN:
+            return
+        try:
+            failed = await self._store.fail_untaken(self._clock())
+        except StoreUnavailableError as error:
+            log.error("tidying failed", reason=str(error))
+            return
+        for node_id, _, revision in failed:
+            self._fleet.changed(node_id, revision)
+        for node_id, session_ids, _ in failed:
+            log.warning("sessions not taken", relay=node_id, sessions=list(session_ids[:LOGGED_ONE_BY_ONE]))
 
 
 def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:

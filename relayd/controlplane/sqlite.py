@@ -9,7 +9,7 @@ from relayd.controlplane.database import MEMORY, Database
 from relayd.controlplane.keys import Scope, StoredKey
 from relayd.controlplane.models import Heartbeat, NodeSessions, SessionPage
 from relayd.controlplane.schema import protect
-from relayd.controlplane.store import Authorized, Changed, Delivery, Heard, NewSession, NodeRecord
+from relayd.controlplane.store import Authorized, Changed, Delivery, Heard, NewSession, NodeRecord, Untaken
 from relayd.core.relay_session import RelaySession
 
 FAILED_KEPT_FOR = 3600.0
@@ -80,6 +80,13 @@ class SqliteStore:
                 sqlite_nodes.node_sessions, node_id=node_id, since=since, known_epoch=epoch, after=after, limit=limit
             )
         )
+
+    async def fail_untaken(self, now: float) -> list[Untaken]:
+        """Fails what waits for a silent relay."""
+        # Asked every few seconds and hardly ever true: only then is the writer bothered, which looks for itself.
+        if not await self._database.read(partial(sqlite_nodes.untaken, now=now)):
+            return []
+        return await self._database.write(partial(sqlite_nodes.fail_untaken, now=now))
 
     async def tidy(self, now: float) -> None:
         """Forgets what nobody asks for any more."""

@@ -3,11 +3,15 @@
 import json
 import secrets
 import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
 
 from relayd.controlplane import sqlite_sessions as sessions
+from relayd.controlplane.errors import NodeTakenError
 from relayd.controlplane.models import Heartbeat, NodeSessions
+from relayd.controlplane.placement import SILENT_AFTER
 from relayd.controlplane.render import session_json
-from relayd.controlplane.store import Heard, NodeRecord
+from relayd.controlplane.store import Heard, NodeRecord, Untaken
 
 REMOVALS_KEPT = 100_000
 """Deletions a relay can be told of one by one; one that missed more reads everything."""
@@ -18,9 +22,19 @@ REMOVALS_KEPT_FOR = 86_400.0
 SILENT_NODE_KEPT_FOR = 86_400.0
 """Seconds that a silent relay without sessions is remembered."""
 
+UNTAKEN_AFTER = 30.0
+"""Seconds after its creation that a session may wait for a silent relay."""
+
+_UNTAKEN = "Its relay fell silent before it took the session; create the session again."
+
 
 def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> Heard:
-    """Records the relay, removes what it ended, makes ready what it has applied."""
+    """Records the relay, removes what it ended, makes ready what it has applied.
+
+    Raises:
+        NodeTakenError: a relay at another address, or with other ports, was heard under that name a moment ago.
+    """
+    _refuse_second(connection, node_id, beat, now)
     # A new relay begins at the newest revision, not at 0: one that was forgotten and comes back never goes backwards.
     connection.execute(
         "INSERT INTO nodes VALUES"
@@ -45,7 +59,7 @@ def heartbeat(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now
             now,
         ),
     )
-    ended = tuple(session_id for session_id in beat.ended if _end(connection, node_id, session_id, now))
+    ended = _end(connection, node_id, beat.ended, now)
     newest = _revision(connection, node_id) or 0
     # A revision beyond the newest comes from a store that was put back to an older copy, and says nothing about ours.
     applied = beat.revision if beat.epoch == epoch(connection) and beat.revision <= newest else 0
@@ -128,6 +142,29 @@ def node_sessions(
     )
 
 
+def untaken(connection: sqlite3.Connection, now: float) -> list[tuple[str, str]]:
+    """Silent relays, each with a session that has waited for it for too long; relay by relay."""
+    # The relays first: few are silent, and of each the index has only the sessions that wait.
+    return connection.execute(
+        "SELECT n.node_id, s.session_id FROM nodes n CROSS JOIN sessions s INDEXED BY sessions_waiting"
+        " ON s.node_id = n.node_id AND s.status = 'Initializing'"
+        " WHERE n.heard_at < ? AND s.created_at < ? ORDER BY n.node_id",
+        (now - SILENT_AFTER, now - UNTAKEN_AFTER),
+    ).fetchall()
+
+
+def fail_untaken(connection: sqlite3.Connection, now: float) -> list[Untaken]:
+    """Fails those sessions, and takes them from their relays, which may come back and read them."""
+    failed = []
+    by_node = groupby(untaken(connection, now), key=lambda row: row[0])
+    for node_id, rows in by_node:
+        session_ids = tuple(session_id for _, session_id in rows)
+        revision = sessions.note_removed(connection, node_id, session_ids, now)
+        sessions.fail(connection, session_ids, _UNTAKEN)
+        failed.append(Untaken(node_id, session_ids, revision))
+    return failed
+
+
 def forget(connection: sqlite3.Connection, now: float) -> None:
     """Shortens the log of deletions, and forgets relays that are gone."""
     (floor,) = connection.execute(
@@ -152,15 +189,37 @@ def epoch(connection: sqlite3.Connection) -> str:
     return str(value)
 
 
-def _end(connection: sqlite3.Connection, node_id: str, session_id: str, now: float) -> bool:
-    """Removes a session the relay has ended, if it is that relay's."""
+def _refuse_second(connection: sqlite3.Connection, node_id: str, beat: Heartbeat, now: float) -> None:
     row = connection.execute(
-        "SELECT 1 FROM sessions WHERE session_id = ? AND node_id = ?", (session_id, node_id)
+        "SELECT ip, server_port, client_port, heard_at FROM nodes WHERE node_id = ?", (node_id,)
     ).fetchone()
     if row is None:
-        return False
-    sessions.delete(connection, session_id, now)
-    return True
+        return
+    ip, server_port, client_port, heard_at = row
+    # Either sign: a clock that was put back must not keep a relay out until it is where it was.
+    if (ip, server_port, client_port) != beat.address and abs(now - heard_at) <= SILENT_AFTER:
+        raise NodeTakenError(
+            f"{node_id} is also heard from {ip}, ports {server_port} and {client_port}; give each relay its own"
+            " relay.id"
+        )
+
+
+def _end(connection: sqlite3.Connection, node_id: str, session_ids: Sequence[str], now: float) -> tuple[str, ...]:
+    """Removes those of the sessions that are that relay's; returns which. All at once: there may be thousands."""
+    if not session_ids:
+        return ()
+    ended = tuple(
+        session_id
+        for (session_id,) in connection.execute(
+            "DELETE FROM sessions WHERE node_id = ? AND session_id IN (SELECT value FROM json_each(?))"
+            " RETURNING session_id",
+            # What cannot be an id is left out: SQLite would end a text at its first NUL, and might find another.
+            (node_id, json.dumps([one for one in session_ids if one.isascii() and one.isprintable()])),
+        )
+    )
+    sessions.count(connection, -len(ended))
+    sessions.note_removed(connection, node_id, ended, now)
+    return ended
 
 
 def _make_ready(connection: sqlite3.Connection, node_id: str, applied: int, now: float) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def create(connection: sqlite3.Connection, new: NewSession) -> Changed:
     if not failed:
         for position, user in enumerate(new.users):
             _add_user(connection, session_id, position, user.ip, user.latitude, user.longitude)
-    _count(connection, 1)
+    count(connection, 1)
     touch_node(connection, new.node_id, revision)
     return Changed(_one(connection, session_id), new.node_id, revision)
 
@@ -113,13 +113,34 @@ def delete(connection: sqlite3.Connection, session_id: str, now: float) -> Chang
     """Removes the session and, if a relay has it, notes the removal for that relay."""
     node_id = _node_of(connection, session_id)
     session = _one(connection, session_id)
-    revision = next_revision(connection)
     connection.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-    _count(connection, -1)
-    if node_id is not None:
-        connection.execute("INSERT INTO removed VALUES (?, ?, ?, ?)", (revision, node_id, session_id, now))
-        touch_node(connection, node_id, revision)
-    return Changed(session, node_id, revision)
+    count(connection, -1)
+    if node_id is None:
+        return Changed(session, None, next_revision(connection))
+    return Changed(session, node_id, note_removed(connection, node_id, (session_id,), now))
+
+
+def note_removed(connection: sqlite3.Connection, node_id: str, session_ids: Sequence[str], now: float) -> int:
+    """Tells that relay that these sessions are gone, one revision each; returns the newest revision."""
+    newest = next_revision(connection, len(session_ids))
+    connection.execute(
+        "INSERT INTO removed SELECT ? + key, ?, value, ? FROM json_each(?)",
+        (newest - len(session_ids) + 1, node_id, now, json.dumps(session_ids)),
+    )
+    if session_ids:
+        touch_node(connection, node_id, newest)
+    return newest
+
+
+def fail(connection: sqlite3.Connection, session_ids: Sequence[str], error: str) -> None:
+    """Makes them as if they had never been placed: on no relay, without users and tokens."""
+    ids = json.dumps(session_ids)
+    connection.execute(
+        "UPDATE sessions SET status = 'Error', error = ?, node_id = NULL, token = NULL"
+        " WHERE session_id IN (SELECT value FROM json_each(?))",
+        (error, ids),
+    )
+    connection.execute("DELETE FROM users WHERE session_id IN (SELECT value FROM json_each(?))", (ids,))
 
 
 def drop_failed(connection: sqlite3.Connection, created_before: float) -> int:
@@ -127,7 +148,7 @@ def drop_failed(connection: sqlite3.Connection, created_before: float) -> int:
     dropped = connection.execute(
         "DELETE FROM sessions WHERE status = 'Error' AND created_at < ?", (created_before,)
     ).rowcount
-    _count(connection, -dropped)
+    count(connection, -dropped)
     return dropped
 
 
@@ -170,10 +191,10 @@ def shown(connection: sqlite3.Connection, rows: Iterable[Row], *, to_relay: bool
     return sessions
 
 
-def next_revision(connection: sqlite3.Connection) -> int:
-    """Counts one more change."""
+def next_revision(connection: sqlite3.Connection, changes: int = 1) -> int:
+    """Counts one more change, or several; returns the revision of the last."""
     (revision,) = connection.execute(
-        "UPDATE meta SET value = value + 1 WHERE name = 'revision' RETURNING value"
+        "UPDATE meta SET value = value + ? WHERE name = 'revision' RETURNING value", (changes,)
     ).fetchone()
     return int(revision)
 
@@ -181,6 +202,11 @@ def next_revision(connection: sqlite3.Connection) -> int:
 def touch_node(connection: sqlite3.Connection, node_id: str | None, revision: int) -> None:
     """Notes the newest change of that relay's sessions."""
     connection.execute("UPDATE nodes SET revision = ? WHERE node_id = ?", (revision, node_id))
+
+
+def count(connection: sqlite3.Connection, difference: int) -> None:
+    """Keeps the number of sessions, which SQLite would have to go through all of them for."""
+    connection.execute("UPDATE meta SET value = value + ? WHERE name = 'session_count'", (difference,))
 
 
 def _relay(ip: str, host: str, server_port: int, client_port: int) -> Relay:
@@ -237,7 +263,3 @@ def _one(connection: sqlite3.Connection, session_id: str) -> RelaySession:
     if session is None:
         raise NotFoundError(f"There is no session {session_id[:40]!r}; it may have been deleted or have ended.")
     return session
-
-
-def _count(connection: sqlite3.Connection, difference: int) -> None:
-    connection.execute("UPDATE meta SET value = value + ? WHERE name = 'session_count'", (difference,))

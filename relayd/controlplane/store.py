@@ -55,6 +55,15 @@ class Heard(NamedTuple):
     """Sessions removed because the relay ended them."""
 
 
+class Untaken(NamedTuple):
+    """Sessions that failed because their relay died before it had them."""
+
+    node_id: str
+    session_ids: tuple[str, ...]
+    revision: int
+    """Newest change of that relay's sessions."""
+
+
 class Delivery(NamedTuple):
     """A webhook call to make."""
 
@@ -93,7 +102,10 @@ class SessionStore(Protocol):
         """Removes the session. Raises NotFoundError."""
 
     async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float) -> Heard:
-        """Records what a relay says of itself, removes what it ended, makes ready what it has applied."""
+        """Records what a relay says of itself, removes what it ended, makes ready what it has applied.
+
+        Raises NodeTakenError.
+        """
 
     async def nodes(self) -> list[NodeRecord]:
         """All relays."""
@@ -102,6 +114,9 @@ class SessionStore(Protocol):
         self, node_id: str, since: int, epoch: str | None, after: str | None, limit: int
     ) -> NodeSessions | None:
         """A page of a relay's sessions, or of what changed after `since`; None for an unknown relay."""
+
+    async def fail_untaken(self, now: float) -> list[Untaken]:
+        """Fails what has waited for long for a relay that is silent, and takes it from that relay."""
 
     async def tidy(self, now: float) -> None:
         """Forgets what nobody asks for any more."""

@@ -18,6 +18,7 @@ import httpx
 import structlog
 
 from relayd.controlplane import webhook_guard
+from relayd.controlplane.background import report
 from relayd.controlplane.errors import StoreUnavailableError
 from relayd.controlplane.store import Delivery, OutboxStore
 
@@ -110,40 +111,50 @@ class Webhooks:
             # It stays in the outbox as it is: made once more rather than once too few.
             log.error("webhooks waiting for store", reason=str(error))
             await asyncio.sleep(STORE_RETRY)
+        except Exception as error:  # noqa: BLE001 - it would end in silence, and the call be made again at once
+            report("webhook failed", error, webhook=delivery.webhook_id, session=delivery.session_id)
+            await asyncio.sleep(STORE_RETRY)
         finally:
             del self._calls[delivery.webhook_id]
             self._wake.set()
 
     async def _try(self, delivery: Delivery) -> None:
+        """The store before the log, always: what cannot be logged is done all the same."""
         about = {"webhook": delivery.webhook_id, "session": delivery.session_id, "attempt": delivery.attempts + 1}
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 status = await self._call(delivery)
-            if 200 <= status < 300:
-                log.info("webhook delivered", **about)
-                await self._store.settle(delivery.webhook_id)
-                return
             reason = f"answered {status}"
         except RefusedTargetError as error:
-            log.warning("webhook refused", reason=str(error), **about)
             await self._store.settle(delivery.webhook_id)
+            log.warning("webhook refused", reason=str(error), **about)
             return
         except TimeoutError:
             reason = f"no answer within {ATTEMPT_TIMEOUT:.0f} s"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             # ValueError: a host name that IDNA cannot encode.
             reason = str(error) or type(error).__name__
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the call from being given up
+            report("webhook failed", error, **about)
+            reason = type(error).__name__
+        else:
+            if 200 <= status < 300:
+                await self._store.settle(delivery.webhook_id)
+                log.info("webhook delivered", **about)
+                return
         await self._again(delivery, reason, about)
 
     async def _again(self, delivery: Delivery, reason: str, about: dict[str, object]) -> None:
         now = self._clock()
         if now - delivery.created_at >= GIVE_UP_AFTER:
-            log.warning("webhook given up", reason=reason, **about)
             await self._store.settle(delivery.webhook_id)
+            log.warning("webhook given up", reason=reason, **about)
             return
         pause = retry_pause(delivery.attempts, random.random())  # noqa: S311 - spreads load only
-        log.info("webhook failed", reason=reason, again_in=round(pause, 1), **about)
         await self._store.postpone(delivery.webhook_id, now + pause)
+        log.info("webhook failed", reason=reason, again_in=round(pause, 1), **about)
 
     async def _call(self, delivery: Delivery) -> int:
         """POSTs the body to the address that was checked, and returns the status; the answer's body is not read."""

@@ -146,7 +146,7 @@ def test_etag(server: Server) -> None:
 
 
 def test_sessions_the_relay_ended_are_removed_if_they_are_its_own(server: Server) -> None:
-    one, other = FakeRelay(server, "relay-1"), FakeRelay(server, "relay-2", capacity=0)
+    one, other = FakeRelay(server, "relay-1"), FakeRelay(server, "relay-2", draining=True)
     one.beat()
     other.beat()
     session = server.create()
@@ -170,6 +170,36 @@ def test_sessions_go_to_their_own_relay_only(server: Server) -> None:
     berlin.sync()
     assert (list(tokyo.sessions), list(berlin.sessions)) == ([near["session_id"]], [wanted["session_id"]])
     assert server.get(near)["relay"]["ports"]["server"]["link"] == "[::1]:32000"
+
+
+def test_a_second_relay_of_the_same_name_is_refused_until_the_first_is_silent(server: Server) -> None:
+    first = FakeRelay(server)
+    second = FakeRelay(server, ip="203.0.113.8")
+    first.beat()
+    for change in ({"ip": "203.0.113.8"}, {"server_port": 1}, {"client_port": 1}, {"ip": "203.0.113.8"}):
+        answer = server.client.put(NODE, json=first.about | change)
+        assert answer.status_code == 409
+        assert answer.json() == {
+            "message": "relay-1 is also heard from 203.0.113.7, ports 32000 and 32001; give each relay its own relay.id"
+        }
+    assert server.log.read_text().count('"relay refused"') == 3, "once for each pair"
+    first.about["host"] = "another.example.net"
+    first.beat()
+    server.stop()
+    server.start()
+    assert server.client.put(NODE, json=second.about).status_code == 409, "also after a restart"
+    server.stop()
+    with sqlite3.connect(server.database) as connection:
+        connection.execute("UPDATE nodes SET heard_at = heard_at - 11")
+    connection.close()
+    server.start()
+    second.beat()
+    assert server.client.put(NODE, json=first.about).status_code == 409
+
+
+def test_capacity_0_is_no_bound(server: Server) -> None:
+    FakeRelay(server, capacity=0, load=10**6).beat()
+    assert server.create(*["1.1.1.1"] * 50)["status"] == "Initializing"
 
 
 def test_an_unknown_relay_has_to_heartbeat_first(shared: Server) -> None:

@@ -1,9 +1,13 @@
 """Starting, ending, and a store that cannot be used."""
 
+import os
+import pty
+import re
 import socket
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +117,65 @@ def test_help_names_the_commands() -> None:
     )
     assert "keys" in shown.stdout
     assert "webhook-secret" in shown.stdout
+    assert "Without a command: serve the REST API" in shown.stdout
+    assert "[COMMAND [ARGS]...]" in shown.stdout
+
+
+def test_help_names_the_scopes() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "relayd", "control-plane", "keys", "add", "--help"],
+        capture_output=True, text=True, timeout=30, check=True, env=os.environ | {"COLUMNS": "80"},
+    ).stdout  # fmt: skip
+    for scope in ("sessions:read", "sessions:write", "nodes:write"):
+        assert scope in shown
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["keys", "revoke", "0" * 12], ["webhook-secret"]])
+def test_looking_in_the_wrong_place_makes_no_database(made: Made, command: list[str]) -> None:
+    server = made()
+    ended = server.command(*command)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (78, "", 1)
+    assert f"api.database: there is no database {server.database}" in ended.stderr
+    assert not list(server.directory.glob("relayd.sqlite3*"))
+
+
+def test_the_place_of_a_database_without_configuration_is_named(tmp_path: Path) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "relayd", "control-plane", "keys", *arguments],
+            capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+        )  # fmt: skip
+
+    assert str(tmp_path / "relayd.sqlite3") in command("list").stderr
+    added = command("add", " backend ", "--scope", "sessions:read")
+    assert re.fullmatch(r"rk_\w{12}_\S{43}\n", added.stdout)
+    assert added.stderr == f"key {added.stdout[3:15]} added to {tmp_path / 'relayd.sqlite3'}\n"
+    listed = command("list")
+    assert re.fullmatch(r"\w{12}  sessions:read  \S+ \S+  backend\n", listed.stdout), "no header into a pipe"
+    assert command("revoke", added.stdout[3:15]).returncode == 0
+    empty = command("list")
+    assert (empty.returncode, empty.stdout, empty.stderr) == (0, "", f"no keys in {tmp_path / 'relayd.sqlite3'}\n")
+
+
+def test_keys_on_a_terminal_have_a_header(server: Server) -> None:
+    server.command("keys", "add", "one", "--scope", "sessions:read")
+    server.command("keys", "add", "two", "--scope", "sessions:read", "--scope", "sessions:write")
+    ours, its = pty.openpty()
+    arguments = ["control-plane", "keys", "list", "--config", str(server.config)]
+    try:
+        subprocess.run([sys.executable, "-m", "relayd", *arguments], stdout=its, check=True, timeout=30)
+        header, *rows = os.read(ours, 4096).decode().splitlines()
+    finally:
+        os.close(ours)
+        os.close(its)
+    assert header.split() == ["ID", "SCOPES", "MADE", "(UTC)", "NAME"]
+    assert [row[header.index("NAME") :] for row in rows] == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", [" ", "x" * 65, "a\x1b[31m"])
+def test_names_of_keys_that_are_refused_end_with_64(server: Server, name: str) -> None:
+    ended = server.command("keys", "add", name, "--scope", "sessions:read")
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (64, "", 1)
 
 
 def test_docs_and_document_need_no_key(shared: Server) -> None:

@@ -1,6 +1,7 @@
 """Keys, and what requests may look like."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def test_a_key_proves_itself_and_is_not_in_what_is_stored() -> None:
     assert keys.same(key, stored.digest)
     assert not keys.same(key + "x", stored.digest)
     assert key.rpartition("_")[2] not in repr(stored)
+
+
+@pytest.mark.parametrize("name", ["", " \t", "x" * 65, "a\nb", "a\x1b[31m", "a\x7f", "a\u202eb", "\udcff"])
+def test_names_of_keys_that_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is empty|characters|control"):
+        keys.checked_name(name)
+
+
+def test_names_of_keys_that_are_taken() -> None:
+    assert keys.checked_name("  the backend, Zürich ") == "the backend, Zürich"
+    assert len(keys.checked_name(" " + "x" * 64)) == 64
 
 
 def test_keys_differ() -> None:
@@ -100,6 +112,15 @@ def test_the_served_document_has_all_of_the_contract() -> None:
     mine = ours["components"]["schemas"]["RelaySession"]
     assert set(mine["properties"]) == set(session["properties"])
     assert set(mine["required"]) == set(session["required"])
+
+
+def test_the_page_shows_code_as_code_and_an_example() -> None:
+    page = docs_page(document())
+    assert "`" not in page.replace("<pre>", "")
+    assert "<code>token KEY</code> or <code>Bearer KEY</code>" in page
+    assert page.count("curl -H") == 2
+    for row in re.findall("<tr>.*?</tr>", page):
+        assert len(re.findall("<t[hd]>", row)) == 3, "columns stand under each other in all tables"
 
 
 def test_the_page_needs_nothing_from_outside() -> None:

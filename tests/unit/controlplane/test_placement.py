@@ -33,6 +33,22 @@ def test_the_least_loaded_for_its_capacity_is_taken() -> None:
     assert place([small, big], 2, [], None) == big
 
 
+def test_without_a_bound_there_is_always_room_and_the_users_themselves_are_compared() -> None:
+    endless = relay("endless", capacity=0, load=10**9)
+    assert place([endless], 1000, [], None) == endless
+    fuller, emptier = relay("fuller", capacity=0, load=7), relay("emptier", capacity=0, load=5)
+    assert place([fuller, emptier], 2, [], None) == emptier
+    # 4 users of 10 are a greater share than 5 of no bound, but fewer users.
+    assert place([emptier, relay("bounded", capacity=10, load=4)], 2, [], None).node_id == "bounded"  # type: ignore[union-attr]
+    assert place([relay("b", capacity=0), relay("a", capacity=0)], 2, [], None).node_id == "a"  # type: ignore[union-attr]
+
+
+def test_a_far_relay_without_a_bound_does_not_change_how_the_near_ones_are_compared() -> None:
+    small, big = relay("small", capacity=10, load=4, position=BERLIN), relay("big", load=5, position=POTSDAM)
+    far = relay("far", capacity=0, position=TOKYO)
+    assert place([small, far, big], 2, [], BERLIN) == big
+
+
 def test_the_nearest_is_taken_when_coordinates_are_known() -> None:
     relays = [relay("berlin", position=BERLIN, load=90), relay("tokyo", position=TOKYO), relay("somewhere")]
     assert place(relays, 2, [], POTSDAM) == relays[0]
@@ -49,7 +65,7 @@ def test_load_decides_between_relays_about_as_near() -> None:
         ({"silence": SILENT_AFTER + 0.1}, "alive"),
         ({"draining": True}, "draining"),
         ({"load": 99}, "room"),
-        ({"capacity": 0}, "room"),
+        ({"capacity": 1}, "room"),
         ({"attributes": {"city": "Rome"}}, "filters"),
     ],
 )
@@ -116,13 +132,17 @@ def test_distance_is_symmetric_and_bounded(one: Position, other: Position) -> No
     assert 0 <= there <= 6371 * math.pi + 1e-6
 
 
+def has_room(candidate: Candidate) -> bool:
+    return candidate.capacity == 0 or candidate.load + 3 <= candidate.capacity
+
+
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.booleans(), st.floats(0, 20)), max_size=6))
 def test_whatever_is_chosen_can_take_it(states: list[tuple[int, int, bool, float]]) -> None:
     relays = [
         relay(str(number), capacity=capacity, load=load, draining=draining, silence=silence)
         for number, (capacity, load, draining, silence) in enumerate(states)
     ]
-    able = [r for r in relays if not r.draining and r.silence <= SILENT_AFTER and r.load + 3 <= r.capacity]
+    able = [r for r in relays if not r.draining and r.silence <= SILENT_AFTER and has_room(r)]
     answer = place(relays, 3, [], None)
     assert (answer in able) if able else isinstance(answer, Unplaceable)
     assert place(relays[::-1], 3, [], None) == answer or not able
