@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-from relayd.controlplane.errors import NotFoundError, StoreUnavailableError
+from relayd.controlplane.errors import NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.controlplane.models import Heartbeat
 from relayd.controlplane.service import ControlPlane
 from relayd.core.limits import Limits
@@ -38,7 +38,7 @@ class EmbeddedLink:
         )
         try:
             newest = await self._control_plane.heartbeat(relay.id, heartbeat, wait_seconds)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, NodeTakenError) as error:
             raise LinkError(str(error)) from None
         return Version(newest.epoch, newest.revision)
 

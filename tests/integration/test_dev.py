@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.commands import relayd, write_config
 from tests.integration.peers import OPENS_CONNECTION, VALID, Host, Player
-from tests.integration.relay_process import RelayProcess
+from tests.integration.relay_process import REPOSITORY, RelayProcess
 from tests.integration.waiting import eventually
 
 
@@ -53,6 +53,7 @@ def test_tokens_to_play_with(tmp_path: Path) -> None:
                     assert player.ping() == VALID
         relay.process.send_signal(signal.SIGTERM)
         assert relay.process.wait(5) == 0
+    assert not list(REPOSITORY.glob("*.sqlite3")), "it is to keep nothing"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -262,3 +262,11 @@ def test_every_setting_is_explained() -> None:
     for section, settings_field in Settings.model_fields.items():
         for key, field in type(settings_field.default).model_fields.items():
             assert field.description, f"{section}.{key} has no description"
+
+
+def test_what_was_set_can_be_told_from_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`relayd dev` has other defaults, and must not take the usual ones for somebody's wish."""
+    monkeypatch.setenv("RELAYD_API__BIND", "127.0.0.1:1")
+    loaded = load(None)
+    assert loaded.api.model_fields_set == {"bind"}
+    assert loaded.limits.model_fields_set == set()
