@@ -75,6 +75,7 @@ class ControlPlaneSource:
         self._ended: OrderedDict[str, None] = OrderedDict()
         """Sessions that ended here and are still to be reported."""
         self._beat_at = 0.0
+        self._asked_at = 0.0
 
     def reload(self) -> None:
         """Asks at once, even a control plane that failed."""
@@ -111,7 +112,8 @@ class ControlPlaneSource:
         self._reload.clear()
         asked = self.lookups.asked()
         try:
-            tell_at_once = await self._follow(bool(asked))
+            wait_seconds = self._wait_seconds(bool(asked), began)
+            news = await self._follow(wait_seconds)
         except Exception as error:  # noqa: BLE001 - whatever happens here, the games go on
             if not isinstance(error, LinkError):
                 _log.exception("following the control plane failed")
@@ -128,21 +130,39 @@ class ControlPlaneSource:
         self._backoff.succeeded()
         self.status.succeeded(loop.time())
         self.lookups.answered(asked, loop.time())
-        if not tell_at_once:
-            took = loop.time() - began
+        took = loop.time() - began
+        if not self._heartbeats:
             # A list that takes long to read is not read all the time.
-            await _pause(max(self._pause_seconds() - took, 0.0 if self._heartbeats else took), self._wake)
+            await _pause(max(self._poll_interval - took, took), self._wake)
+        elif not news:
+            # A control plane that does not hold answers back is asked no more often than one that does.
+            await _pause(max(0.0, wait_seconds - took), self._wake)
 
-    async def _follow(self, asking: bool) -> bool:
-        """One heartbeat, and reading what is new. Returns whether the control plane should hear of it at once.
+    def _wait_seconds(self, asking: bool, now: float) -> float:
+        """How long the next answer may be held back.
 
         Args:
-            asking: whether somebody waits for the answer, so that it should not be held back.
+            asking: whether somebody unknown waits for it.
+            now: on the event loop's clock.
+        """
+        if not self._heartbeats or self._ended:
+            return 0.0
+        if not asking:
+            return self._beat_seconds
+        wait_seconds = max(0.0, self._asked_at + _LEAST_PAUSE_SECONDS - now)
+        self._asked_at = now
+        return wait_seconds
+
+    async def _follow(self, wait_seconds: float) -> bool:
+        """One heartbeat, and reading what is new. Returns whether there was anything.
+
+        Args:
+            wait_seconds: how long the answer may be held back until there is something.
 
         Raises:
             LinkError: it could not be asked, or its answer cannot be used or is not believed.
         """
-        newest = await self._beat(0.0 if asking or self._ended or not self._heartbeats else self._beat_seconds)
+        newest = await self._beat(wait_seconds)
         if newest is not None and newest == self._applied:
             return False
         self._heartbeats = newest is not None
@@ -151,11 +171,7 @@ class ControlPlaneSource:
         else:
             with many_new_objects():
                 await self._read(None)
-        return self._heartbeats
-
-    def _pause_seconds(self) -> float:
-        """Between two questions: where there are heartbeats, a relay that is silent for long would count as dead."""
-        return self._beat_seconds if self._heartbeats else self._poll_interval
+        return True
 
     async def _beat(self, wait_seconds: float) -> Version | None:
         ended = tuple(islice(self._ended, _MOST_ENDED_AT_ONCE))
