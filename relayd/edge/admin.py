@@ -49,7 +49,7 @@ def create_admin(engine: Engine, source: SourceStatus, collector: RelayCollector
         found: Session | None = table.sessions.get(session_id)
         if found is None:
             return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
-        return JSONResponse(describe_session(found, asyncio.get_running_loop().time()))
+        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
 
     def drain_status() -> dict[str, Any]:
         active = sum(session.bound > 0 for session in table.sessions.values()) if engine.draining else None

@@ -118,18 +118,21 @@ def library() -> ctypes.CDLL:
             function.argtypes = arguments
     except (OSError, AttributeError) as error:
         raise LibraryMissingError(f"{LIBRARY} cannot be loaded ({error}); on Debian: apt-get install libbpf1") from None
-    loaded.libbpf_set_print(_keep_line)
+    loaded.libbpf_set_print(_KEEP_LINE)
     return loaded
 
 
-@_PRINT
-def _keep_line(_level: int, template: bytes, _arguments: int) -> int:
+def _keep_line(_level: int, template: bytes, arguments: int) -> int:
     # The arguments are a C va_list, out of reach here; the lines themselves come by way of vsnprintf.
     buffer = ctypes.create_string_buffer(4096)
-    _vsnprintf()(buffer, len(buffer), template, _arguments)
+    _vsnprintf()(buffer, len(buffer), template, arguments)
     log.append(buffer.value.decode(errors="replace").rstrip())
     del log[:-_LOG_LINES_KEPT]
     return 0
+
+
+_KEEP_LINE = _PRINT(_keep_line)
+"""Has to live as long as the library calls it."""
 
 
 @cache
@@ -137,7 +140,7 @@ def _vsnprintf() -> Callable[..., int]:
     function = ctypes.CDLL(None).vsnprintf
     function.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
     function.restype = c_int
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def checked(result: int | None, what: str) -> int:

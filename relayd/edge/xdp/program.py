@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import resources
 from typing import NamedTuple, Self
 
@@ -65,10 +66,8 @@ class KernelProgram:
         except LibraryMissingError as error:
             raise UnavailableError(str(error)) from None
         # Kernels before 5.11 count the memory of maps against this limit.
-        try:
+        with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        except (OSError, ValueError):
-            pass
         content = resources.files("relayd.edge.xdp").joinpath("relay.bpf.o").read_bytes()
         libbpf.log.clear()
         object_ = lib.bpf_object__open_mem(content, len(content), None)

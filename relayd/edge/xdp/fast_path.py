@@ -1,0 +1,284 @@
+"""The fast path of one relay, put together: program, interfaces, mirror, counters, and what is pinned of them."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Engine
+from relayd.core.events import Event
+from relayd.core.session import Session
+from relayd.edge.xdp import layout
+from relayd.edge.xdp.addresses import AddressBook
+from relayd.edge.xdp.adoption import Adoption
+from relayd.edge.xdp.attach import Link, attach, attached_mode, detach, exchange, link_ifindex
+from relayd.edge.xdp.counters import Totals
+from relayd.edge.xdp.maps import BpfMap
+from relayd.edge.xdp.mirror import Mirror
+from relayd.edge.xdp.pins import Pins
+from relayd.edge.xdp.program import KernelProgram, Sizes, entries
+from relayd.edge.xdp.slots import all_runs_over
+from relayd.errors import UnavailableError
+from relayd.settings import Settings
+
+_log = structlog.get_logger()
+
+_NEVER_NS = 1 << 62
+
+
+class FastPath:
+    """A running fast path. Build it with `start`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        endpoints: list[Endpoint],
+        program: KernelProgram,
+        pins: Pins | None,
+        adopt: bool,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.program = program
+        self.links: list[Link] = []
+        self.mirror = Mirror(program, engine.table, later)
+        self.totals = Totals(program.map("totals"), program.map("account_totals"), engine.counters)
+        self.adoption: Adoption | None = None
+        self._settings = settings
+        self._table = engine.table
+        self._pins = pins
+        self._addresses = AddressBook(program.map("addresses"), settings.relay.bind)
+        self._was_up = True
+        if adopt:
+            self.totals.restore()
+            self.adoption = Adoption(self.mirror, endpoints)
+        self._write_control()
+        self._addresses.refresh()
+
+    @property
+    def up(self) -> bool:
+        """Whether the program is on every interface it was put on."""
+        return bool(self.links) and all(link_ifindex(link.fd) for link in self.links)
+
+    def event(self, event: Event) -> None:
+        """Follows the table."""
+        self.mirror.event(event)
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what the kernel counted to the counts of the engine and of these sessions: before anybody reads them."""
+        # Totals last: the program counts there first, so that the sum of the sessions is never more than the whole.
+        for session in sessions:
+            self.mirror.absorb(session)
+        self.totals.absorb()
+
+    async def run_forever(self) -> None:
+        """What is to be done every second."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Follows what changed outside of the table, and gives retired slots free."""
+        self.mirror.tick()
+        self.totals.absorb()
+        self.totals.save()
+        self._addresses.refresh()
+        if not self.mirror.pairs_complete:
+            self._write_control()
+        if self.adoption is not None and self._table.loaded:
+            self.adoption.finish()
+            _log.info("fast path goes on with what it served before", bindings=self.adoption.restored)
+            self.adoption = None
+        if self._was_up and not self.up:
+            _log.warning("the fast path was taken off an interface; the sockets serve what comes in there")
+        self._was_up = self.up
+        slots, indexes = self.mirror.slots.retired(), self.mirror.indexes.retired()
+        if slots or indexes:
+            await all_runs_over()
+            self.mirror.slots.free(slots)
+            self.mirror.indexes.free(indexes)
+
+    def stop(self, remove: bool) -> None:
+        """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
+        self.mirror.flush()
+        self.absorb(self._table.sessions.values())
+        if remove or self._pins is None:
+            for link in self.links:
+                detach(link.fd)
+            if self._pins is not None:
+                self._pins.remove()
+        else:
+            for binding, slot in self.mirror.slot_of.items():
+                self.mirror.traffic.save(slot, binding.traffic)
+            self.totals.save()
+        for link in self.links:
+            os.close(link.fd)
+        self.program.close()
+
+    def attach_all(self, pinned: dict[str, int]) -> list[str]:
+        """Puts the program on every interface of the settings.
+
+        Args:
+            pinned: links of a process before this one, by interface.
+
+        Returns:
+            What was not to be had, a line each.
+        """
+        problems: list[str] = []
+        for interface in self._settings.fast_path.interfaces:
+            fd = pinned.pop(interface, None)
+            try:
+                if fd is not None and link_ifindex(fd):
+                    exchange(fd, self.program.fd)
+                    link = Link(interface, link_ifindex(fd), attached_mode(link_ifindex(fd)), fd)
+                else:
+                    if fd is not None and self._pins is not None:
+                        os.close(fd)
+                        self._pins.unpin_link(interface)
+                    link = attach(self.program.fd, interface)
+                    if self._pins is not None:
+                        self._pins.pin_link(interface, link.fd)
+            except UnavailableError as error:
+                problems.append(str(error))
+                continue
+            self.links.append(link)
+            self.program.map("interfaces").put(link.ifindex, int(link.mode).to_bytes(4, "little"))
+            _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
+        for interface, fd in pinned.items():
+            detach(fd)
+            os.close(fd)
+            if self._pins is not None:
+                self._pins.unpin_link(interface)
+        return problems
+
+    def _write_control(self) -> None:
+        flags = layout.ControlFlag(0)
+        if self._settings.limits.pin_ip:
+            flags |= layout.ControlFlag.PIN_IP
+        if not self.mirror.pairs_complete:
+            flags |= layout.ControlFlag.PAIRS_INCOMPLETE
+        self.program.map("control").put(0, bytes(control(self._settings, flags)))
+
+
+def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
+    """The program's settings."""
+    relay, limits, fast_path = settings.relay, settings.limits, settings.fast_path
+    entry = layout.Control(
+        layout_version=layout.LAYOUT_VERSION,
+        flags=int(flags),
+        tos=relay.dscp << 2,
+        rebind_after_ns=int(limits.rebind_after * 1e9),
+        source_interval_ns=_interval(fast_path.unknown_per_source_per_second),
+        total_interval_ns=_interval(fast_path.unknown_per_second),
+        bind_digest=int.from_bytes(hashlib.sha256("\n".join(relay.bind).encode()).digest()[:8], "little"),
+    )
+    for index, number in enumerate((relay.server_port, relay.client_port)):
+        entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
+    return entry
+
+
+def _interval(per_second: int) -> int:
+    return 1_000_000_000 // per_second if per_second else _NEVER_NS
+
+
+def start(
+    settings: Settings, engine: Engine, endpoints: list[Endpoint], later: Callable[[Callable[[], None]], object]
+) -> FastPath | None:
+    """The fast path as the settings want it; None where it is off or, with "auto", not to be had, and the log says why.
+
+    Args:
+        settings: the whole configuration.
+        engine: the engine whose table is followed.
+        endpoints: the relay's sockets, in their order.
+        later: has a function called soon, from the event loop.
+
+    Raises:
+        UnavailableError: it is required and not to be had.
+    """
+    wanted = settings.fast_path
+    pins = Pins(wanted.pin_directory, settings.relay.id)
+    if wanted.mode == "off" or not wanted.interfaces:
+        if wanted.mode == "require":
+            raise UnavailableError('fast_path.interfaces: names none, and fast_path.mode is "require"')
+        _remove_leftovers(pins)
+        if wanted.mode == "auto":
+            _log.info('fast path is off: name interfaces in fast_path.interfaces, such as ["eth0"], to turn it on')
+        return None
+    try:
+        return _start(settings, engine, endpoints, pins, later)
+    except UnavailableError as error:
+        if wanted.mode == "require":
+            raise
+        _remove_leftovers(pins)
+        _log.warning("no fast path, the sockets serve everybody", why=str(error))
+        return None
+
+
+def _start(
+    settings: Settings,
+    engine: Engine,
+    endpoints: list[Endpoint],
+    pins: Pins,
+    later: Callable[[Callable[[], None]], object],
+) -> FastPath:
+    wanted = settings.fast_path
+    sizes = Sizes(wanted.max_authorized_users, wanted.max_bound_users)
+    keep: Pins | None = pins
+    try:
+        pins.prepare()
+    except UnavailableError as error:
+        if wanted.mode == "require":
+            raise
+        _log.warning(str(error))
+        keep = None
+    pinned = pins.maps() if keep is not None else {}
+    adopt = bool(pinned) and _fits(settings, sizes, pinned)
+    if pinned and not adopt:
+        _log.info("pinned state of the fast path is of another layout or configuration: it is replaced")
+        pins.remove()
+        pins.prepare()
+    program = KernelProgram.load(sizes, {name: one.fd for name, one in pinned.items()} if adopt else None)
+    for one in pinned.values():
+        os.close(one.fd)
+    if keep is not None and not adopt:
+        for one in program.maps.values():
+            pins.pin_map(one)
+    fast_path = FastPath(settings, engine, endpoints, program, keep, adopt, later)
+    problems = fast_path.attach_all(pins.links() if keep is not None and adopt else {})
+    if problems and (wanted.mode == "require" or not fast_path.links):
+        fast_path.stop(remove=True)
+        raise UnavailableError("\n".join(problems))
+    for problem in problems:
+        _log.warning(problem)
+    return fast_path
+
+
+def _fits(settings: Settings, sizes: Sizes, maps: dict[str, BpfMap]) -> bool:
+    """Whether pinned maps are those this version would make, of a relay with the same ports and addresses."""
+    if maps.keys() != layout.VALUES.keys():
+        return False
+    if any((one.key_bytes, one.value_bytes) != layout.VALUES[name] for name, one in maps.items()):
+        return False
+    if any(maps[name].max_entries != count for name, count in entries(sizes).items()):
+        return False
+    before = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
+    now = control(settings, layout.ControlFlag(0))
+    return (before.layout_version, bytes(before.ports), before.bind_digest) == (
+        now.layout_version,
+        bytes(now.ports),
+        now.bind_digest,
+    )
+
+
+def _remove_leftovers(pins: Pins) -> None:
+    if not pins.exist():
+        return
+    try:
+        pins.remove()
+    except OSError as error:
+        _log.warning("pinned state of an earlier fast path cannot be removed", why=str(error))
+    else:
+        _log.info("pinned state of an earlier fast path is removed")
