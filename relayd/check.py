@@ -3,10 +3,10 @@
 import httpx
 import typer
 
-from relayd.app import require_fast_path
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.edge.sockets import open_sockets
+from relayd.edge.xdp.examine import examine_fast_path
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
 from relayd.http_server import listen
 from relayd.settings import Settings
@@ -34,8 +34,7 @@ async def check_host(settings: Settings) -> int:
 
 
 def _fast_path(settings: Settings) -> _Findings:
-    require_fast_path(settings)
-    return []
+    return examine_fast_path(settings)
 
 
 def _control_plane(settings: Settings) -> _Findings:

@@ -35,7 +35,7 @@ async def run_dev(settings: Settings, options: DevOptions) -> int:
     seats = options.players or _SEATS_WITHOUT_GAME
     session = SessionSpec("dev", _new_token(), tuple(UserSpec(_new_token(), None) for _ in range(1 + seats)))
     relay = Relay(
-        _for_a_laptop(settings), lambda _settings, table, _load: EmbeddedSource(Snapshot.of([session]), table)
+        _for_a_laptop(settings), lambda _settings, table, _load: EmbeddedSource(Snapshot.of([session]), table), True
     )
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -94,7 +94,8 @@ class Rig:
 
     def make_fast_path(self, adopt: bool = False) -> FastPath:
         waiting: Callable[[Callable[[], None]], None] = lambda _function: None  # noqa: E731
-        return FastPath(self.settings, self.engine, self.endpoints, self.program, None, adopt, waiting)
+        endpoints = [(one, "::" if one.number // 2 else "0.0.0.0") for one in self.endpoints]
+        return FastPath(self.settings, self.engine, endpoints, self.program, None, adopt, waiting)
 
     def open_sockets(self) -> list[socket.socket]:
         opened = []

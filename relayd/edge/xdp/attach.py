@@ -58,7 +58,7 @@ def attach(program_fd: int, interface: str) -> Link:
                 ) from None
             if mode is InterfaceMode.GENERIC:
                 raise UnavailableError(
-                    f"fast_path.interfaces: {interface}: the kernel refuses the program: {os.strerror(error.errno or 0)}"
+                    f"fast_path.interfaces: {interface}: the kernel does not take it: {os.strerror(error.errno or 0)}"
                 ) from None
             reason = f"driver {driver(interface)}: {os.strerror(error.errno or 0)}"
         else:

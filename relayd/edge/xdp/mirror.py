@@ -130,7 +130,7 @@ class Mirror:
                         self.traffic.absorb(slot, binding.traffic, session)
 
     def tick(self) -> None:
-        """To be called every second: what found no slot tries again, and young slots' accounts are brought up to date."""
+        """To be called every second: what found no slot tries again; accounts are kept up to date."""
         self.flush()
         self.traffic.save_young()
 
@@ -211,7 +211,7 @@ class Mirror:
         row = self.rows[session]
         self.write_pair(user)
         if binding.port is Port.CLIENT:
-            self._remove_connection(session.token, user, slot)
+            self._remove_connection(session.token, slot)
         else:
             row.host_slot = 0
             self._write_session(session)
@@ -231,7 +231,7 @@ class Mirror:
         self.traffic.absorb(slot, sink, session)
         self.traffic.end(slot)
 
-    def _remove_connection(self, session_token: int, user: User, slot: int) -> None:
+    def _remove_connection(self, session_token: int, slot: int) -> None:
         # By then the user may already have another id: the one the slot was given is the one to take out.
         entry = layout.Binding.from_buffer_copy(self.bindings.lookup(_u32(slot)) or bytes(layout.Binding()))
         self.connections.delete(_pack(session_token, entry.connection_id))
