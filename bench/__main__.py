@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable
 
-from bench import table
+from bench import fastpath, table
 
-SCENARIOS: dict[str, Callable[[], None]] = {"table": table.main}
+SCENARIOS: dict[str, Callable[[], None]] = {"fastpath": fastpath.main, "table": table.main}
 
 
 def main() -> int:

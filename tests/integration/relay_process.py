@@ -158,6 +158,9 @@ class RelayProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            if "RELAYD_TEST_FAST_PATH" in os.environ:
+                remove = command("fast-path", "remove", "--config", str(self.config_path))
+                subprocess.run(remove, cwd=REPOSITORY, env=environment(), check=True, capture_output=True)
 
     def assert_outputs_fine(self) -> None:
         """Nothing went wrong that the test did not mean to, and no token was shown."""

@@ -47,6 +47,10 @@ class Rig:
         fast_path: [fast_path] of the configuration.
         bound: how many bindings fit.
         authorized: how many pairs fit.
+        dscp: of what the relay sends.
+        content: an object in the place of the one in the tree.
+        name: of its program.
+        more_maps: that it has besides.
     """
 
     def __init__(
@@ -56,6 +60,9 @@ class Rig:
         bound: int = 64,
         authorized: int = 256,
         dscp: int = 0,
+        content: bytes | None = None,
+        name: str = "relay",
+        more_maps: tuple[str, ...] = (),
     ) -> None:
         self.settings = Settings.model_validate(
             {
@@ -69,6 +76,7 @@ class Rig:
                 "fast_path": fast_path or {},
             }
         )
+        self._content, self._name, self._more = content, name, more_maps
         self._sizes = Sizes(authorized, bound)
         self._stack = ExitStack()
         self.endpoints = [Endpoint(Port(number % 2), number) for number in range(4)]
@@ -83,7 +91,7 @@ class Rig:
             ids = itertools.count(0x0101)
             self.table = Table(self.settings.limits, lambda: next(ids), lambda event: self.fast_path.event(event))
             self.engine = Engine(self.table)
-            self.program = KernelProgram.load(self._sizes)
+            self.program = KernelProgram.load(self._sizes, content=self._content, name=self._name, more_maps=self._more)
             stack.callback(self.program.close)
             self.fast_path = self.network.run(self.make_fast_path)
             self._stack = stack.pop_all()

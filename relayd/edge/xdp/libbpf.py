@@ -12,7 +12,9 @@ from functools import cache
 from typing import Any
 
 LIBRARY = "libbpf.so.1"
-_LOG_LINES_KEPT = 200
+_LOG_LINES_KEPT = 50
+_LOG_LINE_BYTES = 1 << 20
+"""The whole of the verifier's log comes as one line."""
 
 
 class BpfError(OSError):
@@ -124,7 +126,7 @@ def library() -> ctypes.CDLL:
 
 def _keep_line(_level: int, template: bytes, arguments: int) -> int:
     # The arguments are a C va_list, out of reach here; the lines themselves come by way of vsnprintf.
-    buffer = ctypes.create_string_buffer(4096)
+    buffer = ctypes.create_string_buffer(_LOG_LINE_BYTES)
     _vsnprintf()(buffer, len(buffer), template, arguments)
     log.append(buffer.value.decode(errors="replace").rstrip())
     del log[:-_LOG_LINES_KEPT]

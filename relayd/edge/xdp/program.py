@@ -4,7 +4,7 @@ import errno
 import os
 import platform
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from typing import NamedTuple, Self
@@ -51,12 +51,22 @@ class KernelProgram:
         self.maps = maps
 
     @classmethod
-    def load(cls, sizes: Sizes, pinned: Mapping[str, int] | None = None) -> Self:
+    def load(
+        cls,
+        sizes: Sizes,
+        pinned: Mapping[str, int] | None = None,
+        content: bytes | None = None,
+        name: str = PROGRAM,
+        more_maps: Sequence[str] = (),
+    ) -> Self:
         """Loads the program into the kernel.
 
         Args:
             sizes: of the maps.
             pinned: file descriptors of maps to use instead of new ones, by name.
+            content: an object with the same maps, in the place of the one in the tree.
+            name: which of its programs.
+            more_maps: names of maps that it has besides.
 
         Raises:
             UnavailableError: the host has no libbpf, or the kernel refuses; says why and what to do.
@@ -68,20 +78,20 @@ class KernelProgram:
         # Kernels before 5.11 count the memory of maps against this limit.
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        content = resources.files("relayd.edge.xdp").joinpath("relay.bpf.o").read_bytes()
+        content = content or resources.files("relayd.edge.xdp").joinpath("relay.bpf.o").read_bytes()
         libbpf.log.clear()
         object_ = lib.bpf_object__open_mem(content, len(content), None)
         if not object_:
             raise UnavailableError(f"libbpf cannot read the kernel program: {_last_log_line()}")
         try:
-            found = {name: lib.bpf_object__find_map_by_name(object_, name.encode()) for name in VALUES}
-            for name, count in entries(sizes).items():
-                checked(lib.bpf_map__set_max_entries(found[name], count), f"size of map {name}")
-            for name, fd in (pinned or {}).items():
-                checked(lib.bpf_map__reuse_fd(found[name], fd), f"use of the pinned map {name}")
+            found = {key: lib.bpf_object__find_map_by_name(object_, key.encode()) for key in (*VALUES, *more_maps)}
+            for key, count in entries(sizes).items():
+                checked(lib.bpf_map__set_max_entries(found[key], count), f"size of map {key}")
+            for key, fd in (pinned or {}).items():
+                checked(lib.bpf_map__reuse_fd(found[key], fd), f"use of the pinned map {key}")
             checked(lib.bpf_object__load(object_), "load")
-            maps = {name: BpfMap(name, os.dup(lib.bpf_map__fd(pointer))) for name, pointer in found.items()}
-            program = lib.bpf_object__find_program_by_name(object_, PROGRAM.encode())
+            maps = {key: BpfMap(key, os.dup(lib.bpf_map__fd(pointer))) for key, pointer in found.items()}
+            program = lib.bpf_object__find_program_by_name(object_, name.encode())
             return cls(os.dup(checked(lib.bpf_program__fd(program), "find the program")), maps)
         except BpfError as error:
             raise UnavailableError(explain_load(error)) from None
@@ -116,7 +126,7 @@ def explain_load(error: BpfError) -> str:
 
 
 def _verifier_spoke() -> bool:
-    return any("processed " in line and "insns" in line for line in libbpf.log)
+    return any("PROG LOAD LOG" in line for line in libbpf.log)
 
 
 def _last_log_line() -> str:

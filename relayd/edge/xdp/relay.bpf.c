@@ -2,7 +2,7 @@
 /*
  * relayd's fast path: datagrams between bound users are forwarded here and never reach a socket.
  *
- * Read it from `relay`, at the bottom, upwards. Of a datagram to one of the relay's ports this program either decides
+ * Read it from `handle`, at the bottom, upwards. Of a datagram to one of the relay's ports this program either decides
  * exactly as relayd/core/engine.py would (DATA of bound users, PINGs of bound users, what is malformed, what comes from
  * a wrong address, unknown tokens beyond a rate), or it passes it up to the sockets untouched. User space alone binds
  * and unbinds; this program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`,
@@ -538,6 +538,11 @@ static __always_inline bool is_partial(const struct datagram *d)
 	return d->checksum == fold(sum_pseudo_header(d->source, d->local, d->family, sizeof(struct udphdr) + d->size));
 }
 
+static __always_inline long frame_bytes(struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+}
+
 /* ---- Out ----------------------------------------------------------------------------------------------------------- */
 
 /* Type and connection id as they stand on the wire: five bytes in a word. */
@@ -658,7 +663,7 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 		return -1;
 
 	/* What the link appended: short frames are padded. */
-	excess = (long)(ctx->data_end - ctx->data) - old_bytes;
+	excess = frame_bytes(ctx) - old_bytes;
 	if (excess > 0 && bpf_xdp_adjust_tail(ctx, -(int)excess))
 		return -1;
 	if (bpf_xdp_adjust_head(ctx, (int)(d->network_bytes + d->header_bytes) - (int)(network_bytes + head_bytes)))
@@ -926,8 +931,7 @@ static __always_inline int ipv6_arrived(struct xdp_md *ctx, struct datagram *d, 
 	return arrived(ctx, d, start + sizeof(*ip), end, bpf_ntohs(ip->payload_len), true);
 }
 
-SEC("xdp")
-int relay(struct xdp_md *ctx)
+static __always_inline int handle(struct xdp_md *ctx)
 {
 	const void *start = (const void *)(long)ctx->data;
 	const void *end = (const void *)(long)ctx->data_end;
@@ -946,6 +950,12 @@ int relay(struct xdp_md *ctx)
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
 		return ipv6_arrived(ctx, &d, start + ETH_HLEN, end);
 	return XDP_PASS;
+}
+
+SEC("xdp")
+int relay(struct xdp_md *ctx)
+{
+	return handle(ctx);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
