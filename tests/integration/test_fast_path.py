@@ -172,6 +172,29 @@ def test_nothing_is_left_behind_when_it_is_told_so(tmp_path: Path, pins: Path) -
     assert "the fast path is off" in said(relay, "status")
 
 
+def test_without_a_process_there_is_no_icmp_error(tmp_path: Path, pins: Path) -> None:
+    session = new_session("away")
+    first = relay_in(tmp_path / "relay", pins, session)
+    first.__enter__()
+    with first.host(session) as host, first.player(session) as player:
+        eventually(lambda: host.ping() and by_kernel(first, "answered"), "the kernel serves the host")
+        port = first.address("client")
+        settings = first.settings
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+        # The host is bound and served; the player is not, and hears nothing: an error would be raised here.
+        assert host.ping() == b"\x01\x02"
+        assert player.send_ping()
+        assert player.received_by_now() == []
+        assert host.ping() == b"\x01\x02"
+        again = RelayProcess(first.folder, None, {**settings}, ("run", "--detach-on-exit"))
+        with again:
+            assert again.address("client") == port
+            assert again.counts()["client relay_away"].datagrams == 1
+            assert by_kernel(again, "relay_away") == 1
+            assert player.ping() == b"\x01\x02"
+
+
 def test_it_can_be_taken_off_under_a_running_relay(tmp_path: Path, pins: Path) -> None:
     session = new_session("taken off")
     with relay_in(tmp_path / "relay", pins, session) as relay, relay.host(session) as host:
