@@ -114,7 +114,10 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
         sent = [sum(player.sent for player in game.players), host_sent]
         assert after.get_json(f"/v1/sessions/{session.session_id}")["drops"] == {}
         # Each player's hello and its answer are not numbered.
-        assert [int(count) for count in session_total(after, session)] == [sent[0] + hellos(game), sent[1] + hellos(game)]
+        assert [int(count) for count in session_total(after, session)] == [
+            sent[0] + hellos(game),
+            sent[1] + hellos(game),
+        ]
         after.stop()
 
     def restart() -> RelayProcess:

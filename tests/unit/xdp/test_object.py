@@ -21,7 +21,9 @@ def unfit_compiler() -> str | None:
         return "needs bpf/bpf_helpers.h (Debian: libbpf-dev)"
     said = subprocess.run([clang, "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"version (\d+)", said)
-    return None if version and version[1] == COMPILED_BY else f"needs clang {COMPILED_BY}, this is {said.splitlines()[0]}"
+    return (
+        None if version and version[1] == COMPILED_BY else f"needs clang {COMPILED_BY}, this is {said.splitlines()[0]}"
+    )
 
 
 @pytest.mark.skipif(unfit_compiler() is not None, reason=unfit_compiler() or "")
