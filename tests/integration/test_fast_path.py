@@ -62,7 +62,6 @@ def test_recorded_games_play_through_the_kernel(name: str, tmp_path: Path, pins:
             ),
         )
         share = by_kernel(relay, "forwarded") / in_all(relay, "forwarded")
-        print(f"{name}: {share:.2%} of {in_all(relay, 'forwarded'):.0f} DATA by the kernel")
         assert share > 0.99
 
 
@@ -76,7 +75,7 @@ async def playing(game: Game) -> asyncio.Task[None]:
     """Has a game begin, and returns once everybody plays."""
     task = asyncio.create_task(game.play())
     async with asyncio.timeout(20):
-        while not all(report.became_valid for report in game.reports()):
+        while not all(report.became_valid for report in game.reports()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return task
 

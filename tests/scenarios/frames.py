@@ -27,7 +27,7 @@ class Packet(NamedTuple):
 
 def ones_complement(data: bytes) -> int:
     """The sum of RFC 1071, not inverted."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
+from relayd.core.events import Event
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
@@ -87,9 +88,9 @@ class Rig:
             self.network.ip("address", "add", f"{RELAY[4]}/24", "dev", "lo")
             self.network.ip("address", "add", f"{RELAY[6]}/64", "dev", "lo", "nodad")
             self._sockets = self.network.run(self.open_sockets)
-            stack.callback(lambda: [sock.close() for sock in self._sockets])
+            stack.callback(self.close_sockets)
             ids = itertools.count(0x0101)
-            self.table = Table(self.settings.limits, lambda: next(ids), lambda event: self.fast_path.event(event))
+            self.table = Table(self.settings.limits, lambda: next(ids), self._on_event)
             self.engine = Engine(self.table)
             self.program = KernelProgram.load(self._sizes, content=self._content, name=self._name, more_maps=self._more)
             stack.callback(self.program.close)
@@ -99,6 +100,9 @@ class Rig:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
+
+    def _on_event(self, event: Event) -> None:
+        self.fast_path.event(event)
 
     def make_fast_path(self, adopt: bool = False) -> FastPath:
         waiting: Callable[[Callable[[], None]], None] = lambda _function: None  # noqa: E731

@@ -131,7 +131,7 @@ def hosts(host: Peer) -> list[Step]:
 
 def malformed(peer: Peer) -> list[Step]:
     """All there is that no engine accepts, on both ports."""
-    return [
+    steps: list[Step] = [
         step
         for port in (S, C)
         for step in (
@@ -142,7 +142,9 @@ def malformed(peer: Peer) -> list[Step]:
             Send(peer, port, Raw(b"\x02" + bytes(1192)), "too_long"),
             Send(peer, port, Raw(b"\x02"), "no_payload" if port is C else "too_short"),
         )
-    ] + [
+    ]
+    return [
+        *steps,
         Send(peer, S, Raw(b"\x02abc"), "too_short"),
         Send(peer, S, Raw(b"\x02\x01\x00\x00\x00"), "no_payload"),
     ]

@@ -27,13 +27,13 @@ from tests.scenarios.scenarios import (
     Send,
     Step,
     ToHost,
-    ToPlayer,
     Told,
+    ToPlayer,
     Wait,
 )
 
-SESSION = 0xCAFE_BABE
-FIRST_USER = 0x5000_0000
+SESSION = 0xC3D9_B17E
+FIRST_USER = 0x5A17_93C1
 SERVER_SIDE = 7000
 
 
