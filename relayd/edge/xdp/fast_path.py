@@ -95,7 +95,12 @@ class FastPath:
         self.mirror.tick()
         self.totals.absorb()
         self.totals.save()
-        self._addresses.refresh()
+        try:
+            self._addresses.refresh()
+        except OSError as error:
+            _log.warning(
+                "the host's addresses cannot be read; the fast path goes on with those it knows", why=str(error)
+            )
         if not self.mirror.pairs_complete:
             self._write_control()
         if self.adoption is not None and self._table.loaded:

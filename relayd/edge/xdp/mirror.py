@@ -247,7 +247,12 @@ class Mirror:
             self.slot_of.get(binding, 0) if binding else 0 for binding in (user.server_binding, user.client_binding)
         ]
         self._new_pairs.pop(pair, None)
-        self.pairs.update(_pack(*pair), _pack(*slots))
+        try:
+            self.pairs.update(_pack(*pair), _pack(*slots))
+        except BpfError:
+            # No room or no memory. What must not stay is a row that names a slot which is no longer this user's.
+            self.pairs.delete(_pack(*pair))
+            self.pairs_complete = False
 
 
 def endpoint_number(endpoint: Endpoint) -> int:

@@ -658,6 +658,9 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 	 */
 	if ((!d->checksum || looped) && peer->family == AF_INET6)
 		return -1;
+	/* A packet that stays on this host has its route with it, and that is one of its own family. */
+	if (d->ifindex == LOOPBACK_IFINDEX && peer->family != d->family)
+		return -1;
 	exit = way_to(ctx, d, peer, state, &way, partial);
 	if (exit < 0)
 		return -1;

@@ -36,6 +36,14 @@ def bind(rig: Rig, family: int, host_family: int | None = None, ifindex: int = 0
     return next(iter(rig.table.by_token[SESSION].players))
 
 
+def cable(rig: Rig) -> int:
+    """The index of an interface that the program is said to be on natively."""
+    rig.network.ip("link", "add", "cable", "type", "veth", "peer", "name", "end")
+    ifindex = rig.network.run(socket.if_nametoindex, "cable")
+    rig.program.map("interfaces").put(ifindex, int(InterfaceMode.NATIVE).to_bytes(4, "little"))
+    return ifindex
+
+
 def to_host(rig: Rig, family: int, payload: bytes, checksum: str | int = "full") -> bytes:
     return rig.frame(*PLAYERS[family], Port.CLIENT, encode_player_data(2, SESSION, payload), checksum)
 
@@ -79,9 +87,22 @@ def test_a_missing_checksum_stays_missing(rig: Rig) -> None:
 
 
 def test_a_missing_checksum_cannot_become_ipv6(rig: Rig) -> None:
-    bind(rig, 4, host_family=6)
-    assert rig.run(to_host(rig, 4, b"payload", "none")).exit == XDP_PASS
-    assert rig.run(to_host(rig, 4, b"payload")).exit == XDP_TX
+    ifindex = cable(rig)
+    bind(rig, 4, host_family=6, ifindex=ifindex)
+    assert rig.run(to_host(rig, 4, b"payload", "none"), ifindex).exit == XDP_PASS
+    for checksum in ("full", "partial"):
+        run = rig.run(to_host(rig, 4, b"payload", checksum), ifindex)
+        assert run.exit == XDP_TX
+        assert run.parsed.checksum_right
+        assert (run.parsed.packet.destination, run.parsed.packet.payload[5:]) == (HOSTS[6][0], b"payload")
+
+
+def test_ipv6_becomes_ipv4(rig: Rig) -> None:
+    ifindex = cable(rig)
+    bind(rig, 6, host_family=4, ifindex=ifindex)
+    parsed = rig.run(to_host(rig, 6, b"payload"), ifindex).parsed
+    assert parsed.checksum_right
+    assert (parsed.packet.destination, parsed.packet.payload[5:]) == (HOSTS[4][0], b"payload")
 
 
 @FAMILIES
@@ -110,9 +131,7 @@ def _would_be_zero(rig: Rig, family: int, word: int) -> bool:
 @FAMILIES
 def test_a_checksum_that_a_local_stack_left_unfinished(rig: Rig, family: int) -> None:
     """Through another interface than the loopback one, whose packets no network card will finish."""
-    rig.network.ip("link", "add", "cable", "type", "veth", "peer", "name", "end")
-    ifindex = rig.network.run(socket.if_nametoindex, "cable")
-    rig.program.map("interfaces").put(ifindex, int(InterfaceMode.NATIVE).to_bytes(4, "little"))
+    ifindex = cable(rig)
     bind(rig, family, ifindex=ifindex)
     for size in (1, 2, 3, 4, 5, 100, 1186, 1187):
         payload = bytes(index & 0xFF for index in range(size))
