@@ -35,3 +35,16 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+# The kernel program, from its source. The result is in the tree, so only those who change the source need clang.
+FAST_PATH := relayd/edge/xdp/relay.bpf
+CLANG ?= clang
+LLVM_STRIP ?= llvm-strip
+
+.PHONY: fast-path
+fast-path: $(FAST_PATH).o
+
+$(FAST_PATH).o: $(FAST_PATH).c
+	cd $(dir $<) && $(CLANG) -O2 -g -target bpfel -mcpu=v3 -Wall -Wextra -Werror \
+	  -I/usr/include/$$(uname -m)-linux-gnu -fdebug-compilation-dir=. -c $(notdir $<) -o $(notdir $@)
+	$(LLVM_STRIP) --strip-debug $@

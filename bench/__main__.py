@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Callable
 
-from bench import control_plane, sync, table
+from bench import control_plane, fastpath, sync, table
 
 SCENARIOS: dict[str, Callable[[], None]] = {
     "control-plane": control_plane.main,
+    "fastpath": fastpath.main,
     "sync": sync.main,
     "table": table.main,
 }

@@ -28,6 +28,8 @@ from relayd.edge.source.control_plane.node_api import NodeApi
 from relayd.edge.source.control_plane.public_list import PublicList
 from relayd.edge.source.file import FileSource
 from relayd.edge.udp import UdpPorts
+from relayd.edge.xdp.fast_path import FastPath
+from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import ConfigurationError, UnavailableError
 from relayd.garbage import Growth, settle
 from relayd.http_server import HttpServer, listen
@@ -60,23 +62,25 @@ def source_from_settings(settings: Settings, table: SessionTable, load: Callable
     return ControlPlaneSource(link, table, keeper, source.poll_interval, source.shrink_hold, load)
 
 
-def require_fast_path(settings: Settings) -> None:
-    """Raises UnavailableError where the fast path is required: this version has none."""
-    if settings.fast_path.mode == "require":
-        raise UnavailableError('fast_path.mode: "require" cannot be met: this version forwards on sockets only')
-
-
 class Relay:
     """One relay: table, engine, sockets, source and admin server, on the running event loop.
 
     Args:
         settings: the whole configuration.
         make_source: what follows the sessions.
+        remove_fast_path: whether the fast path ends with `serve`; else it goes on forwarding for those who are bound,
+            until the next relay takes it over.
     """
 
-    def __init__(self, settings: Settings, make_source: SourceFactory = source_from_settings) -> None:
-        require_fast_path(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        make_source: SourceFactory = source_from_settings,
+        remove_fast_path: bool = False,
+    ) -> None:
         self.settings = settings
+        self._fast_path: FastPath | None = None
+        self._remove_fast_path = remove_fast_path
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
         self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
@@ -92,7 +96,7 @@ class Relay:
         """Runs the relay until `stop`.
 
         Raises:
-            UnavailableError: a port is not to be had; nothing was started.
+            UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
         sockets, warnings = open_sockets(self.settings.relay)
         try:
@@ -103,9 +107,22 @@ class Relay:
         loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
+        try:
+            self._fast_path = start_fast_path(
+                self.settings,
+                self.engine,
+                [(one.endpoint, one.socket.getsockname()[0]) for one in sockets],
+                loop.call_soon,
+            )
+        except UnavailableError:
+            _close(sockets)
+            admin_socket.close()
+            raise
         ports = UdpPorts(self.engine, sockets)
-        metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time)
-        admin = HttpServer(create_admin(self.settings.relay, self.engine, self.source.status, metrics), admin_socket)
+        metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time, self._fast_path)
+        admin = HttpServer(
+            create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._fast_path), admin_socket
+        )
 
         await ports.start()
         tasks = [
@@ -113,6 +130,8 @@ class Relay:
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
             asyncio.create_task(self._tick_forever(), name="journal"),
         ]
+        if self._fast_path is not None:
+            tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
         admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
@@ -134,6 +153,8 @@ class Relay:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
+            if self._fast_path is not None:
+                self._fast_path.stop(self._remove_fast_path)
         _log.info("relay stopped")
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
@@ -172,6 +193,9 @@ class Relay:
         return Load(sum(self.table.bound), self.engine.draining)
 
     def _on_event(self, event: Event) -> None:
+        if self._fast_path is not None:
+            # First, so that what the kernel counted for a binding that ends is there for the others to read.
+            self._fast_path.event(event)
         if event.kind is EventKind.SESSION_IDLE:
             self.source.session_ended(event.session.session_id)
         if event.kind is EventKind.USER_BOUND:
@@ -180,11 +204,16 @@ class Relay:
         self._journal.event(event)
 
 
-async def run(settings: Settings) -> None:
-    """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP."""
+async def run(settings: Settings, remove_fast_path: bool = False) -> None:
+    """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP.
+
+    Args:
+        settings: the whole configuration.
+        remove_fast_path: see `Relay`.
+    """
     # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    relay = Relay(settings)
+    relay = Relay(settings, remove_fast_path=remove_fast_path)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, relay.stop)

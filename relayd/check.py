@@ -8,10 +8,10 @@ from email.utils import parsedate_to_datetime
 import httpx
 import typer
 
-from relayd.app import require_fast_path
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.edge.sockets import open_sockets
+from relayd.edge.xdp.examine import examine_fast_path
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
 from relayd.http_server import listen
 from relayd.live_client import AdminClient
@@ -41,8 +41,7 @@ async def check_host(settings: Settings) -> int:
 
 
 def _fast_path(settings: Settings) -> _Findings:
-    require_fast_path(settings)
-    return []
+    return examine_fast_path(settings)
 
 
 def _control_plane(settings: Settings) -> _Findings:

@@ -14,6 +14,7 @@ from relayd.check import check_host
 from relayd.controlplane.cli import control_plane
 from relayd.dev import DevOptions, run_dev
 from relayd.errors import EXIT_USAGE, FatalError
+from relayd.fast_path import print_status, remove
 from relayd.live_client import AdminClient
 from relayd.tables import print_session, print_sessions
 
@@ -24,6 +25,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+fast_path_cli = typer.Typer(help="The kernel program and its pinned state.", no_args_is_help=True)
+cli.add_typer(fast_path_cli, name="fast-path")
+
 Config = Annotated[Path | None, typer.Option(help="Configuration file; else /etc/relayd/relayd.toml if it is there.")]
 _USAGE_ERROR_OF_TYPER = 2
 
@@ -31,11 +35,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @cli.command()
-def run(config: Config = None) -> None:
+def run(
+    config: Config = None,
+    detach_on_exit: Annotated[
+        bool, typer.Option("--detach-on-exit", help="Take the kernel fast path off at the end, instead of leaving it.")
+    ] = False,
+) -> None:
     """Run the relay."""
     loaded = settings.load(config)
     log.configure(loaded.log.level)
-    uvloop.run(app.run(loaded))
+    uvloop.run(app.run(loaded, detach_on_exit))
 
 
 @cli.command()
@@ -73,6 +82,18 @@ def sessions(config: Config = None, as_json: Json = False) -> None:
 def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
     """Show one session of the running relay: users, bindings, counters, drops."""
     print_session(AdminClient(settings.load(config).admin.bind).session(session_id), as_json)
+
+
+@fast_path_cli.command("status")
+def fast_path_status(config: Config = None) -> None:
+    """Say on which interfaces the kernel program is, what it serves, and what keeps it."""
+    print_status(settings.load(config))
+
+
+@fast_path_cli.command("remove")
+def fast_path_remove(config: Config = None) -> None:
+    """Take the kernel program off all interfaces and forget its pinned state."""
+    remove(settings.load(config))
 
 
 def _print_version(wanted: bool) -> None:

@@ -178,7 +178,30 @@ class FastPathSettings(Section):
     mode: Literal["auto", "off", "require"] = Field(
         "auto", description="auto: where it can be had; off; require: end with status 69 where it cannot."
     )
-    interfaces: list[str] = Field([], description="Network interfaces it is put on.")
+    interfaces: list[str] = Field(
+        [],
+        description='Network interfaces it is put on, such as ["eth0"]: all that players and hosts come by; "lo" for'
+        " those on this machine. None: off.",
+    )
+    pin_directory: Path = Field(
+        Path("/sys/fs/bpf/relayd"),
+        description="Folder in a BPF file system where program and maps outlive the process, under relay.id.",
+    )
+    max_bound_users: int = Field(
+        131_072, ge=1, le=4_000_000, description="Users bound that it has room for; the rest is served by the sockets."
+    )
+    max_authorized_users: int = Field(
+        1_048_576,
+        ge=1,
+        le=100_000_000,
+        description="Users authorized that it has room for; with more it lets every unknown token up to the sockets.",
+    )
+    unknown_per_second: Count = Field(
+        2000, description="Datagrams with unknown tokens let up to the sockets a second; the rest is dropped before."
+    )
+    unknown_per_source_per_second: Count = Field(
+        50, description="The same from one IPv4 address or one IPv6 /64 network."
+    )
 
 
 class StateSettings(Section):

@@ -177,13 +177,13 @@ class Engine:
         if self._limits.pin_ip and source[0] != user.ip_address:
             return Verdict.ADDRESS_REFUSED
         if binding is not None:
-            if now - binding.last_seen < self._limits.rebind_after:
+            if now - self.table.heard(binding) < self._limits.rebind_after:
                 return Verdict.ADDRESS_CONFLICT
             self.table.move(binding, endpoint, source, now)
             return binding
         session = user.session
         host = session.host if endpoint.port is Port.SERVER else None
-        if host is not None and now - host.last_seen < self._limits.host_timeout:
+        if host is not None and now - self.table.heard(host) < self._limits.host_timeout:
             return Verdict.HOST_CONFLICT
         if self.draining and session.bound == 0:
             return Verdict.DRAINING

@@ -18,6 +18,7 @@ class EventKind(enum.Enum):
     USER_REVOKED = "user unbound, no longer in the session"
     HOST_REPLACED = "host unbound, another user took over"
     CONNECTION_RENEWED = "player began a new connection"
+    CONNECTION_KEPT = "player goes on with its connection"
 
 
 class Event(NamedTuple):

@@ -106,11 +106,11 @@ class Session:
         """Counts of users that are no longer in the session."""
         self.drops: dict[Verdict, int] | None = None
 
-    def count_drop(self, verdict: Verdict) -> None:
-        """Counts a datagram that named this session and was dropped."""
+    def count_drop(self, verdict: Verdict, datagrams: int = 1) -> None:
+        """Counts datagrams that named this session and were dropped."""
         if self.drops is None:
             self.drops = {}
-        self.drops[verdict] = self.drops.get(verdict, 0) + 1
+        self.drops[verdict] = self.drops.get(verdict, 0) + datagrams
 
     def traffic(self) -> Traffic:
         """What was forwarded in this session so far, revoked users included."""

@@ -46,6 +46,10 @@ class Table:
         """``bound[port]``: how many users are bound there."""
         self.active_sessions = 0
         """Sessions with somebody bound."""
+        self.heard: Callable[[Binding], float] = last_seen
+        """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
+        self.on_authorized: Callable[[User, bool], None] | None = None
+        """Told of each user that is let into a session (True) or is no longer in it (False), after the change."""
         self._new_connection_id = new_connection_id
         self._tell = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
@@ -129,9 +133,11 @@ class Table:
         for user_spec in spec.users:
             user = users.get(user_spec.token)
             if user is None:
-                users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
+                user = users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
                 self.users += 1
                 self.edition += 1
+                if self.on_authorized is not None:
+                    self.on_authorized(user, True)
             else:
                 user.ip_address = user_spec.ip_address
 
@@ -148,6 +154,8 @@ class Table:
         del session.users[user.token]
         self.users -= 1
         self.edition += 1
+        if self.on_authorized is not None:
+            self.on_authorized(user, False)
 
     def _end_session(self, session: Session, kind: EventKind, now: float) -> None:
         if session.bound:
@@ -162,6 +170,9 @@ class Table:
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
         self._tell(Event(kind, session))
+        if self.on_authorized is not None:
+            for user in session.users.values():
+                self.on_authorized(user, False)
         # Users and session point at each other: without this only the garbage collector would find them.
         session.users.clear()
         session.players.clear()
@@ -210,7 +221,24 @@ class Table:
         binding.connection_undecided = False
         if opens_connection:
             self._renew_connection_id(binding.user)
-            self._tell(Event(EventKind.CONNECTION_RENEWED, binding.user.session, binding))
+        kind = EventKind.CONNECTION_RENEWED if opens_connection else EventKind.CONNECTION_KEPT
+        self._tell(Event(kind, binding.user.session, binding))
+
+    def restore(self, user: User, endpoint: Endpoint, address: Address, connection_id: int, now: float) -> Binding:
+        """Binds a user as it was bound before a restart, under the id that the host knows it by.
+
+        Args:
+            user: one that is not bound on that port; on the server port, in a session without a host.
+            endpoint: where it was bound.
+            address: the peer.
+            connection_id: of a player, and of no other in the session; 0 for a host.
+            now: seconds.
+        """
+        if connection_id:
+            user.set_connection_id(connection_id)
+        binding = self.bind(user, endpoint, address, now)
+        binding.connection_undecided = False
+        return binding
 
     def _choose_connection_id(self, binding: Binding) -> None:
         """For a player at a new address: keep the id, change it, or let the first DATA decide."""
@@ -271,7 +299,7 @@ class Table:
     def _check_silence(self, binding: Binding, now: float) -> None:
         if binding.user.binding_on(binding.port) is not binding:
             return
-        deadline = binding.last_seen + self.limits.user_timeout
+        deadline = self.heard(binding) + self.limits.user_timeout
         if deadline > now:
             heappush(self._silence, (deadline, next(self._numbers), binding))
         else:
@@ -293,3 +321,8 @@ class Table:
         else:
             self._ended[session.session_id] = session.token
             self._end_session(session, EventKind.SESSION_IDLE, now)
+
+
+def last_seen(binding: Binding) -> float:
+    """When the engine last heard a binding."""
+    return binding.last_seen

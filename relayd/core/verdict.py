@@ -44,6 +44,8 @@ class Verdict(enum.IntEnum):
     """The first datagram of a session at a relay that takes no new ones."""
     RELAY_FULL = 17
     """The relay has max_bound_users already."""
+    RELAY_AWAY = 18
+    """No relayd was there to decide, only its fast path, which would not let the kernel answer with an error."""
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.session import Session
+from relayd.edge.kernel_view import KernelView
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
@@ -22,7 +23,13 @@ from relayd.settings import RelaySettings
 _log = structlog.get_logger()
 
 
-def create_admin(relay: RelaySettings, engine: Engine, source: SourceStatus, metrics: RelayMetrics) -> FastAPI:
+def create_admin(
+    relay: RelaySettings,
+    engine: Engine,
+    source: SourceStatus,
+    metrics: RelayMetrics,
+    kernel: KernelView | None = None,
+) -> FastAPI:
     """The admin application of a relay."""
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
@@ -58,6 +65,8 @@ def create_admin(relay: RelaySettings, engine: Engine, source: SourceStatus, met
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
     ) -> Response:
         page = list(islice(table.sessions.values(), offset, offset + limit))
+        if kernel is not None:
+            kernel.absorb(page)
         shown = [summary async for summary in in_slices(map(summarise_session, page))]
         return JSONResponse({"total_count": len(table.sessions), "sessions": shown})
 
@@ -66,7 +75,9 @@ def create_admin(relay: RelaySettings, engine: Engine, source: SourceStatus, met
         found: Session | None = table.sessions.get(session_id)
         if found is None:
             return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
-        return JSONResponse(describe_session(found, asyncio.get_running_loop().time()))
+        if kernel is not None:
+            kernel.absorb([found])
+        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
 
     def drain_status() -> dict[str, Any]:
         return {

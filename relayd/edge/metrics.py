@@ -15,6 +15,7 @@ from relayd.core.events import Event, EventKind
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State
+from relayd.edge.kernel_view import KernelView
 from relayd.edge.source import SourceStatus
 
 OTHER_SESSIONS = "other"
@@ -46,6 +47,10 @@ class SessionSeries:
             if ended is not None:
                 self._ended.add(ended.traffic())
 
+    def sessions(self) -> list[Session]:
+        """Those with series of their own."""
+        return list(self._own.values())
+
     def read(self, total: Traffic) -> Iterator[tuple[str, Traffic]]:
         """Label and counts of each series, the sum of the others last.
 
@@ -73,16 +78,27 @@ class RelayMetrics:
     takes ten times as long, and is done in a thread.
     """
 
-    def __init__(self, engine: Engine, series: SessionSeries, source: SourceStatus, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        series: SessionSeries,
+        source: SourceStatus,
+        clock: Callable[[], float],
+        kernel: KernelView | None = None,
+    ) -> None:
         self._engine = engine
         self._series = series
         self._source = source
         self._clock = clock
+        self._kernel = kernel
 
     async def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
+        if self._kernel is not None:
+            self._kernel.absorb(self._series.sessions())
         sessions = list(self._series.read(self._engine.forwarded()))
-        return await asyncio.to_thread(_render, _Reading(self._engine, sessions, self._source, self._clock()))
+        reading = _Reading(self._engine, sessions, self._source, self._clock(), self._kernel)
+        return await asyncio.to_thread(_render, reading)
 
 
 def _render(reading: "_Reading") -> bytes:
@@ -94,11 +110,19 @@ def _render(reading: "_Reading") -> bytes:
 class _Reading(Collector):
     """What was read of a relay; all but the sessions are plain numbers, which may be read at any time."""
 
-    def __init__(self, engine: Engine, sessions: list[tuple[str, Traffic]], source: SourceStatus, now: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sessions: list[tuple[str, Traffic]],
+        source: SourceStatus,
+        now: float,
+        kernel: KernelView | None,
+    ) -> None:
         self._engine = engine
         self._sessions_read = sessions
         self._source = source
         self._now = now
+        self._kernel = kernel
 
     def describe(self) -> list[Metric]:
         """None: a registry would otherwise collect once more on registering, only to see the names."""
@@ -158,6 +182,22 @@ class _Reading(Collector):
         users.add_metric(["player"], table.bound[Port.CLIENT])
         yield users
 
+    def _fast_path(self, kernel: KernelView) -> Iterator[Metric]:
+        decided = CounterMetricFamily(
+            "relayd_fast_path_datagrams",
+            "Of relayd_datagrams_total, those that the kernel decided.",
+            labels=["port", "verdict"],
+        )
+        for port in Port:
+            for verdict in Verdict:
+                count = kernel.by_kernel(port, verdict)
+                if count:
+                    decided.add_metric([port.label, verdict.label], count)
+        yield decided
+        yield GaugeMetricFamily(
+            "relayd_fast_path_bindings", "Bindings that the kernel serves.", value=kernel.bindings_served
+        )
+
     def _health(self) -> Iterator[Metric]:
         if self._source.fresh_at is not None:
             yield GaugeMetricFamily(
@@ -169,7 +209,10 @@ class _Reading(Collector):
             "relayd_source_failures", "Times the source was unreadable or not believed.", value=self._source.failures
         )
         yield GaugeMetricFamily("relayd_draining", "1 while new sessions are refused.", value=self._engine.draining)
-        yield GaugeMetricFamily("relayd_fast_path_up", "1 while the kernel forwards.", value=0)
+        up = self._kernel is not None and self._kernel.up
+        yield GaugeMetricFamily("relayd_fast_path_up", "1 while the kernel forwards.", value=up)
+        if self._kernel is not None:
+            yield from self._fast_path(self._kernel)
         info = GaugeMetricFamily("relayd_build_info", "The running version.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info

@@ -1,0 +1,26 @@
+"""What those who show counters need of the kernel fast path."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from relayd.core.session import Session
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port
+
+
+class KernelView(Protocol):
+    """A fast path, as metrics and admin see it."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it is on all of its interfaces."""
+
+    @property
+    def bindings_served(self) -> int:
+        """How many bindings it serves."""
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what the kernel counted to the counts of the engine and of these sessions."""
+
+    def by_kernel(self, port: Port, verdict: Verdict) -> int:
+        """Of the engine's count, what the kernel decided."""

@@ -1,0 +1,76 @@
+"""What the kernel program counted, added to the counts of the engine, so that everybody reads one sum.
+
+Totals per verdict are kept by the program for each processor; here only what was added since the last look is added on.
+"""
+
+from relayd.core.counters import Counters
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port
+from relayd.edge.xdp.layout import Total
+from relayd.edge.xdp.libbpf import library
+from relayd.edge.xdp.maps import BpfMap
+
+_TOTAL_WORDS = 2
+
+
+class Totals:
+    """The program's totals.
+
+    Args:
+        totals: the map the program counts in.
+        account: the map that keeps the engine's own part for the next process.
+        counters: the engine's, which get the sum.
+    """
+
+    def __init__(self, totals: BpfMap, account: BpfMap, counters: Counters) -> None:
+        self._totals = totals
+        self._account = account
+        self._counters = counters
+        self._processors = library().libbpf_num_possible_cpus()
+        self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
+
+    def absorb(self) -> None:
+        """Adds what the program counted since the last call."""
+        for port in Port:
+            datagrams, sizes = self._counters.datagrams[port], self._counters.bytes[port]
+            for verdict in Verdict:
+                now = self._read(port, verdict)
+                seen = self._seen[port][verdict]
+                datagrams[verdict] += now[0] - seen[0]
+                sizes[verdict] += now[1] - seen[1]
+                self._seen[port][verdict] = now
+
+    def by_kernel(self, port: Port, verdict: Verdict) -> int:
+        """Datagrams that the program decided so, as of the last `absorb`."""
+        return self._seen[port][verdict][0]
+
+    def save(self) -> None:
+        """Leaves the engine's own part where the next process finds it."""
+        for port in Port:
+            for verdict in Verdict:
+                seen = self._seen[port][verdict]
+                own = Total(
+                    self._counters.datagrams[port][verdict] - seen[0], self._counters.bytes[port][verdict] - seen[1]
+                )
+                self._account.put(_index(port, verdict), bytes(own))
+
+    def restore(self) -> None:
+        """Adds the engine's part of a process before this one."""
+        for port in Port:
+            for verdict in Verdict:
+                own = Total.from_buffer_copy(self._account.lookup(_key(port, verdict)) or bytes(Total()))
+                self._counters.datagrams[port][verdict] += own.datagrams
+                self._counters.bytes[port][verdict] += own.bytes
+
+    def _read(self, port: Port, verdict: Verdict) -> list[int]:
+        raw = self._totals.lookup(_key(port, verdict), self._processors) or b""
+        words = memoryview(raw).cast("Q")
+        return [sum(words[part::_TOTAL_WORDS]) for part in range(_TOTAL_WORDS)]
+
+
+def _index(port: Port, verdict: Verdict) -> int:
+    return port * len(Verdict) + verdict
+
+
+def _key(port: Port, verdict: Verdict) -> bytes:
+    return _index(port, verdict).to_bytes(4, "little")

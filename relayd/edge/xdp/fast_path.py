@@ -1,0 +1,199 @@
+"""The fast path of one relay, put together: program, interfaces, mirror, counters, and what is pinned of them."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Engine
+from relayd.core.events import Event
+from relayd.core.session import Session
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port
+from relayd.edge.xdp import layout
+from relayd.edge.xdp.addresses import AddressBook
+from relayd.edge.xdp.adoption import Adoption
+from relayd.edge.xdp.attach import Link, attach, attached_mode, detach, exchange, link_ifindex
+from relayd.edge.xdp.counters import Totals
+from relayd.edge.xdp.mirror import Mirror
+from relayd.edge.xdp.pins import Pins
+from relayd.edge.xdp.program import KernelProgram
+from relayd.edge.xdp.slots import all_runs_over
+from relayd.errors import UnavailableError
+from relayd.settings import Settings
+
+_log = structlog.get_logger()
+
+_NEVER_NS = 1 << 62
+
+
+class FastPath:
+    """A running fast path. Build it with `start_fast_path`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        endpoints: list[tuple[Endpoint, str]],
+        program: KernelProgram,
+        pins: Pins | None,
+        adopt: bool,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.program = program
+        self.links: list[Link] = []
+        self.mirror = Mirror(program, engine.table, later)
+        self.totals = Totals(program.map("totals"), program.map("account_totals"), engine.counters)
+        self.adoption: Adoption | None = None
+        self._settings = settings
+        self._table = engine.table
+        self._pins = pins
+        self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
+        self._was_up = True
+        if adopt:
+            self.totals.restore()
+            self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints])
+        self._write_control()
+        self._addresses.refresh()
+
+    @property
+    def up(self) -> bool:
+        """Whether the program is on every interface it was put on."""
+        return bool(self.links) and all(link_ifindex(link.fd) for link in self.links)
+
+    @property
+    def bindings_served(self) -> int:
+        """How many bindings it serves."""
+        return len(self.mirror.slot_of)
+
+    def by_kernel(self, port: Port, verdict: Verdict) -> int:
+        """Datagrams that the kernel decided so, as of the last `absorb`."""
+        return self.totals.by_kernel(port, verdict)
+
+    def event(self, event: Event) -> None:
+        """Follows the table."""
+        self.mirror.event(event)
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what the kernel counted to the counts of the engine and of these sessions: before anybody reads them."""
+        # Totals last: the program counts there first, so that the sum of the sessions is never more than the whole.
+        for session in sessions:
+            self.mirror.absorb(session)
+        self.totals.absorb()
+
+    async def run_forever(self) -> None:
+        """What is to be done every second."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Follows what changed outside of the table, and gives retired slots free."""
+        self.mirror.tick()
+        self.totals.absorb()
+        self.totals.save()
+        try:
+            self._addresses.refresh()
+        except OSError as error:
+            _log.warning(
+                "the host's addresses cannot be read; the fast path goes on with those it knows", why=str(error)
+            )
+        if not self.mirror.pairs_complete:
+            self._write_control()
+        if self.adoption is not None and self._table.loaded:
+            self.adoption.finish()
+            _log.info("fast path goes on with what it served before", bindings=self.adoption.restored)
+            self.adoption = None
+        if self._was_up and not self.up:
+            _log.warning("the fast path was taken off an interface; the sockets serve what comes in there")
+        self._was_up = self.up
+        slots, indexes = self.mirror.slots.retired(), self.mirror.indexes.retired()
+        if slots or indexes:
+            await all_runs_over()
+            self.mirror.slots.free(slots)
+            self.mirror.indexes.free(indexes)
+
+    def stop(self, remove: bool) -> None:
+        """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
+        self.mirror.flush()
+        self.absorb(self._table.sessions.values())
+        if remove or self._pins is None:
+            for link in self.links:
+                detach(link.fd)
+            if self._pins is not None:
+                self._pins.remove()
+        else:
+            for binding, slot in self.mirror.slot_of.items():
+                self.mirror.traffic.save(slot, binding.traffic)
+            self.totals.save()
+        for link in self.links:
+            os.close(link.fd)
+        self.program.close()
+
+    def attach_all(self, pinned: dict[str, int]) -> list[str]:
+        """Puts the program on every interface of the settings.
+
+        Args:
+            pinned: links of a process before this one, by interface.
+
+        Returns:
+            What was not to be had, a line each.
+        """
+        problems: list[str] = []
+        for interface in self._settings.fast_path.interfaces:
+            fd = pinned.pop(interface, None)
+            try:
+                if fd is not None and link_ifindex(fd):
+                    exchange(fd, self.program.fd)
+                    link = Link(interface, link_ifindex(fd), attached_mode(link_ifindex(fd)), fd)
+                else:
+                    if fd is not None and self._pins is not None:
+                        os.close(fd)
+                        self._pins.unpin_link(interface)
+                    link = attach(self.program.fd, interface)
+                    if self._pins is not None:
+                        self._pins.pin_link(interface, link.fd)
+            except UnavailableError as error:
+                problems.append(str(error))
+                continue
+            self.links.append(link)
+            self.program.map("interfaces").put(link.ifindex, int(link.mode).to_bytes(4, "little"))
+            _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
+        for interface, fd in pinned.items():
+            detach(fd)
+            os.close(fd)
+            if self._pins is not None:
+                self._pins.unpin_link(interface)
+        return problems
+
+    def _write_control(self) -> None:
+        flags = layout.ControlFlag(0)
+        if self._settings.limits.pin_ip:
+            flags |= layout.ControlFlag.PIN_IP
+        if not self.mirror.pairs_complete:
+            flags |= layout.ControlFlag.PAIRS_INCOMPLETE
+        self.program.map("control").put(0, bytes(control(self._settings, flags)))
+
+
+def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
+    """The program's settings."""
+    relay, limits, fast_path = settings.relay, settings.limits, settings.fast_path
+    entry = layout.Control(
+        layout_version=layout.LAYOUT_VERSION,
+        flags=int(flags),
+        tos=relay.dscp << 2,
+        rebind_after_ns=int(limits.rebind_after * 1e9),
+        source_interval_ns=_interval(fast_path.unknown_per_source_per_second),
+        total_interval_ns=_interval(fast_path.unknown_per_second),
+        bind_digest=int.from_bytes(hashlib.sha256("\n".join(relay.bind).encode()).digest()[:8], "little"),
+    )
+    for index, number in enumerate((relay.server_port, relay.client_port)):
+        entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
+    return entry
+
+
+def _interval(per_second: int) -> int:
+    return 1_000_000_000 // per_second if per_second else _NEVER_NS

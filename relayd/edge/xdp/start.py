@@ -1,0 +1,121 @@
+"""Starting the fast path: as the settings want it, taking over what an earlier process left, or saying why not."""
+
+import os
+from collections.abc import Callable
+
+import structlog
+
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Engine
+from relayd.edge.xdp import layout
+from relayd.edge.xdp.fast_path import FastPath, control
+from relayd.edge.xdp.maps import BpfMap
+from relayd.edge.xdp.pins import Pins
+from relayd.edge.xdp.program import KernelProgram, Sizes, entries
+from relayd.errors import UnavailableError
+from relayd.settings import Settings
+
+_log = structlog.get_logger()
+
+
+def start_fast_path(
+    settings: Settings,
+    engine: Engine,
+    endpoints: list[tuple[Endpoint, str]],
+    later: Callable[[Callable[[], None]], object],
+) -> FastPath | None:
+    """The fast path as the settings want it; None where it is off or, with "auto", not to be had, and the log says why.
+
+    Args:
+        settings: the whole configuration.
+        engine: the engine whose table is followed.
+        endpoints: the relay's sockets, in their order, each with the address it is bound to.
+        later: has a function called soon, from the event loop.
+
+    Raises:
+        UnavailableError: it is required and not to be had.
+    """
+    wanted = settings.fast_path
+    pins = Pins(wanted.pin_directory, settings.relay.id)
+    if wanted.mode == "off" or not wanted.interfaces:
+        if wanted.mode == "require":
+            raise UnavailableError('fast_path.interfaces: names none, and fast_path.mode is "require"')
+        _remove_leftovers(pins)
+        if wanted.mode == "auto":
+            _log.info('fast path is off: name interfaces in fast_path.interfaces, such as ["eth0"], to turn it on')
+        return None
+    try:
+        return _start(settings, engine, endpoints, pins, later)
+    except UnavailableError as error:
+        if wanted.mode == "require":
+            raise
+        _remove_leftovers(pins)
+        _log.warning("no fast path, the sockets serve everybody", why=str(error))
+        return None
+
+
+def _start(
+    settings: Settings,
+    engine: Engine,
+    endpoints: list[tuple[Endpoint, str]],
+    pins: Pins,
+    later: Callable[[Callable[[], None]], object],
+) -> FastPath:
+    wanted = settings.fast_path
+    sizes = Sizes(wanted.max_authorized_users, wanted.max_bound_users)
+    keep: Pins | None = pins
+    try:
+        pins.prepare()
+    except UnavailableError as error:
+        if wanted.mode == "require":
+            raise
+        _log.warning(str(error))
+        keep = None
+    pinned = pins.maps() if keep is not None else {}
+    adopt = bool(pinned) and _fits(settings, sizes, pinned)
+    if pinned and not adopt:
+        _log.info("pinned state of the fast path is of another layout or configuration: it is replaced")
+        pins.remove()
+        pins.prepare()
+    program = KernelProgram.load(sizes, {name: one.fd for name, one in pinned.items()} if adopt else None)
+    for one in pinned.values():
+        os.close(one.fd)
+    if keep is not None and not adopt:
+        for one in program.maps.values():
+            pins.pin_map(one)
+    fast_path = FastPath(settings, engine, endpoints, program, keep, adopt, later)
+    problems = fast_path.attach_all(pins.links() if keep is not None and adopt else {})
+    if problems and (wanted.mode == "require" or not fast_path.links):
+        fast_path.stop(remove=True)
+        raise UnavailableError("\n".join(problems))
+    for problem in problems:
+        _log.warning(problem)
+    return fast_path
+
+
+def _fits(settings: Settings, sizes: Sizes, maps: dict[str, BpfMap]) -> bool:
+    """Whether pinned maps are those this version would make, of a relay with the same ports and addresses."""
+    if maps.keys() != layout.VALUES.keys():
+        return False
+    if any((one.key_bytes, one.value_bytes) != layout.VALUES[name] for name, one in maps.items()):
+        return False
+    if any(maps[name].max_entries != count for name, count in entries(sizes).items()):
+        return False
+    before = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
+    now = control(settings, layout.ControlFlag(0))
+    return (before.layout_version, bytes(before.ports), before.bind_digest) == (
+        now.layout_version,
+        bytes(now.ports),
+        now.bind_digest,
+    )
+
+
+def _remove_leftovers(pins: Pins) -> None:
+    if not pins.exist():
+        return
+    try:
+        pins.remove()
+    except OSError as error:
+        _log.warning("pinned state of an earlier fast path cannot be removed", why=str(error))
+    else:
+        _log.info("pinned state of an earlier fast path is removed")

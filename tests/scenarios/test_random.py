@@ -1,0 +1,78 @@
+"""Random sequences of steps: whatever happens, engine and kernel program agree on every verdict and every byte."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relayd.core.wire import Port
+from tests.scenarios.scenarios import (
+    HOST_TIMEOUT,
+    PLAYERS,
+    REBIND_AFTER,
+    Bytes,
+    Peer,
+    Ping,
+    Raw,
+    Revoke,
+    Send,
+    Step,
+    ToHost,
+    ToPlayer,
+    Wait,
+)
+from tests.scenarios.skips import needs_kernel
+from tests.scenarios.worlds import EngineWorld, KernelWorld, Outcome, Play
+
+_peers = st.builds(
+    Peer, st.integers(0, PLAYERS + 1), st.integers(0, 1).map(lambda moved: 2 * moved), st.sampled_from((4, 4, 6))
+)
+_payloads = st.one_of(st.binary(max_size=20), st.just(b"\x01" + bytes(9)), st.just(b"\x01cookie..."))
+_datagrams = st.one_of(
+    st.just(Ping()),
+    st.builds(ToHost, _payloads),
+    st.builds(ToPlayer, st.integers(0, PLAYERS), _payloads, st.sampled_from((-1, -1, -2))),
+    st.builds(Raw, st.binary(max_size=12)),
+    st.builds(Bytes, st.binary(max_size=12)),
+)
+_sends = st.builds(Send, _peers, st.sampled_from((Port.SERVER, Port.CLIENT)), _datagrams, st.just(""))
+_steps = st.one_of(
+    *[_sends] * 12,
+    st.sampled_from((Wait(REBIND_AFTER + 0.01), Wait(HOST_TIMEOUT + 0.01))),
+    st.builds(Revoke, st.integers(0, PLAYERS)),
+)
+
+
+def outcomes(play: Play, steps: list[Step]) -> list[Outcome]:
+    """What became of each datagram; connection ids as the engine counts them, from 1."""
+    found = []
+    for step in steps:
+        if isinstance(step, Wait):
+            play.world.wait(step.seconds)
+        elif isinstance(step, Revoke):
+            play.world.revoke(step.user)
+        else:
+            outcome = play.world.send(step.peer, step.port, play.encode(step.peer, step.datagram))
+            found.append(_with_plain_id(play, step, outcome))
+    return found
+
+
+def _with_plain_id(play: Play, step: Send, outcome: Outcome) -> Outcome:
+    if outcome.heard is None or outcome.verdict != "forwarded" or step.port is Port.SERVER:
+        return outcome
+    to, datagram = outcome.heard
+    connection = int.from_bytes(datagram[1:5], "little")
+    known = play.connections.setdefault(step.peer.user, [])
+    if connection not in known:
+        known.append(connection)
+    plain = len(known) if connection == known[-1] else 0
+    return Outcome(outcome.verdict, (to, datagram[:1] + bytes([plain]) + datagram[5:]))
+
+
+@needs_kernel
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(st.lists(_steps, min_size=15, max_size=40), st.sampled_from(("full", "partial", "none")))
+def test_engine_and_kernel_agree(steps: list[Step], checksum: str) -> None:
+    if checksum == "none" and any(isinstance(step, Send) and step.peer.family == 6 for step in steps):
+        checksum = "full"
+    expected = outcomes(Play(EngineWorld()), steps)
+    with KernelWorld(checksum) as world:
+        assert outcomes(Play(world), steps) == expected
