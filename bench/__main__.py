@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 
-from bench import control_plane, fastpath, sync, table
+from bench import control_plane, fastpath, flood, sync, table
 
 SCENARIOS: dict[str, Callable[[], None]] = {
     "control-plane": control_plane.main,
     "fastpath": fastpath.main,
+    "flood": flood.main,
     "sync": sync.main,
     "table": table.main,
 }

@@ -56,6 +56,13 @@ class Program:
         self._config.write_text("\n".join(lines).replace("True", "true").replace("False", "false"), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        if self._process is None:
+            raise RuntimeError("not started")
+        return self._process.pid
+
     def __enter__(self) -> Self:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RELAYD_")}
         with self._log.open("wb") as log:
