@@ -5,6 +5,7 @@ in another, the junk in a third. Needs root; it runs without and with the fast p
 """
 
 import asyncio
+import json
 import multiprocessing
 import os
 import socket
@@ -28,7 +29,7 @@ FLOOD_SECONDS = 10.0
 _BATCH = 100
 _JUNK_BYTES = 40
 _DATA_TYPE_OFFSET = 8
-_IN_NAMESPACE = "RELAYD_BENCH_IN_NAMESPACE"
+IN_NAMESPACE = "BENCH_IN_NAMESPACE"
 _SESSION, _HOST, _FIRST_PLAYER = 0xCAFE, 1000, 2000
 
 
@@ -44,9 +45,9 @@ def main() -> None:
     """Runs and prints."""
     if os.geteuid() != 0:
         sys.exit("bench flood: makes a network namespace of its own and needs root")
-    if _IN_NAMESPACE not in os.environ:
+    if IN_NAMESPACE not in os.environ:
         command = ["unshare", "--net", sys.executable, "-m", "bench", "flood"]
-        sys.exit(subprocess.call(command, env={**os.environ, _IN_NAMESPACE: "1"}))
+        sys.exit(subprocess.call(command, env={**os.environ, IN_NAMESPACE: "1"}))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     print(describe())
     print(f"{PLAYERS} players at 30 Hz, {JUNK_PER_SECOND:,} junk datagrams a second for {FLOOD_SECONDS:.0f} s")
@@ -63,18 +64,19 @@ def main() -> None:
 def _run(mode: str) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_session(folder / "sessions.json")
-        sections = _configuration(folder, mode)
+        write_session(folder / "sessions.json", _SESSION, (_HOST, *_player_tokens()))
+        sections = configuration(folder, mode)
         relay = Program(folder, "relay", sections, "run", "--detach-on-exit")
         with relay:
             wait_for(lambda: answers(f"http://{sections['admin']['bind']}/readyz"), "the relay is ready")
             return uvloop.run(_play_and_flood(sections["relay"], relay.pid))
 
 
-def _configuration(folder: Path, mode: str) -> dict[str, dict[str, Any]]:
+def configuration(folder: Path, mode: str) -> dict[str, dict[str, Any]]:
+    """A relay on the loopback interface, with that fast_path.mode."""
     return {
         "relay": {
-            "id": f"bench-flood-{os.getpid()}",
+            "id": f"bench-{os.getpid()}",
             "bind": ["127.0.0.1"],
             "server_port": free_port(socket.SOCK_DGRAM),
             "client_port": free_port(socket.SOCK_DGRAM),
@@ -86,10 +88,11 @@ def _configuration(folder: Path, mode: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write_session(path: Path) -> None:
-    users = ", ".join(f'{{"authorization_token": {token}}}' for token in (_HOST, *_player_tokens()))
-    session = f'{{"session_id": "flooded", "authorization_token": {_SESSION}, "session_users": [{users}]}}'
-    path.write_text(f'{{"sessions": [{session}]}}', encoding="utf-8")
+def write_session(path: Path, session_token: int, user_tokens: tuple[int, ...]) -> None:
+    """A session file of one session."""
+    users = [{"authorization_token": token} for token in user_tokens]
+    session = {"session_id": "bench", "authorization_token": session_token, "session_users": users}
+    path.write_text(json.dumps({"sessions": [session]}), encoding="utf-8")
 
 
 def _player_tokens() -> tuple[int, ...]:
