@@ -75,10 +75,8 @@ def main() -> None:
         print(f"{label:34}{median:7.2f} µs{median - direct:12.2f} µs{lost[mode]:8}   {rounds}")
     off, on = (statistics.median(costs[mode]) - direct for mode in ("off", "require"))
     print(f"the fast path costs 1/{off / on:.1f} of the sockets")
-    rate = full.sent / full.seconds
-    print(
-        f"the generator's full rate through the fast path: {rate:,.0f}/s, {full.sent - full.arrived} of {full.sent} lost"
-    )
+    rate, full_lost = full.sent / full.seconds, full.sent - full.arrived
+    print(f"the generator's full rate through the fast path: {rate:,.0f}/s, {full_lost} of {full.sent} lost")
 
 
 def _measure(folder: Path, mode: str, per_second: int | None) -> Load:
