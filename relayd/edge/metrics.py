@@ -12,10 +12,10 @@ from relayd import __version__
 from relayd.core.counters import Traffic
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.kernel_view import KernelView
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State
-from relayd.edge.kernel_view import KernelView
 from relayd.edge.source import SourceStatus
 
 OTHER_SESSIONS = "other"

@@ -103,8 +103,8 @@ def test_refusals_and_what_is_told(
 
 
 def test_every_reason_to_drop_that_the_engine_decides_is_provoked_here() -> None:
-    by_the_socket = {Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED}
-    assert {case[0] for case in REFUSALS} == set(Verdict) - by_the_socket - {Verdict.FORWARDED, Verdict.ANSWERED}
+    elsewhere = {Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RELAY_AWAY}
+    assert {case[0] for case in REFUSALS} == set(Verdict) - elsewhere - {Verdict.FORWARDED, Verdict.ANSWERED}
 
 
 def test_a_game_in_both_directions_byte_for_byte() -> None:
