@@ -3,11 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from bench import control_plane, cost, fastpath, flood, sync, table
+from bench import control_plane, fastpath, flood, sync, table
 
 SCENARIOS: dict[str, Callable[[], None]] = {
     "control-plane": control_plane.main,
-    "cost": cost.main,
     "fastpath": fastpath.main,
     "flood": flood.main,
     "sync": sync.main,

@@ -9,8 +9,6 @@ import json
 import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 from bench.machine import describe
+from bench.namespace import enter
 from bench.processes import Program, answers, free_port, wait_for
 from bench.sender import BatchSender
 from relayd.simulation.game import Game, GameKeys
@@ -29,7 +28,6 @@ FLOOD_SECONDS = 10.0
 _BATCH = 100
 _JUNK_BYTES = 40
 _DATA_TYPE_OFFSET = 8
-IN_NAMESPACE = "BENCH_IN_NAMESPACE"
 _SESSION, _HOST, _FIRST_PLAYER = 0xCAFE, 1000, 2000
 
 
@@ -43,12 +41,7 @@ class Outcome(NamedTuple):
 
 def main() -> None:
     """Runs and prints."""
-    if os.geteuid() != 0:
-        sys.exit("bench flood: makes a network namespace of its own and needs root")
-    if IN_NAMESPACE not in os.environ:
-        command = ["unshare", "--net", sys.executable, "-m", "bench", "flood"]
-        sys.exit(subprocess.call(command, env={**os.environ, IN_NAMESPACE: "1"}))
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    enter("flood")
     print(describe())
     print(f"{PLAYERS} players at 30 Hz, {JUNK_PER_SECOND:,} junk datagrams a second for {FLOOD_SECONDS:.0f} s")
     print(f"{'fast path':12}{'junk sent/s':>12}{'relayd, of one core':>22}  game")

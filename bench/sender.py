@@ -9,8 +9,8 @@ class _IoVec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("bytes", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):
-    """struct mmsghdr: a struct msghdr, and how much of it was sent."""
+class _MessageHeader(ctypes.Structure):
+    """struct msghdr."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -20,8 +20,13 @@ class _Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_bytes", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent_bytes", ctypes.c_uint),
     )
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr: a message, and how much of it was sent."""
+
+    _fields_ = (("header", _MessageHeader), ("sent_bytes", ctypes.c_uint))
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,8 +50,8 @@ class BatchSender:
         self._parts = (_IoVec * count)(*(_IoVec(start + number * size_bytes, size_bytes) for number in range(count)))
         self._messages = (_Message * count)()
         for message, part in zip(self._messages, self._parts, strict=True):
-            message.parts = ctypes.pointer(part)
-            message.part_count = 1
+            message.header.parts = ctypes.pointer(part)
+            message.header.part_count = 1
 
     def fill(self, content: bytes | bytearray) -> None:
         """Puts in what is to be sent: all datagrams, one behind the other."""

@@ -1,0 +1,20 @@
+"""The benchmarks' sender sends what it was given, all of it, and nothing else."""
+
+import socket
+
+from bench.sender import BatchSender
+
+
+def test_every_datagram_of_a_batch_arrives_as_it_was_given() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+    ):
+        there.bind(("127.0.0.1", 0))
+        there.settimeout(5)
+        here.connect(there.getsockname())
+        sender = BatchSender(here, 7, 11)
+        content = bytes(number % 251 for number in range(77))
+        sender.fill(content)
+        assert sender.send() == 7
+        assert [there.recv(100) for _ in range(7)] == [content[start : start + 11] for start in range(0, 77, 11)]
