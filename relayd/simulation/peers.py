@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 
 from relayd.core.wire import (
@@ -28,7 +29,7 @@ _SIZES_BYTES = (37, 48, 53, 66, 48, 97, 37, 66, 120, 53, 48, 310)
 _ROUND_TRIPS_KEPT = 2000
 
 
-class Peer(asyncio.DatagramProtocol):
+class Peer(asyncio.DatagramProtocol, ABC):
     """A socket connected to one of the relay's ports, so that an answer from anywhere else would not be seen."""
 
     def __init__(self, user_token: int, session_token: int) -> None:
@@ -75,8 +76,9 @@ class Peer(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.sendto(datagram)
 
+    @abstractmethod
     def _message(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Takes in a datagram of the game."""
 
 
 class Connection:
