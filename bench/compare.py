@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from bench.measurement import Better
-from bench.numbers import shown
 from bench.ranking import PEERS
-from bench.results import Figure, Results, Series
+from bench.results import Better, Figure, Results, Series
 
 SMALLEST_CHANGE = 0.03
 FEWEST_VALUES = 3
@@ -107,8 +105,9 @@ def _differences(before: Results, after: Results) -> Iterator[str]:
         if one != other and program != "relayd":
             yield f"The versions differ: {program} {one} before, {other} after."
     if before.window_seconds != after.window_seconds:
-        seconds = (shown(before.window_seconds), shown(after.window_seconds))
-        yield f"The windows of measurement differ: {seconds[0]} s before, {seconds[1]} s after."
+        yield (
+            f"The windows of measurement differ: {before.window_seconds:g} s before, {after.window_seconds:g} s after."
+        )
 
 
 def _moved_peers(changes: list[Change]) -> Iterator[str]:

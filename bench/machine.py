@@ -30,12 +30,13 @@ class Machine(BaseModel):
     @classmethod
     def here(cls) -> Self:
         """This one."""
+        peers = {name: found for name in _PEER_PACKAGES if (found := debian_package(name))}
         return cls(
             processor=_processor(),
             cores=os.cpu_count() or 1,
             kernel=f"{platform.system()} {platform.release()}",
             python=f"{platform.python_implementation()} {platform.python_version()}",
-            versions={"relayd": _relayd(), "uvloop": version("uvloop"), **_peers()},
+            versions={"relayd": _relayd(), "uvloop": version("uvloop"), **peers},
         )
 
     def __str__(self) -> str:
@@ -53,6 +54,14 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def debian_package(name: str) -> str:
+    """The version that is installed; empty if none is, or if this is no Debian."""
+    status, _, found = _output("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", name).partition(
+        " "
+    )
+    return found if status == "installed" else ""
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
@@ -64,17 +73,6 @@ def _relayd() -> str:
     """Its version, and the commit where there is one."""
     commit = _output("git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude=*")
     return f"{__version__} ({commit})" if commit else __version__
-
-
-def _peers() -> dict[str, str]:
-    """Versions of Debian's packages, as far as they are installed."""
-    found = {
-        package: _output("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", package)
-        for package in _PEER_PACKAGES
-    }
-    return {
-        package: text.removeprefix("installed ") for package, text in found.items() if text.startswith("installed ")
-    }
 
 
 def _output(*command: str) -> str:

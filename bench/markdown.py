@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from bench.measurement import Better
 from bench.numbers import shown, shown_series
 from bench.ranking import OURS, best_peer, in_order, ratio
-from bench.results import Results, Series
+from bench.results import Better, Results, Series
 
 _DIRECTION: dict[Better, str] = {"lower": ", lower is better", "higher": ", higher is better", "none": ""}
 
@@ -31,7 +30,7 @@ def conditions(results: Results) -> str:
     quick = " A quick run, which shows that all works: its figures are rough." if results.quick else ""
     return (
         f"Measured on {results.day} on {results.machine}; {versions}. Medians of {rounds}{discarded},"
-        f" windows of {shown(results.window_seconds)} s; in brackets the lowest and the highest value.{quick}"
+        f" windows of {results.window_seconds:g} s; in brackets the lowest and the highest value.{quick}"
     )
 
 
@@ -47,6 +46,12 @@ def table(columns: Sequence[Column]) -> Iterator[str]:
         if any(found is not None for found in ratios):
             cells = ["" if found is None else f"{shown(found)} ×" for found in ratios]
             yield _row([f"*{ours} : best peer*", *cells])
+
+
+def column(name: str, by_subject: Mapping[str, Series]) -> Column:
+    """With unit and direction in the title; ``by_subject`` has at least one series."""
+    series = next(iter(by_subject.values()))
+    return Column(f"{name}<br>{series.unit}{_DIRECTION[series.better]}", by_subject)
 
 
 def _lines(results: Results) -> Iterator[str]:
@@ -91,9 +96,7 @@ def _tables(series: Sequence[Series]) -> Iterator[list[Column]]:
 
 def _column(series: Sequence[Series], metric: str, point: str) -> Column:
     found = {one.subject: one for one in series if (one.metric, one.point) == (metric, point)}
-    first = next(iter(found.values()))
-    name = f"{metric}, {point}" if point else metric
-    return Column(f"{name}<br>{first.unit}{_DIRECTION[first.better]}", found)
+    return column(f"{metric}, {point}" if point else metric, found)
 
 
 def _cell(by_subject: Mapping[str, Series], subject: str) -> str:

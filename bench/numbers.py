@@ -1,20 +1,16 @@
-"""How figures are written everywhere: short, and never finer than they can be read."""
+"""How figures are written everywhere: three digits, since runs differ in the third."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
 
 def shown(value: float) -> str:
-    """Three significant digits, or all digits before the point with thousands set apart."""
+    """Three significant digits, thousands set apart, no exponent."""
     if value == 0:
         return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    if abs(value) >= 1:
-        return f"{value:.2f}"
-    return f"{value:.3g}"
+    decimals = 2 - math.floor(math.log10(abs(value)))
+    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
 
 
 def shown_range(values: Sequence[float]) -> str:

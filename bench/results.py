@@ -9,8 +9,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from bench.machine import Machine
-from bench.measurement import Better, Measurement
+from bench.measurement import Measurement
 from relayd.errors import UsageError
+
+Better = Literal["lower", "higher", "none"]
 
 FORMAT: Literal["relayd-bench-results/1"] = "relayd-bench-results/1"
 

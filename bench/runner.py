@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from bench.measurement import Effort, Measurement, Scenario, Unavailable
+from bench.measurement import Effort, Measurement
 from bench.results import Figure, LeftOut, Series
+from bench.scenario import Scenario, Unavailable
 
 
 class Turn(NamedTuple):

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from bench.machine import Machine
-from bench.measurement import Better, Effort, Measurement, Unavailable
-from bench.results import LeftOut, Results, Series
+from bench.measurement import Effort, Measurement
+from bench.results import Better, LeftOut, Results, Series
+from bench.scenario import Unavailable
 
 MACHINE = Machine(
     processor="Processor X", cores=2, kernel="Linux 6.1", python="CPython 3.11.2", versions={"relayd": "0.1.0 (abc)"}

@@ -7,8 +7,7 @@ from rich.console import Console
 
 from bench.compare import Comparison, Word, compare, judge
 from bench.comparison_view import print_comparison
-from bench.measurement import Better
-from bench.results import Figure, Results
+from bench.results import Better, Figure, Results
 from tests.bench.fakes import MACHINE, results, series
 
 
@@ -113,4 +112,4 @@ def test_warns_when_a_peer_moved_by_itself() -> None:
 
 def test_warns_when_the_windows_differ() -> None:
     after = BEFORE.model_copy(update={"window_seconds": 0.3})
-    assert compare(BEFORE, after).warnings == ["The windows of measurement differ: 2.00 s before, 0.3 s after."]
+    assert compare(BEFORE, after).warnings == ["The windows of measurement differ: 2 s before, 0.3 s after."]

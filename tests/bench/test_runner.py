@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from bench.measurement import Effort, Measurement, Scenario, Unavailable
+from bench.measurement import Effort, Measurement
 from bench.results import LeftOut
 from bench.runner import Outcome, Runner, Turn
+from bench.scenario import Scenario, Unavailable
 from tests.bench.fakes import FakeClock, FakeScenario
 
 FULL = Effort(seconds=1.0, rounds=3, quick=False)
