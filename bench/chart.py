@@ -69,7 +69,7 @@ def _draw_panel(axes: "Axes", panel: Panel, results: Results, rows: Sequence[str
     else:
         _draw_dots(axes, found, rows)
     example = next(series for by_subject in found for series in by_subject.values())
-    axes.set_title(_title(panel), fontsize=12, loc="left", fontweight="bold", pad=10)
+    axes.set_title(_title(panel), fontsize=11, loc="left", fontweight="bold", pad=10)
     axes.set_xlabel(f"{example.unit}, {_DIRECTION[example.better]}", fontsize=9, color=_FAINT)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=9, colors=_FAINT)
@@ -98,6 +98,7 @@ def _draw_bars(axes: "Axes", by_subject: Mapping[str, Series], rows: Sequence[st
         axes.text(max(0.0, *series.values) + width * 0.015, row, shown(series.median), va="center", fontsize=10)
     # Room for the text behind the longest bar.
     axes.set_xlim(lowest, highest + width * 0.2)
+    axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 

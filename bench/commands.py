@@ -14,6 +14,7 @@ from rich.console import Console
 from bench import everything, readme
 from bench.compare import compare as compare_results
 from bench.comparison_view import print_comparison
+from bench.namespace import enter
 from bench.registry import COMPARED
 from bench.results import Results
 from relayd.errors import EXIT_USAGE, FatalError, UsageError
@@ -41,6 +42,7 @@ def measure_all(
         if scenario not in COMPARED:
             raise UsageError(f"there is no scenario {scenario!r}; there are: {', '.join(COMPARED)}")
     _make_writable(out)
+    enter("all")
     plan = everything.QUICK if quick else everything.FULL
     if budget_seconds is not None:
         plan = plan._replace(budget_seconds=budget_seconds)
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         typer.echo(f"bench: {error}", err=True)
         return error.exit_code
     except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
         # typer has explained a wrong usage by now.
         return EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else int(end.code or 0)
     return 0

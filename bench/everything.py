@@ -83,10 +83,12 @@ def _progress(console: Console) -> Progress:
         console=console,
         disable=not console.is_terminal,
         transient=True,
+        # No thread that draws while something is measured beside it.
+        auto_refresh=False,
     )
 
 
 def _show(progress: Progress, turn: Turn) -> None:
     round_ = f"round {turn.round}" if turn.round else "round to discard"
     for task in progress.tasks:
-        progress.update(task.id, advance=1, description=f"{round_}: {turn.scenario}, {turn.subject}")
+        progress.update(task.id, advance=1, description=f"{round_}: {turn.scenario}, {turn.subject}", refresh=True)

@@ -33,7 +33,10 @@ class Panel(NamedTuple):
 
 PANELS = (
     Panel("Highest rate", (Headline("highest rate", "throughput", "highest rate", ""),)),
-    Panel("Processor time, 50k/s", (Headline("processor time, 50k/s", "cost", "CPU per datagram", "50k/s"),)),
+    Panel(
+        "Processor time per datagram, 50k/s",
+        (Headline("processor time per datagram, 50k/s", "cost", "CPU per datagram", "50k/s"),),
+    ),
     Panel(
         "Added delay at half load",
         (

@@ -33,6 +33,12 @@ class Headlines:
         ]
 
 
+@pytest.fixture(autouse=True)
+def _no_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made up sends nothing, so it needs no network of its own, nor root."""
+    monkeypatch.setattr(commands, "enter", lambda command: None)
+
+
 @pytest.fixture
 def _scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("throughput", "cost", "latency"):
@@ -132,3 +138,13 @@ def test_the_entry_point_knows_commands_and_scenarios(
         monkeypatch.setattr("sys.argv", ["bench", *arguments])
         assert __main__.main() == 64
     assert "{all,compare,readme," in capsys.readouterr().err
+
+
+def test_a_defect_of_a_scenario_is_not_taken_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Headlines):
+        def measure(self, subject: str, effort: Effort) -> list[Measurement]:
+            raise ZeroDivisionError
+
+    monkeypatch.setitem(COMPARED, "cost", Broken("cost"))
+    with pytest.raises(ZeroDivisionError):
+        commands.main(["all", "--quick", "--only", "cost", "--out", str(tmp_path)])
