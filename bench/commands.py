@@ -14,6 +14,7 @@ from rich.console import Console
 from bench import everything, readme
 from bench.compare import compare as compare_results
 from bench.comparison_view import print_comparison
+from bench.headline import unmeasured
 from bench.namespace import enter
 from bench.registry import COMPARED
 from bench.results import Results
@@ -50,6 +51,8 @@ def measure_all(
     results = everything.measure(
         scenarios, plan, _command(quick, plan.budget_seconds, only or ()), Console(stderr=True)
     )
+    for missing in unmeasured(results):
+        typer.echo(f"Not in the chart: {missing.title}: {missing.scenario} gave no such figure.", err=True)
     written = everything.write(results, out, name)
     typer.echo((out / f"{name}.md").read_text(encoding="utf-8"))
     typer.echo(f"Written: {', '.join(map(str, written))}", err=True)

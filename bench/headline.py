@@ -60,3 +60,9 @@ def measured_panels(results: Results) -> list[Panel]:
 def subjects(results: Results) -> list[str]:
     """All that have at least one headline, in the order they are always shown."""
     return in_order(subject for headline in headlines() for subject in headline.by_subject(results))
+
+
+def unmeasured(results: Results) -> list[Headline]:
+    """Those whose scenario gave figures, but not this one: a scenario and this file call it by different names."""
+    scenarios = {series.scenario for series in results.series}
+    return [one for one in headlines() if one.scenario in scenarios and not one.by_subject(results)]

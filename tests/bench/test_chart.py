@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from bench import chart
-from bench.headline import headlines
+from bench.headline import headlines, unmeasured
 from bench.results import Results
 from tests.bench.fakes import results, series
 
@@ -47,3 +47,9 @@ def test_without_a_headline_there_is_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "chart.png"
     assert not chart.draw(results(series("burst", "relayd", "loss", [0.0])), path)
     assert not path.exists()
+
+
+def test_a_headline_that_its_scenario_did_not_give_is_named() -> None:
+    assert not unmeasured(headline_results("relayd"))
+    renamed = results(series("cost", "relayd", "another name", [1.0]))
+    assert [headline.scenario for headline in unmeasured(renamed)] == ["cost"]
