@@ -1,6 +1,7 @@
 """A relay put together: read `Relay.serve` from top to bottom as start, run, stop."""
 
 import asyncio
+import hashlib
 import secrets
 import signal
 import sys
@@ -31,6 +32,9 @@ from relayd.edge.source.control_plane.negotiate import NegotiatedLink
 from relayd.edge.source.control_plane.node_api import NodeApi
 from relayd.edge.source.control_plane.public_list import PublicList
 from relayd.edge.source.file import FileSource
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.records import Records
+from relayd.edge.state.restoration import Restoration
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import ConfigurationError, UnavailableError
@@ -40,6 +44,8 @@ from relayd.owner import TableOwner
 from relayd.settings import Settings
 
 _SWITCH_SECONDS = 0.0005
+_LONGEST_WAIT_SECONDS = 10.0
+"""For the session source, before datagrams are taken in all the same; players are told Checking then."""
 
 _log = structlog.get_logger()
 
@@ -73,6 +79,7 @@ class Relay:
         make_source: what follows the sessions.
         remove_fast_path: whether the fast path ends with `serve`; else it goes on forwarding for those who are bound,
             until the next relay takes it over.
+        keeps_state: whether there is a file of what is bound, for the next relay to go on with.
     """
 
     def __init__(
@@ -80,18 +87,19 @@ class Relay:
         settings: Settings,
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
+        keeps_state: bool = True,
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
         self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
+        self._keeps_state = keeps_state
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
         self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
         self.engine.lookups = self.source.lookups
         self._series = SessionSeries(settings.admin.max_session_series)
-        self._journal = Journal(self.engine.counters)
         self._growth = Growth()
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
@@ -111,6 +119,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
+        records = self._open_state(sockets)
         try:
             self._fast_path = start_fast_path(
                 self.settings,
@@ -120,7 +129,7 @@ class Relay:
             )
             # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
             ports = self._ports = open_ports(
-                self.settings.relay.forwarder, self.engine, sockets, merge=self._fast_path is None
+                self.settings.relay.forwarder, self.engine, sockets, records, merge=self._fast_path is None
             )
         except UnavailableError:
             if self._fast_path is not None:
@@ -128,6 +137,7 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
+        restoration = self._restoration(records, sockets)
         loop_delay = LoopDelay()
         metrics = RelayMetrics(
             self.engine,
@@ -143,7 +153,6 @@ class Relay:
             create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._absorb), admin_socket
         )
 
-        await ports.start()
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
@@ -153,6 +162,11 @@ class Relay:
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
         admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
+        if restoration:
+            # So that nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
+            await self._until_loaded([*tasks, admin_task])
+        restoration.finish()
+        await ports.start()
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -175,7 +189,36 @@ class Relay:
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path)
+            records.close()
         _log.info("relay stopped")
+
+    def _open_state(self, sockets: list[BoundSocket]) -> Records:
+        """What the process before this one left; the engine goes on counting where it was."""
+        addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
+        digest = int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little")
+        directory = self.settings.state.directory if self._keeps_state else None
+        self._state = StateMemory(directory, digest)
+        records = self._records = Records(self._state, asyncio.get_running_loop().time)
+        self.engine.counters.go_on_in(records.counters_memory())
+        self._journal = Journal(self.engine.counters)
+        self.table.on_authorized.append(records.authorized)
+        return records
+
+    def _restoration(self, records: Records, sockets: list[BoundSocket]) -> Restoration:
+        return Restoration(
+            self._state,
+            records,
+            self.table,
+            [one.endpoint for one in sockets],
+            self.engine.counters,
+            asyncio.get_running_loop().time,
+            self.settings.limits.user_timeout,
+        )
+
+    async def _until_loaded(self, tasks: list[asyncio.Task[None]]) -> None:
+        loaded = asyncio.create_task(self.owner.loaded.wait())
+        await asyncio.wait([loaded, *tasks], timeout=_LONGEST_WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        loaded.cancel()
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -207,6 +250,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         while True:
             self._absorb(())
+            self._records.beat()
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 
@@ -233,6 +277,7 @@ class Relay:
             self._growth.more()
         self._series.event(event)
         self._journal.event(event)
+        self._records.event(event)
 
 
 async def run(settings: Settings, remove_fast_path: bool = False) -> None:

@@ -51,7 +51,7 @@ async def run_dev(settings: Settings, options: DevOptions) -> int:
     key = secrets.token_hex(16)
     async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
         api = HttpServer(app, listener)
-        relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True)
+        relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True, keeps_state=False)
         relaying = asyncio.create_task(relay.serve())
         serving = asyncio.create_task(api.run_until_stopped())
         try:

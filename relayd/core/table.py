@@ -48,8 +48,8 @@ class Table:
         """Sessions with somebody bound."""
         self.heard: Callable[[Binding], float] = last_seen
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
-        self.on_authorized: Callable[[User, bool], None] | None = None
-        """Told of each user that is let into a session (True) or is no longer in it (False), after the change."""
+        self.on_authorized: list[Callable[[User, bool], None]] = []
+        """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
         self._new_connection_id = new_connection_id
         self._tell = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
@@ -136,8 +136,8 @@ class Table:
                 user = users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
                 self.users += 1
                 self.edition += 1
-                if self.on_authorized is not None:
-                    self.on_authorized(user, True)
+                for tell in self.on_authorized:
+                    tell(user, True)
             else:
                 user.ip_address = user_spec.ip_address
 
@@ -154,8 +154,8 @@ class Table:
         del session.users[user.token]
         self.users -= 1
         self.edition += 1
-        if self.on_authorized is not None:
-            self.on_authorized(user, False)
+        for tell in self.on_authorized:
+            tell(user, False)
 
     def _end_session(self, session: Session, kind: EventKind, now: float) -> None:
         if session.bound:
@@ -170,12 +170,17 @@ class Table:
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
         self._tell(Event(kind, session))
-        if self.on_authorized is not None:
+        for tell in self.on_authorized:
             for user in session.users.values():
-                self.on_authorized(user, False)
+                tell(user, False)
         # Users and session point at each other: without this only the garbage collector would find them.
         session.users.clear()
         session.players.clear()
+
+    def remember_ended(self, session_token: int, forgotten_at: float) -> None:
+        """Goes on with what a process before this one knew of a session that ended; to be told oldest first."""
+        if session_token not in self.by_token:
+            self._tombstones[session_token] = forgotten_at
 
     def ended_recently(self, session_token: int, now: float) -> bool:
         """Whether a session with this token ended a short while ago."""
@@ -186,7 +191,12 @@ class Table:
 
     def bind(self, user: User, endpoint: Endpoint, address: Address, now: float) -> Binding:
         """Binds a user that is not bound on that port. On the server port this makes it the host."""
+        undecided = endpoint.port is Port.CLIENT and self._choose_connection_id(user)
+        return self._bind(user, endpoint, address, now, undecided)
+
+    def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, undecided: bool) -> Binding:
         binding = Binding(user, endpoint, address, now)
+        binding.connection_undecided = undecided
         if self.limits.user_datagrams_per_second:
             binding.bucket = TokenBucket(self.limits.user_datagrams_per_second, now)
         session = user.session
@@ -194,7 +204,6 @@ class Table:
             user.server_binding = session.host = binding
         else:
             user.client_binding = binding
-            self._choose_connection_id(binding)
         if session.bound == 0:
             self.active_sessions += 1
         session.bound += 1
@@ -208,8 +217,8 @@ class Table:
         binding.endpoint = endpoint
         binding.address = address
         binding.last_seen = now
-        if endpoint.port is Port.CLIENT:
-            self._choose_connection_id(binding)
+        if endpoint.port is Port.CLIENT and self._choose_connection_id(binding.user):
+            binding.connection_undecided = True
         self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding))
 
     def replace_host(self, host: Binding, now: float) -> None:
@@ -224,7 +233,15 @@ class Table:
         kind = EventKind.CONNECTION_RENEWED if opens_connection else EventKind.CONNECTION_KEPT
         self._tell(Event(kind, binding.user.session, binding))
 
-    def restore(self, user: User, endpoint: Endpoint, address: Address, connection_id: int, now: float) -> Binding:
+    def restore(
+        self,
+        user: User,
+        endpoint: Endpoint,
+        address: Address,
+        connection_id: int,
+        now: float,
+        undecided: bool = False,
+    ) -> Binding:
         """Binds a user as it was bound before a restart, under the id that the host knows it by.
 
         Args:
@@ -233,20 +250,18 @@ class Table:
             address: the peer.
             connection_id: of a player, and of no other in the session; 0 for a host.
             now: seconds.
+            undecided: see `Binding.connection_undecided`.
         """
         if connection_id:
             user.set_connection_id(connection_id)
-        binding = self.bind(user, endpoint, address, now)
-        binding.connection_undecided = False
-        return binding
+        return self._bind(user, endpoint, address, now, undecided)
 
-    def _choose_connection_id(self, binding: Binding) -> None:
-        """For a player at a new address: keep the id, change it, or let the first DATA decide."""
-        user = binding.user
+    def _choose_connection_id(self, user: User) -> bool:
+        """For a player at a new address: keeps its id or changes it; True if its first DATA has to decide."""
         if user.connection_id == 0 or self.limits.connection_id_policy is ConnectionIdPolicy.PER_ADDRESS:
             self._renew_connection_id(user)
-        elif self.limits.connection_id_policy is ConnectionIdPolicy.KCP:
-            binding.connection_undecided = True
+            return False
+        return self.limits.connection_id_policy is ConnectionIdPolicy.KCP
 
     def _renew_connection_id(self, user: User) -> None:
         connection_id = self._new_connection_id()

@@ -41,6 +41,12 @@ def create_admin(
             return JSONResponse({"message": "not for web pages: send no Origin header"}, status_code=403)
         return await answer(request)
 
+    @app.exception_handler(Exception)
+    async def say_what_failed(request: Request, error: Exception) -> Response:
+        """A defect; the log has the rest."""
+        _log.error("a request could not be answered", path=request.url.path, exc_info=error)
+        return JSONResponse({"message": "relayd failed to answer; its log says why"}, status_code=500)
+
     @app.get("/metrics")
     async def scrape() -> Response:
         return Response(await metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -4,6 +4,8 @@ Until the source has spoken the kernel goes on serving whoever it served. Each p
 binding back under the same connection id; the rest is taken out once the whole table is there.
 """
 
+from collections.abc import Callable
+
 from relayd.core.endpoint import Endpoint
 from relayd.core.session import User
 from relayd.core.wire import Port
@@ -32,7 +34,7 @@ class Adoption:
         self._find(mirror.pairs, mirror.bindings)
         mirror.slots.keep(set(self._entries))
         mirror.indexes.keep(self._indexes)
-        mirror.table.on_authorized = self.authorized
+        _exchange(mirror.table.on_authorized, mirror.authorized, self.authorized)
 
     def __len__(self) -> int:
         """Bindings that were found and neither restored nor given up yet."""
@@ -101,7 +103,7 @@ class Adoption:
             mirror.sessions.put(index, bytes(layout.Session()))
             mirror.indexes.retire(index, lambda: None)
         self._indexes.clear()
-        mirror.table.on_authorized = mirror.authorized
+        _exchange(mirror.table.on_authorized, self.authorized, mirror.authorized)
 
     def _give_up(self, slot: int, entry: layout.Binding) -> None:
         mirror = self._mirror
@@ -110,3 +112,10 @@ class Adoption:
         else:
             mirror.sessions.put(entry.session_index, bytes(layout.Session(entry.session, 0)))
         mirror.slots.retire(slot, lambda: None)
+
+
+_Listener = Callable[[User, bool], None]
+
+
+def _exchange(listeners: list[_Listener], old: _Listener, new: _Listener) -> None:
+    listeners[listeners.index(old)] = new

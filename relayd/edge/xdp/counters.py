@@ -55,12 +55,12 @@ class Totals:
                 self._account.put(_index(port, verdict), bytes(own))
 
     def restore(self) -> None:
-        """Adds the engine's part of a process before this one."""
+        """Begins with the engine's part of a process before this one."""
         for port in Port:
             for verdict in Verdict:
                 own = Total.from_buffer_copy(self._account.lookup(_key(port, verdict)) or bytes(Total()))
-                self._counters.datagrams[port][verdict] += own.datagrams
-                self._counters.bytes[port][verdict] += own.bytes
+                self._counters.datagrams[port][verdict] = own.datagrams
+                self._counters.bytes[port][verdict] = own.bytes
 
     def _read(self, port: Port, verdict: Verdict) -> list[int]:
         raw = self._totals.lookup(_key(port, verdict), self._processors) or b""

@@ -44,7 +44,7 @@ class Mirror:
 
     Args:
         program: whose maps it writes.
-        table: the table; its `heard` and `on_authorized` are this mirror's from now on.
+        table: the table; its `heard` is this mirror's from now on.
         later: has a function called soon, from the event loop.
     """
 
@@ -67,7 +67,7 @@ class Mirror:
         self._new_pairs: dict[tuple[int, int], None] = {}
         self._old_pairs: dict[tuple[int, int], None] = {}
         table.heard = self.heard
-        table.on_authorized = self.authorized
+        table.on_authorized.append(self.authorized)
 
     # What the table tells -----------------------------------------------------------------------------------
 
