@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -145,29 +146,45 @@ class FastPath:
         problems: list[str] = []
         for interface in self._settings.fast_path.interfaces:
             fd = pinned.pop(interface, None)
+            if fd is not None and not _is_on(fd, interface):
+                self._let_go(interface, fd)
+                fd = None
             try:
-                if fd is not None and link_ifindex(fd):
-                    exchange(fd, self.program.fd)
-                    link = Link(interface, link_ifindex(fd), attached_mode(link_ifindex(fd)), fd)
-                else:
-                    if fd is not None and self._pins is not None:
-                        os.close(fd)
-                        self._pins.unpin_link(interface)
-                    link = attach(self.program.fd, interface)
-                    if self._pins is not None:
-                        self._pins.pin_link(interface, link.fd)
+                link = self._attach(interface) if fd is None else self._take_over(interface, fd)
             except UnavailableError as error:
                 problems.append(str(error))
                 continue
             self.links.append(link)
-            self.program.map("interfaces").put(link.ifindex, int(link.mode).to_bytes(4, "little"))
             _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
         for interface, fd in pinned.items():
-            detach(fd)
-            os.close(fd)
-            if self._pins is not None:
-                self._pins.unpin_link(interface)
+            self._let_go(interface, fd)
+        self._write_interfaces()
         return problems
+
+    def _attach(self, interface: str) -> Link:
+        link = attach(self.program.fd, interface)
+        if self._pins is not None:
+            self._pins.pin_link(interface, link.fd)
+        return link
+
+    def _take_over(self, interface: str, fd: int) -> Link:
+        exchange(fd, self.program.fd)
+        ifindex = link_ifindex(fd)
+        return Link(interface, ifindex, attached_mode(ifindex), fd)
+
+    def _let_go(self, interface: str, fd: int) -> None:
+        detach(fd)
+        os.close(fd)
+        if self._pins is not None:
+            self._pins.unpin_link(interface)
+
+    def _write_interfaces(self) -> None:
+        interfaces = self.program.map("interfaces")
+        modes = {link.ifindex.to_bytes(4, "little"): int(link.mode).to_bytes(4, "little") for link in self.links}
+        for key in {key for key, _ in interfaces.items()} - modes.keys():
+            interfaces.delete(key)
+        for key, mode in modes.items():
+            interfaces.update(key, mode)
 
     def _write_control(self) -> None:
         flags = layout.ControlFlag(0)
@@ -193,6 +210,11 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
     for index, number in enumerate((relay.server_port, relay.client_port)):
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
     return entry
+
+
+def _is_on(link_fd: int, interface: str) -> bool:
+    """Whether a link is on the interface that has this name now; it may have been taken off, or renamed."""
+    return link_ifindex(link_fd) == {name: index for index, name in socket.if_nameindex()}.get(interface)
 
 
 def _interval(per_second: int) -> int:
