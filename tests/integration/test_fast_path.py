@@ -15,7 +15,7 @@ from relayd.core.wire import State
 from relayd.simulation.game import Game, GameKeys
 from tests.integration.captures import load_capture
 from tests.integration.config import SessionKeys, configuration, new_session, new_token, to_toml, write_sessions
-from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
+from tests.integration.fast_path import bpf_file_system, by_kernel, in_all, on_loopback, own_network
 from tests.integration.relay_process import RelayProcess, command, counted, environment
 from tests.integration.test_recorded_games import Replay
 from tests.integration.waiting import eventually
@@ -33,16 +33,6 @@ def pins(tmp_path: Path) -> Iterator[Path]:
 def relay_in(folder: Path, pins: Path, session: SessionKeys, *options: str, **more: dict[str, object]) -> RelayProcess:
     folder.mkdir(exist_ok=True)
     return RelayProcess(folder, [session], {**on_loopback(pins), **more}, ("run", *options))
-
-
-def by_kernel(relay: RelayProcess, verdict: str) -> float:
-    metrics = relay.metrics()
-    return sum(metrics.get(("relayd_fast_path_datagrams_total", port, verdict), 0.0) for port in ("server", "client"))
-
-
-def in_all(relay: RelayProcess, verdict: str) -> float:
-    metrics = relay.metrics()
-    return sum(metrics["relayd_datagrams_total", port, verdict] for port in ("server", "client"))
 
 
 @pytest.mark.parametrize("name", ["game-host-2-clients", "game-client-restart"])
