@@ -3,6 +3,7 @@
 Read `handle` from top to bottom: well-formed? known? bound, or to be bound? then answer or forward.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from relayd.core.counters import Counters, Traffic
@@ -53,6 +54,8 @@ class Engine:
         self.draining = False
         self.lookups: Lookups | None = None
         """Where unknown pairs are asked about; None where there is nobody to ask."""
+        self.on_counted: Callable[[Port, Verdict, Binding | None], None] | None = None
+        """Told of each count that has just changed, and of the player it is for: of what is to outlive the process."""
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)
 
@@ -72,6 +75,8 @@ class Engine:
         counters = self.counters
         counters.datagrams[endpoint.port][action.verdict] += 1
         counters.bytes[endpoint.port][action.verdict] += len(data)
+        if self.on_counted is not None:
+            self.on_counted(endpoint.port, action.verdict, action.player)
         return action
 
     def unsent(self, endpoint: Endpoint, size_bytes: int, action: Action, reason: Verdict) -> None:
@@ -99,6 +104,9 @@ class Engine:
                 traffic.to_player_datagrams -= 1
                 traffic.to_player_bytes -= size_bytes
             action.player.user.session.count_drop(reason)
+        if self.on_counted is not None:
+            for verdict in (action.verdict, reason):
+                self.on_counted(port, verdict, action.player)
 
     def forwarded(self) -> Traffic:
         """What the whole relay forwarded so far."""

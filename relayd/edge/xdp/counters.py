@@ -3,13 +3,15 @@
 Totals per verdict are kept by the program for each processor; here only what was added since the last look is added on.
 """
 
+import struct
+
 from relayd.core.counters import Counters
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
-from relayd.edge.xdp.layout import Total
 from relayd.edge.xdp.libbpf import library
 from relayd.edge.xdp.maps import BpfMap
 
+_TOTAL = struct.Struct("<2Q")
 _TOTAL_WORDS = 2
 
 
@@ -24,7 +26,7 @@ class Totals:
 
     def __init__(self, totals: BpfMap, account: BpfMap, counters: Counters) -> None:
         self._totals = totals
-        self._account = account
+        self._account = account.share()
         self._counters = counters
         self._processors = library().libbpf_num_possible_cpus()
         self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
@@ -44,23 +46,23 @@ class Totals:
         """Datagrams that the program decided so, as of the last `absorb`."""
         return self._seen[port][verdict][0]
 
-    def save(self) -> None:
-        """Leaves the engine's own part where the next process finds it."""
-        for port in Port:
-            for verdict in Verdict:
-                seen = self._seen[port][verdict]
-                own = Total(
-                    self._counters.datagrams[port][verdict] - seen[0], self._counters.bytes[port][verdict] - seen[1]
-                )
-                self._account.put(_index(port, verdict), bytes(own))
+    def keep(self, port: Port, verdict: Verdict) -> None:
+        """Leaves the engine's own part of a total where the next process finds it. To be called when it changed."""
+        seen = self._seen[port][verdict]
+        _TOTAL.pack_into(
+            self._account,
+            _index(port, verdict) * _TOTAL.size,
+            self._counters.datagrams[port][verdict] - seen[0],
+            self._counters.bytes[port][verdict] - seen[1],
+        )
 
     def restore(self) -> None:
         """Adds the engine's part of a process before this one."""
         for port in Port:
             for verdict in Verdict:
-                own = Total.from_buffer_copy(self._account.lookup(_key(port, verdict)) or bytes(Total()))
-                self._counters.datagrams[port][verdict] += own.datagrams
-                self._counters.bytes[port][verdict] += own.bytes
+                datagrams, sizes = _TOTAL.unpack_from(self._account, _index(port, verdict) * _TOTAL.size)
+                self._counters.datagrams[port][verdict] += datagrams
+                self._counters.bytes[port][verdict] += sizes
 
     def _read(self, port: Port, verdict: Verdict) -> list[int]:
         raw = self._totals.lookup(_key(port, verdict), self._processors) or b""

@@ -11,7 +11,8 @@ import structlog
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
-from relayd.core.session import Session
+from relayd.core.session import Binding, Session
+from relayd.core.table import last_seen
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.edge.xdp import layout
@@ -50,6 +51,7 @@ class FastPath:
         self.totals = Totals(program.map("totals"), program.map("account_totals"), engine.counters)
         self.adoption: Adoption | None = None
         self._settings = settings
+        self._engine = engine
         self._table = engine.table
         self._pins = pins
         self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
@@ -57,6 +59,7 @@ class FastPath:
         if adopt:
             self.totals.restore()
             self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints])
+        engine.on_counted = self.counted
         self._write_control()
         self._addresses.refresh()
 
@@ -78,6 +81,12 @@ class FastPath:
         """Follows the table."""
         self.mirror.event(event)
 
+    def counted(self, port: Port, verdict: Verdict, player: Binding | None) -> None:
+        """Keeps what the engine has just counted, so that not even SIGKILL loses it."""
+        self.totals.keep(port, verdict)
+        if player is not None:
+            self.mirror.keep(player.user)
+
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the kernel counted to the counts of the engine and of these sessions: before anybody reads them."""
         # Totals last: the program counts there first, so that the sum of the sessions is never more than the whole.
@@ -93,9 +102,9 @@ class FastPath:
 
     async def tick(self) -> None:
         """Follows what changed outside of the table, and gives retired slots free."""
-        self.mirror.tick()
+        # What found no room tries again.
+        self.mirror.flush()
         self.totals.absorb()
-        self.totals.save()
         try:
             self._addresses.refresh()
         except OSError as error:
@@ -126,13 +135,12 @@ class FastPath:
                 detach(link.fd)
             if self._pins is not None:
                 self._pins.remove()
-        else:
-            for binding, slot in self.mirror.slot_of.items():
-                self.mirror.traffic.save(slot, binding.traffic)
-            self.totals.save()
         for link in self.links:
             os.close(link.fd)
         self.program.close()
+        self._engine.on_counted = None
+        self._table.on_authorized = None
+        self._table.heard = last_seen
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.

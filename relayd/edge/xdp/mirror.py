@@ -129,10 +129,12 @@ class Mirror:
                     if binding is not None and slot is not None:
                         self.traffic.absorb(slot, binding.traffic, session)
 
-    def tick(self) -> None:
-        """To be called every second: what found no slot tries again; accounts are kept up to date."""
-        self.flush()
-        self.traffic.save_young()
+    def keep(self, user: User) -> None:
+        """Leaves what was counted for a user where the next process finds it. To be called when it changed."""
+        for binding in (user.client_binding, user.server_binding):
+            slot = self.slot_of.get(binding) if binding is not None else None
+            if binding is not None and slot is not None:
+                self.traffic.save(slot, binding.traffic)
 
     # Maps ---------------------------------------------------------------------------------------------------
 
@@ -217,6 +219,7 @@ class Mirror:
             self._write_session(session)
         row.slots -= 1
         self.traffic.absorb(slot, binding.traffic, session)
+        self.keep(user)
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:
             del self.rows[session]
@@ -230,6 +233,7 @@ class Mirror:
         sink = session.revoked_traffic if revoked and session.revoked_traffic is not None else binding.traffic
         self.traffic.absorb(slot, sink, session)
         self.traffic.end(slot)
+        self.keep(user)
 
     def _remove_connection(self, session_token: int, slot: int) -> None:
         # By then the user may already have another id: the one the slot was given is the one to take out.

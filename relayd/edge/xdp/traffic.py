@@ -6,17 +6,16 @@ import time
 from relayd.core.counters import Traffic
 from relayd.core.session import Binding, Session
 from relayd.core.verdict import Verdict
-from relayd.edge.xdp.layout import Account, State
+from relayd.edge.xdp.layout import State
 from relayd.edge.xdp.maps import BpfMap
 
 _LAST_SEEN = struct.Struct("<Q")
 _COUNTS = struct.Struct("<6Q")
 """To the host, to the player, answered, conflicts: what follows the time in an entry."""
+_ACCOUNT = struct.Struct("<4Q")
 _NONE = (0, 0, 0, 0, 0, 0)
 _STATE = State()
 _STATE_BYTES = len(bytes(_STATE))
-_YOUNG_TICKS = 5
-"""How long the sockets may still carry some datagrams of a binding that the kernel has just been given."""
 
 
 class SlotTraffic:
@@ -29,9 +28,8 @@ class SlotTraffic:
 
     def __init__(self, states: BpfMap, accounts: BpfMap) -> None:
         self._memory = states.share()
-        self._accounts = accounts
+        self._accounts = accounts.share()
         self._seen: dict[int, tuple[int, ...]] = {}
-        self._young: dict[int, tuple[Traffic, int]] = {}
 
     def now(self) -> float:
         """Seconds on the clock of the table, which is that of the kernel program."""
@@ -47,16 +45,15 @@ class SlotTraffic:
         start = slot * _STATE_BYTES
         self._memory[start : start + _STATE_BYTES] = bytes(_STATE_BYTES)
         self._seen[slot] = _NONE
-        self._save(slot, binding.traffic)
-        self._young[slot] = binding.traffic, _YOUNG_TICKS
+        self.save(slot, binding.traffic)
 
     def restore(self, slot: int, traffic: Traffic) -> None:
         """Adds the account of a slot that a process before this one began."""
-        account = Account.from_buffer_copy(self._accounts.lookup(slot.to_bytes(4, "little")) or bytes(Account()))
-        traffic.to_host_datagrams += account.to_host_datagrams
-        traffic.to_host_bytes += account.to_host_bytes
-        traffic.to_player_datagrams += account.to_player_datagrams
-        traffic.to_player_bytes += account.to_player_bytes
+        account = _ACCOUNT.unpack_from(self._accounts, slot * _ACCOUNT.size)
+        traffic.to_host_datagrams += account[0]
+        traffic.to_host_bytes += account[1]
+        traffic.to_player_datagrams += account[2]
+        traffic.to_player_bytes += account[3]
 
     def absorb(self, slot: int, traffic: Traffic, session: Session) -> None:
         """Adds what the kernel counted in a slot since the last look."""
@@ -75,27 +72,15 @@ class SlotTraffic:
     def end(self, slot: int) -> None:
         """Forgets a slot."""
         self._seen.pop(slot, None)
-        self._young.pop(slot, None)
-
-    def save_young(self) -> None:
-        """Brings the accounts of slots up to date that were given out in the last seconds."""
-        for slot, (traffic, ticks) in list(self._young.items()):
-            self._save(slot, traffic)
-            if ticks:
-                self._young[slot] = traffic, ticks - 1
-            else:
-                del self._young[slot]
 
     def save(self, slot: int, traffic: Traffic) -> None:
-        """Brings the account of one slot up to date."""
-        self._save(slot, traffic)
-
-    def _save(self, slot: int, traffic: Traffic) -> None:
+        """Brings the account of a slot up to date: what was counted for its user, less what the slot itself says."""
         seen = self._seen.get(slot, _NONE)
-        account = Account(
+        _ACCOUNT.pack_into(
+            self._accounts,
+            slot * _ACCOUNT.size,
             traffic.to_host_datagrams - seen[0],
             traffic.to_host_bytes - seen[1],
             traffic.to_player_datagrams - seen[2],
             traffic.to_player_bytes - seen[3],
         )
-        self._accounts.put(slot, bytes(account))
