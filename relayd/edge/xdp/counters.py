@@ -13,6 +13,7 @@ from relayd.edge.xdp.maps import BpfMap
 
 _TOTAL = struct.Struct("<2Q")
 _TOTAL_WORDS = 2
+_VERDICTS = len(Verdict)
 
 
 class Totals:
@@ -71,7 +72,7 @@ class Totals:
 
 
 def _index(port: Port, verdict: Verdict) -> int:
-    return port * len(Verdict) + verdict
+    return port * _VERDICTS + verdict
 
 
 def _key(port: Port, verdict: Verdict) -> bytes:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 import structlog
 
@@ -25,11 +26,15 @@ from relayd.edge.xdp.pins import Pins
 from relayd.edge.xdp.program import KernelProgram
 from relayd.edge.xdp.slots import all_runs_over
 from relayd.errors import UnavailableError
+from relayd.garbage import many_new_objects
+from relayd.pacing import in_slices
 from relayd.settings import Settings
 
 _log = structlog.get_logger()
 
 _NEVER_NS = 1 << 62
+_PAUSE_SECONDS = 0.001
+"""Between two batches of entries taken out: the kernel frees them later, many at once, and holds who removed them."""
 
 
 class FastPath:
@@ -114,7 +119,9 @@ class FastPath:
         if not self.mirror.pairs_complete:
             self._write_control()
         if self.adoption is not None and self._table.loaded:
-            self.adoption.finish()
+            with many_new_objects():
+                for _ in self.adoption.finish():
+                    await asyncio.sleep(_PAUSE_SECONDS)
             _log.info("fast path goes on with what it served before", bindings=self.adoption.restored)
             self.adoption = None
         if self._was_up and not self.up:
@@ -123,8 +130,8 @@ class FastPath:
         slots, indexes = self.mirror.slots.retired(), self.mirror.indexes.retired()
         if slots or indexes:
             await all_runs_over()
-            self.mirror.slots.free(slots)
-            self.mirror.indexes.free(indexes)
+            async for _ in in_slices(chain(self.mirror.slots.free(slots), self.mirror.indexes.free(indexes))):
+                pass
 
     def stop(self, remove: bool) -> None:
         """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""

@@ -168,7 +168,7 @@ class Mirror:
         slot = self.slots.take() if index else 0
         if not slot:
             if index and row is None:
-                self.indexes.free([(index, _nothing)])
+                self.indexes.put_back(index)
             return False
         entry = layout.Binding(
             peer=(ctypes.c_uint8 * 16)(*layout.pack_ip(peer[0])),
