@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from bench import commands, control_plane, fastpath, flood, sync, table
+from bench import adoption, commands, control_plane, fastpath, flood, sync, table
 
 SCENARIOS: dict[str, Callable[[], None]] = {
+    "adoption": adoption.main,
     "control-plane": control_plane.main,
     "fastpath": fastpath.main,
     "flood": flood.main,

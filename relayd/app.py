@@ -120,12 +120,14 @@ class Relay:
         for warning in warnings:
             _log.warning(warning)
         records = self._open_state(sockets)
+        restoration = self._restoration(records, sockets)
         try:
             self._fast_path = start_fast_path(
                 self.settings,
                 self.engine,
                 [(one.endpoint, one.socket.getsockname()[0]) for one in sockets],
                 loop.call_soon,
+                records,
             )
             # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
             ports = self._ports = open_ports(
@@ -137,7 +139,7 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
-        restoration = self._restoration(records, sockets)
+        restoration.listen_last()
         loop_delay = LoopDelay()
         metrics = RelayMetrics(
             self.engine,

@@ -35,6 +35,17 @@ class CountsMemory(NamedTuple):
     """From the counts of one slot to those of the next."""
 
 
+class KeptCounts(Protocol):
+    """Counts that outlive the process, as those see them who add to them what the kernel counted."""
+
+    @property
+    def go_on(self) -> bool:
+        """Whether the counts are those of a process before this one."""
+
+    def account(self, user: User) -> None:
+        """To be called whenever something was added to the counts of a user."""
+
+
 class BindingRecords(Protocol):
     """What outlives the process, as those see it who serve the sockets."""
 

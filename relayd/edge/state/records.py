@@ -47,6 +47,11 @@ class Records:
         """Where the engine is to count."""
         return memoryview(self._memory)[layout.COUNTERS_AT : layout.COUNTERS_AT + Counters.MEMORY_BYTES]
 
+    @property
+    def go_on(self) -> bool:
+        """Whether the counts are those of a process before this one."""
+        return not self._state.fresh
+
     def close(self) -> None:
         """Nothing is written any more."""
         self._state.close()

@@ -55,7 +55,12 @@ class Restoration:
         self._take_decisions(counters)
         state.is_ours()
         if self:
-            table.on_authorized.append(self.authorized)
+            table.on_authorized.append(self.take_account)
+
+    def listen_last(self) -> None:
+        """Bindings are brought back after a fast path, which went on forwarding and knows better, has done so."""
+        if self:
+            self._table.on_authorized.append(self.take_bindings)
 
     def __bool__(self) -> bool:
         """Whether there is anything to bring back."""
@@ -111,19 +116,16 @@ class Restoration:
                 counters.bytes[port][verdict] += words[at + 1]
         self._memory[layout.DECISIONS_AT : end] = bytes(count * 8)
 
-    def authorized(self, user: User, added: bool) -> None:
-        """Brings back what is known of a user that the session source names.
+    def take_account(self, user: User, added: bool) -> None:
+        """Brings back the counts of a user that the session source names, and its connection id."""
+        slot = self._accounts.pop((user.session.token, user.token), 0) if added else 0
+        if slot:
+            self._records.adopt_account(user, slot)
+            self._restore_account(user, slot)
 
-        A fast path that went on forwarding knows better, and has done so before.
-        """
-        if not added:
-            return
-        pair = user.session.token, user.token
-        account = self._accounts.pop(pair, 0)
-        if account:
-            self._records.adopt_account(user, account)
-            self._restore_account(user, account)
-        for identity, slot in self._bindings.pop(pair, ()):
+    def take_bindings(self, user: User, added: bool) -> None:
+        """Brings back where it was bound."""
+        for identity, slot in self._bindings.pop((user.session.token, user.token), ()) if added else ():
             self._restore(user, identity, slot)
 
     def _restore_account(self, user: User, slot: int) -> None:
@@ -137,22 +139,23 @@ class Restoration:
             user.set_connection_id(connection_id)
 
     def _restore(self, user: User, identity: Identity, slot: int) -> None:
+        # What the forwarding thread counted there is not in the account yet.
+        if user.traffic is None:
+            user.traffic = Traffic()
+        read_traffic(self._memory, slot, user.traffic)
         port = Port(identity.port)
         session = user.session
         holder = session.players.get(identity.connection_id) if port is Port.CLIENT else None
         taken = session.host is not None if port is Port.SERVER else holder is not None and holder is not user
         if user.binding_on(port) is not None or taken:
             self._records.free(slot)
+            self._records.account(user)
             return
         try:
             address = unpack_address(identity)
         except (OSError, ValueError):
             self._records.free(slot)
             return
-        # What the forwarding thread counted there is not in the account yet.
-        if user.traffic is None:
-            user.traffic = Traffic()
-        read_traffic(self._memory, slot, user.traffic)
         self._records.kept[identity.key] = slot
         endpoint = self._endpoints[identity.endpoint]
         self._table.restore(user, endpoint, address, identity.connection_id, self._now(), identity.undecided)
@@ -160,8 +163,9 @@ class Restoration:
 
     def finish(self) -> None:
         """The whole table is there: what it did not name is given up."""
-        if self.authorized in self._table.on_authorized:
-            self._table.on_authorized.remove(self.authorized)
+        for listener in (self.take_account, self.take_bindings):
+            if listener in self._table.on_authorized:
+                self._table.on_authorized.remove(listener)
         for bindings in self._bindings.values():
             for _, slot in bindings:
                 self._records.free(slot)

@@ -46,11 +46,19 @@ class Mirror:
         program: whose maps it writes.
         table: the table; its `heard` is this mirror's from now on.
         later: has a function called soon, from the event loop.
+        account: told of a user whose counts have changed.
     """
 
-    def __init__(self, program: KernelProgram, table: Table, later: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        program: KernelProgram,
+        table: Table,
+        later: Callable[[Callable[[], None]], object],
+        account: Callable[[User], None],
+    ) -> None:
         self.table = table
-        self.traffic = SlotTraffic(program.map("states"), program.map("accounts"))
+        self._account = account
+        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"))
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
         self.slot_of: dict[Binding, int] = {}
@@ -127,12 +135,12 @@ class Mirror:
                 for binding in (user.server_binding, user.client_binding):
                     slot = self.slot_of.get(binding) if binding is not None else None
                     if binding is not None and slot is not None:
-                        self.traffic.absorb(slot, binding.traffic, session)
+                        self.take_counts(slot, binding)
 
-    def tick(self) -> None:
-        """To be called every second: what found no slot tries again; accounts are kept up to date."""
-        self.flush()
-        self.traffic.save_young()
+    def take_counts(self, slot: int, binding: Binding) -> None:
+        """The same for one binding."""
+        self.traffic.absorb(slot, binding.traffic, binding.user.session)
+        self._account(binding.user)
 
     # Maps ---------------------------------------------------------------------------------------------------
 
@@ -166,7 +174,7 @@ class Mirror:
         slot = self.slots.take() if index else 0
         if not slot:
             if index and row is None:
-                self.indexes.free([(index, _nothing)])
+                self.indexes.put_back(index)
             return False
         entry = layout.Binding(
             peer=(ctypes.c_uint8 * 16)(*layout.pack_ip(peer[0])),
@@ -180,7 +188,7 @@ class Mirror:
         )
         try:
             self.bindings.put(slot, bytes(entry))
-            self.traffic.begin(slot, binding)
+            self.traffic.begin(slot)
             self.adopt(binding, slot, index)
             self._write_session(session)
             if binding.port is Port.CLIENT:
@@ -216,7 +224,7 @@ class Mirror:
             row.host_slot = 0
             self._write_session(session)
         row.slots -= 1
-        self.traffic.absorb(slot, binding.traffic, session)
+        self.take_counts(slot, binding)
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:
             del self.rows[session]
