@@ -1,11 +1,14 @@
 """A relay put together: read `Relay.serve` from top to bottom as start, run, stop."""
 
 import asyncio
+import os
 import secrets
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -19,6 +22,7 @@ from relayd.edge.admin import create_admin
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
 from relayd.edge.metrics import RelayMetrics, SessionSeries
+from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
@@ -29,15 +33,20 @@ from relayd.edge.source.control_plane.negotiate import NegotiatedLink
 from relayd.edge.source.control_plane.node_api import NodeApi
 from relayd.edge.source.control_plane.public_list import PublicList
 from relayd.edge.source.file import FileSource
+from relayd.edge.systemd import take_kept_sockets
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import ConfigurationError, UnavailableError
 from relayd.garbage import Growth, settle
 from relayd.http_server import HttpServer, listen
 from relayd.owner import TableOwner
+from relayd.service import Service
+from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
 
 _SWITCH_SECONDS = 0.0005
+_SESSIONS_WITHIN_SECONDS = 1.0
+"""What was kept in the sockets waits so long for the sessions, and is then served as it always is without them."""
 
 _log = structlog.get_logger()
 
@@ -71,6 +80,8 @@ class Relay:
         make_source: what follows the sessions.
         remove_fast_path: whether the fast path ends with `serve`; else it goes on forwarding for those who are bound,
             until the next relay takes it over.
+        manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
+        kept: sockets of the relay before this one.
     """
 
     def __init__(
@@ -78,15 +89,22 @@ class Relay:
         settings: Settings,
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
+        manager: ServiceManager | None = None,
+        kept: Sequence[socket.socket] = (),
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
         self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
-        self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
+        self.engine = Engine(self.table)
+        self._service: Service | None = None
+        if manager is not None:
+            self.engine = engine = ProbedEngine(self.table)
+            self._service = Service(manager, engine, self.source.status)
+        self._kept = kept
         self.engine.lookups = self.source.lookups
         self._series = SessionSeries(settings.admin.max_session_series)
         self._journal = Journal(self.engine.counters)
@@ -100,7 +118,9 @@ class Relay:
         Raises:
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
-        sockets, warnings = open_sockets(self.settings.relay)
+        sockets, warnings = open_sockets(self.settings.relay, self._kept)
+        if self._service is not None:
+            self._service.keep(sockets)
         try:
             admin_socket = listen(self.settings.admin.bind, "admin.bind")
         except UnavailableError:
@@ -131,14 +151,20 @@ class Relay:
             create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._absorb), admin_socket
         )
 
+        tasks = [asyncio.create_task(self.source.run(), name="source")]
+        if self._kept:
+            # In them waits what was sent while no relay was there, and before there are sessions all are unknown.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.owner.loaded.wait(), _SESSIONS_WITHIN_SECONDS)
         await ports.start()
-        tasks = [
-            asyncio.create_task(self.source.run(), name="source"),
+        tasks += [
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
             asyncio.create_task(self._tick_forever(), name="journal"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
+        if self._service is not None:
+            tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
         admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
@@ -155,6 +181,8 @@ class Relay:
         try:
             await self._wait_for_the_end([*tasks, admin_task])
         finally:
+            if self._service is not None:
+                self._service.stopping()
             ports.stop()
             admin.stop()
             for task in tasks:
@@ -179,6 +207,8 @@ class Relay:
     def reload(self) -> None:
         """Reads the session source again."""
         _log.info("reading the session source again")
+        if self._service is not None:
+            self._service.reloading()
         self.source.reload()
 
     async def _wait_for_the_end(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -231,7 +261,9 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> None:
     """
     # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    relay = Relay(settings, remove_fast_path=remove_fast_path)
+    manager = ServiceManager.from_environment(os.environ)
+    kept = take_kept_sockets(os.environ, settings.relay, manager)
+    relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, relay.stop)

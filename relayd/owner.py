@@ -24,6 +24,8 @@ class TableOwner:
     """Applies desired state and expiry to a table, in slices that never hold the loop for long."""
 
     def __init__(self, table: Table) -> None:
+        self.loaded = asyncio.Event()
+        """Set once there are sessions."""
         self._table = table
         self._lock = asyncio.Lock()
 
@@ -47,6 +49,7 @@ class TableOwner:
             with many_new_objects():
                 async for _ in in_slices(self._table.reconcile(snapshot, loop.time())):
                     pass
+            self.loaded.set()
             if self._table.edition != edition or not loaded:
                 _log.info(
                     "sessions applied", sessions=len(self._table.sessions), before=before, users=self._table.users
