@@ -82,8 +82,6 @@ class Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if error is not None:
-            print(self.run("journalctl", "--no-pager", "-n", "100", check=False).stdout)
         self._stack.close()
 
     def run(self, *command: str, check: bool = True) -> Done:
@@ -104,6 +102,19 @@ class Machine:
     def property(self, unit: str, name: str) -> str:
         """One of a unit's properties, as `systemctl show` gives it."""
         return self.systemctl("show", f"--property={name}", "--value", unit).stdout.strip()
+
+    def drop_in(self, unit: str, text: str) -> Path:
+        """Changes a unit until the file is removed with `remove`."""
+        path = self.root / "etc/systemd/system" / f"{unit}.service.d" / "test.conf"
+        path.parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+        self.systemctl("daemon-reload")
+        return path
+
+    def remove(self, drop_in: Path) -> None:
+        drop_in.unlink()
+        drop_in.parent.rmdir()
+        self.systemctl("daemon-reload")
 
     def log_of(self, unit: str) -> str:
         return self.run("journalctl", "--no-pager", f"--unit={unit}", "--output=cat").stdout

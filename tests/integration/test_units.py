@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -93,6 +94,9 @@ def running(machine: Machine, *sessions: SessionKeys) -> Iterator[None]:
     machine.systemctl("start", "relayd")
     try:
         yield
+    except BaseException:
+        sys.stderr.write(machine.log_of("relayd*"))
+        raise
     finally:
         machine.systemctl("stop", "relayd")
 
@@ -130,6 +134,13 @@ def main_pid(machine: Machine, unit: str = "relayd") -> int:
     return int(machine.property(unit, "MainPID"))
 
 
+def process_after(machine: Machine, pid: int, unit: str = "relayd") -> int:
+    """The next process of a unit, once it is ready."""
+    eventually(lambda: main_pid(machine, unit) not in (0, pid), "another process runs")
+    eventually(lambda: machine.property(unit, "ActiveState") == "active", "it is ready")
+    return main_pid(machine, unit)
+
+
 def test_units_are_well_formed(machine: Machine) -> None:
     done = machine.run("systemd-analyze", "verify", *UNITS)
     assert (done.stdout, done.stderr) == ("", "")
@@ -137,6 +148,7 @@ def test_units_are_well_formed(machine: Machine) -> None:
 
 def test_it_is_ready_only_once_sessions_are_there(machine: Machine) -> None:
     session = new_session("first")
+    limit = machine.drop_in("relayd", "[Service]\nTimeoutStartSec=3s\n")
     machine.systemctl("start", "--no-block", "relayd")
     try:
         eventually(
@@ -144,6 +156,8 @@ def test_it_is_ready_only_once_sessions_are_there(machine: Machine) -> None:
             "it says what it waits for",
         )
         assert machine.property("relayd", "ActiveState") == "activating"
+        began_usec = int(machine.property("relayd", "InactiveExitTimestampMonotonic"))
+        eventually(lambda: time.monotonic() > began_usec / 1e6 + 4, "the time for a start is over")
         write_sessions(machine, session)
         machine.systemctl("kill", "--signal=HUP", "relayd")
         eventually(lambda: machine.property("relayd", "ActiveState") == "active", "it is ready")
@@ -156,6 +170,7 @@ def test_it_is_ready_only_once_sessions_are_there(machine: Machine) -> None:
                 assert player.ping() == VALID
     finally:
         machine.systemctl("stop", "relayd")
+        machine.remove(limit)
 
 
 def test_reload_reads_the_sessions_again(machine: Machine) -> None:
@@ -208,9 +223,7 @@ def test_a_restart_keeps_the_sockets(machine: Machine, how: str) -> None:
                     machine.systemctl("restart", "relayd")
                 else:
                     machine.systemctl("kill", "--signal=KILL", "relayd")
-                eventually(lambda: main_pid(machine) not in (0, pid), "another process runs")
-                pid = main_pid(machine)
-                eventually(lambda: machine.property("relayd", "ActiveState") == "active", "it is ready")
+                pid = process_after(machine, pid)
         finally:
             talker.stop()
         assert talker.error is None
@@ -231,8 +244,7 @@ def test_a_relay_that_stands_is_started_anew_and_nothing_sent_meanwhile_is_lost(
         host.send_ping()
         for _ in range(10):
             player.say(GOES_ON)
-        eventually(lambda: main_pid(machine) not in (0, pid), "the watchdog bites", seconds=30)
-        eventually(lambda: machine.property("relayd", "ActiveState") == "active", "it is ready")
+        process_after(machine, pid)
         assert "Watchdog timeout" in machine.log_of("relayd")
         assert sockets() == before
         assert host.receive() == VALID
@@ -312,8 +324,7 @@ def test_a_second_relay_on_the_fast_path_follows_the_control_plane(machine: Mach
                 eventually(served_by_kernel, "the kernel forwards")
                 pid = main_pid(machine, "relayd@two")
                 machine.systemctl("kill", "--signal=KILL", "relayd@two")
-                eventually(lambda: main_pid(machine, "relayd@two") not in (0, pid), "another process runs")
-                eventually(lambda: machine.property("relayd@two", "ActiveState") == "active", "it is ready")
+                process_after(machine, pid, "relayd@two")
                 player.say(GOES_ON)
                 assert host.hear() == (connection_id, GOES_ON)
                 assert metrics(9465)["relayd_fast_path_up",] == 1
@@ -328,15 +339,10 @@ def test_a_second_relay_on_the_fast_path_follows_the_control_plane(machine: Mach
 def test_each_capability_is_needed_by_the_fast_path(machine: Machine, without: str) -> None:
     rest = " ".join(name for name in CAPABILITIES if name != without)
     sections = "".join(f"{key}=\n{key}={rest}\n" for key in ("AmbientCapabilities", "CapabilityBoundingSet"))
-    drop_in = machine.root / "etc/systemd/system/relayd@two.service.d/capabilities.conf"
-    drop_in.parent.mkdir(parents=True)
-    drop_in.write_text(f"[Service]\nRestart=no\n{sections}", encoding="utf-8")
-    machine.systemctl("daemon-reload")
+    drop_in = machine.drop_in("relayd@two", f"[Service]\nRestart=no\n{sections}")
     try:
         assert machine.systemctl("start", "relayd@two", check=False).returncode == 1
         assert machine.property("relayd@two", "ExecMainStatus") == "69"
     finally:
-        drop_in.unlink()
-        drop_in.parent.rmdir()
-        machine.systemctl("daemon-reload")
+        machine.remove(drop_in)
         machine.systemctl("reset-failed", "relayd@two")
