@@ -21,7 +21,9 @@ from relayd.core.wire import MAX_CONNECTION_ID
 from relayd.edge.admin import create_admin
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
-from relayd.edge.metrics import RelayMetrics, SessionSeries
+from relayd.edge.loop_delay import LoopDelay
+from relayd.edge.metrics import RelayMetrics
+from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load, SessionTable, Source
@@ -146,7 +148,17 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
-        metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time, self._absorb, self._fast_path)
+        loop_delay = LoopDelay()
+        metrics = RelayMetrics(
+            self.engine,
+            self._series,
+            self.source.status,
+            loop.time,
+            self._absorb,
+            ports,
+            loop_delay.histogram,
+            self._fast_path,
+        )
         admin = HttpServer(
             create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._absorb), admin_socket
         )
@@ -160,6 +172,7 @@ class Relay:
         tasks += [
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
             asyncio.create_task(self._tick_forever(), name="journal"),
+            asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))

@@ -12,8 +12,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from relayd import __version__
 from relayd.core.engine import Engine
-from relayd.core.kernel_view import Absorb
 from relayd.core.session import Session
+from relayd.core.views import Absorb
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
