@@ -33,7 +33,10 @@ FIRST: dict[str, Any] = {
     "relay": {"bind": ["127.0.0.1", "::1"], "receive_buffer_bytes": 1 << 20, "send_buffer_bytes": 1 << 20},
     # So rarely that what is seen in time was read because of a reload.
     "source": {"path": "/var/lib/relayd/sessions.json", "poll_interval": 600},
-    "api": {"token_file": "/run/credentials/relayd-control-plane.service/api-token"},
+    "api": {
+        "token_file": "/run/credentials/relayd-control-plane.service/api-token",
+        "database": "/var/lib/relayd-control-plane/relayd.sqlite3",
+    },
 }
 SECOND: dict[str, Any] = {
     "relay": {**FIRST["relay"], "id": "two", "server_port": 33000, "client_port": 33001},
@@ -48,14 +51,20 @@ KEY = "a-key-for-tests"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What `make install-system` puts on a host."""
     folder = tmp_path_factory.mktemp("installed")
-    done = subprocess.run(
-        ["make", "install-system", f"DESTDIR={folder}"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    make("install-system", folder)
+    yield folder
+    make("uninstall-system", folder)
+    left = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
+    assert left == ["etc/relayd/relayd.toml"]
+
+
+def make(target: str, folder: Path) -> None:
+    command = ["make", target, f"DESTDIR={folder}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -283,12 +292,12 @@ def test_a_stop_leaves_nothing(machine: Machine) -> None:
     assert sockets() == {}
 
 
-def api(method: str, path: str, body: object = None) -> dict[str, Any]:
+def api(key: str, method: str, path: str, body: object = None) -> dict[str, Any]:
     request = Request(
         f"http://127.0.0.1:8080/v1/relays/{path}",
         data=None if body is None else json.dumps(body).encode(),
         method=method,
-        headers={"Authorization": f"token {KEY}", "Content-Type": "application/json"},
+        headers={"Authorization": f"token {key}", "Content-Type": "application/json"},
     )
     with urlopen(request, timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
@@ -301,9 +310,12 @@ def test_a_second_relay_on_the_fast_path_follows_the_control_plane(machine: Mach
         machine.systemctl("start", "relayd-control-plane", "relayd@two")
         try:
             assert machine.property("relayd-control-plane", "ActiveState") == "active"
-            session_id = api("POST", "sessions", {"users": [{"ip": "127.0.0.1"}] * 2})["session_id"]
+            add = ("control-plane", "keys", "add", "backend", "--scope=sessions:write", "--scope=sessions:read")
+            key = machine.run("/usr/local/bin/relayd", *add).stdout.strip()
+            session_id = api(key, "POST", "sessions", {"users": [{"ip": "127.0.0.1"}] * 2})["session_id"]
             created = eventually(
-                lambda: next((s for s in [api("GET", f"sessions/{session_id}")] if s["ready"]), None), "it is placed"
+                lambda: next((s for s in [api(key, "GET", f"sessions/{session_id}")] if s["ready"]), None),
+                "it is placed",
             )
             assert created is not None
             users = tuple(user["authorization_token"] for user in created["session_users"])
