@@ -147,6 +147,29 @@ def test_its_own_probes_are_not_counted(forwarder: str, manager: Manager, tmp_pa
         assert not any(count.datagrams for count in relay.counts().values())
 
 
+@pytest.mark.parametrize("forwarder", ["native", "python"])
+def test_a_flood_does_not_set_the_watchdog_off(forwarder: str, manager: Manager, tmp_path: Path) -> None:
+    with ManagedRelay(tmp_path, manager, [new_session("flooded")], forwarder=forwarder) as relay:
+        manager.hear_until("WATCHDOG=1")
+        over = threading.Event()
+
+        def flood() -> None:
+            junk = os.urandom(8) + b"\x02junk"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                while not over.is_set():
+                    for _ in range(1000):
+                        stranger.sendto(junk, relay.address("client"))
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            for _ in range(20):
+                manager.hear_until("WATCHDOG=1")
+        finally:
+            over.set()
+            flooding.join()
+
+
 def test_datagrams_that_waited_in_a_kept_socket_are_served(manager: Manager, tmp_path: Path) -> None:
     session = new_session("waiting")
     relay = RelayProcess(tmp_path, [session])
