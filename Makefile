@@ -45,6 +45,39 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# relayd as a service of this host: docs/systemd.md. Installing again upgrades; nothing that is configured is touched.
+PREFIX ?= /opt/relayd
+# Not PYTHON, which may be one of a user's own: services cannot look into anybody's home.
+SYSTEM_PYTHON ?= /usr/bin/python3
+UNITS := $(DESTDIR)/usr/local/lib/systemd/system
+SYSCTL := $(DESTDIR)/usr/local/lib/sysctl.d
+COMMAND := $(DESTDIR)/usr/local/bin/relayd
+CONFIGURATION := $(DESTDIR)/etc/relayd
+
+.PHONY: install-system uninstall-system
+install-system:
+	$(SYSTEM_PYTHON) -m venv $(DESTDIR)$(PREFIX)
+	rm -rf build/lib*
+	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade .
+	# Made where DESTDIR is, and to be run where it is not.
+	sed -i '1s|^#!.*|#!$(PREFIX)/bin/python|' $(DESTDIR)$(PREFIX)/bin/relayd
+	install -d $(UNITS) $(SYSCTL) $(CONFIGURATION) $(dir $(COMMAND))
+	ln -sf $(PREFIX)/bin/relayd $(COMMAND)
+	install -m 644 systemd/*.service $(UNITS)
+	sed -i 's|/opt/relayd/|$(PREFIX)/|' $(UNITS)/relayd*.service
+	install -m 644 systemd/60-relayd.conf $(SYSCTL)
+	test -e $(CONFIGURATION)/relayd.toml || install -m 644 systemd/relayd.toml $(CONFIGURATION)
+	@echo 'Next: edit /etc/relayd/relayd.toml, then run'
+	@echo 'systemctl daemon-reload && sysctl --system && relayd check && systemctl enable --now relayd'
+
+# Leaves /etc/relayd and /var/lib/relayd.
+uninstall-system:
+	if test -z '$(DESTDIR)' && test -d /run/systemd/system; then \
+	  systemctl disable --now relayd.service relayd-control-plane.service; systemctl stop 'relayd@*.service'; fi
+	test ! -x $(COMMAND) || test -n '$(DESTDIR)' || $(COMMAND) fast-path remove
+	rm -rf $(DESTDIR)$(PREFIX) $(COMMAND) $(UNITS)/relayd.service $(UNITS)/relayd@.service
+	rm -f $(UNITS)/relayd-control-plane.service $(SYSCTL)/60-relayd.conf
+
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+import os
 import secrets
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -22,6 +24,7 @@ from relayd.edge.journal import Journal
 from relayd.edge.loop_delay import LoopDelay
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.metrics.series import SessionSeries
+from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
@@ -35,17 +38,22 @@ from relayd.edge.source.file import FileSource
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.edge.systemd import take_kept_sockets
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import ConfigurationError, UnavailableError
 from relayd.garbage import Growth, settle
 from relayd.http_server import HttpServer, listen
 from relayd.owner import TableOwner
+from relayd.service import Service
+from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
 
 _SWITCH_SECONDS = 0.0005
 _LONGEST_WAIT_SECONDS = 10.0
-"""For the session source, before datagrams are taken in all the same; players are told Checking then."""
+"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking."""
+_SESSIONS_WITHIN_SECONDS = 1.0
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
 
 _log = structlog.get_logger()
 
@@ -80,6 +88,8 @@ class Relay:
         remove_fast_path: whether the fast path ends with `serve`; else it goes on forwarding for those who are bound,
             until the next relay takes it over.
         keeps_state: whether there is a file of what is bound, for the next relay to go on with.
+        manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
+        kept: sockets of the relay before this one.
     """
 
     def __init__(
@@ -88,6 +98,8 @@ class Relay:
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
         keeps_state: bool = True,
+        manager: ServiceManager | None = None,
+        kept: Sequence[socket.socket] = (),
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
@@ -95,9 +107,14 @@ class Relay:
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
-        self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
+        self.engine = Engine(self.table)
+        self._service: Service | None = None
+        if manager is not None:
+            self.engine = engine = ProbedEngine(self.table)
+            self._service = Service(manager, engine, self.source.status)
+        self._kept = kept
         self.engine.lookups = self.source.lookups
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
@@ -110,7 +127,9 @@ class Relay:
         Raises:
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
-        sockets, warnings = open_sockets(self.settings.relay)
+        sockets, warnings = open_sockets(self.settings.relay, self._kept)
+        if self._service is not None:
+            self._service.keep(sockets)
         try:
             admin_socket = listen(self.settings.admin.bind, "admin.bind")
         except UnavailableError:
@@ -158,16 +177,19 @@ class Relay:
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
-            asyncio.create_task(self._tick_forever(), name="journal"),
+            asyncio.create_task(self._tick_forever(restoration), name="journal"),
             asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
+        if self._service is not None:
+            tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
         admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
-        if restoration:
+        if restoration or self._kept:
             # So that nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
-            await self._until_loaded([*tasks, admin_task])
-        restoration.finish()
+            longest_seconds = _LONGEST_WAIT_SECONDS if restoration else _SESSIONS_WITHIN_SECONDS
+            await self._until_loaded([*tasks, admin_task], longest_seconds)
+        self._give_up_the_rest(restoration)
         await ports.start()
         relay = self.settings.relay
         _log.info(
@@ -184,6 +206,8 @@ class Relay:
         try:
             await self._wait_for_the_end([*tasks, admin_task])
         finally:
+            if self._service is not None:
+                self._service.stopping()
             ports.stop()
             admin.stop()
             for task in tasks:
@@ -217,10 +241,15 @@ class Relay:
             self.settings.limits.user_timeout,
         )
 
-    async def _until_loaded(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _until_loaded(self, tasks: list[asyncio.Task[None]], longest_seconds: float) -> None:
         loaded = asyncio.create_task(self.owner.loaded.wait())
-        await asyncio.wait([loaded, *tasks], timeout=_LONGEST_WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([loaded, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
         loaded.cancel()
+
+    def _give_up_the_rest(self, restoration: Restoration) -> None:
+        """Of what was bound before, that which no session names any more; once there are sessions at all."""
+        if restoration and self.owner.loaded.is_set():
+            restoration.finish()
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -237,6 +266,8 @@ class Relay:
     def reload(self) -> None:
         """Reads the session source again."""
         _log.info("reading the session source again")
+        if self._service is not None:
+            self._service.reloading()
         self.source.reload()
 
     async def _wait_for_the_end(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -248,11 +279,12 @@ class Relay:
             if task.done():
                 task.result()
 
-    async def _tick_forever(self) -> None:
+    async def _tick_forever(self, restoration: Restoration) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._absorb(())
             self._records.beat()
+            self._give_up_the_rest(restoration)
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 
@@ -291,7 +323,9 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> None:
     """
     # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    relay = Relay(settings, remove_fast_path=remove_fast_path)
+    manager = ServiceManager.from_environment(os.environ)
+    kept = take_kept_sockets(os.environ, settings.relay, manager)
+    relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, relay.stop)

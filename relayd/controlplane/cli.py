@@ -1,6 +1,7 @@
 """`relayd control-plane`: the REST API alone, and its keys."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from relayd.controlplane.server import serve
 from relayd.controlplane.sqlite import SqliteStore
 from relayd.errors import ConfigurationError, UnavailableError, UsageError
 from relayd.log import configure
+from relayd.service_manager import ServiceManager
 from relayd.settings import read_secret
 
 T = TypeVar("T")
@@ -48,7 +50,7 @@ def run(context: typer.Context, config: Config = None) -> None:
     loaded = settings.load(config)
     configure(loaded.log.level)
     try:
-        uvloop.run(serve(loaded.api))
+        uvloop.run(serve(loaded.api, ServiceManager.from_environment(os.environ)))
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from None
 

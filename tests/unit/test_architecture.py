@@ -12,9 +12,11 @@ FILES = {
 }
 
 WORLD = {"socket", "asyncio", "time", "random", "secrets", "logging", "structlog"}
-CONTROLPLANE_MAY_USE = ("core", "settings", "errors", "pacing", "http_server", "log", "controlplane")
+CONTROLPLANE_MAY_USE = ("core", "settings", "errors", "pacing", "http_server", "log", "service_manager", "controlplane")
 EDGE_MAY_USE = {
     "sockets": {"sockets"},
+    "systemd": {"systemd", "sockets"},
+    "probes": {"probes", "sockets"},
     "udp": {"udp", "sockets"},
     "native": {"native", "udp", "sockets"},
     "forwarder": {"forwarder", "native", "udp", "sockets"},
