@@ -7,47 +7,42 @@ import secrets
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
-from relayd.edge.admin import create_admin
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
 from relayd.edge.loop_delay import LoopDelay
-from relayd.edge.metrics import RelayMetrics
 from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
-from relayd.edge.source import Load, SessionTable, Source
-from relayd.edge.source.control_plane.follow import ControlPlaneSource
-from relayd.edge.source.control_plane.http import HttpClient
-from relayd.edge.source.control_plane.keeper import Keeper
-from relayd.edge.source.control_plane.last_good import LastGood
-from relayd.edge.source.control_plane.negotiate import NegotiatedLink
-from relayd.edge.source.control_plane.node_api import NodeApi
-from relayd.edge.source.control_plane.public_list import PublicList
-from relayd.edge.source.file import FileSource
+from relayd.edge.source import Load
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
 from relayd.edge.systemd import take_kept_sockets
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
-from relayd.errors import ConfigurationError, UnavailableError
+from relayd.errors import UnavailableError
 from relayd.garbage import Growth, settle
-from relayd.http_server import HttpServer, listen
 from relayd.owner import TableOwner
 from relayd.service import Service
 from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
+from relayd.sources import SourceFactory, source_from_settings
+from relayd.tcp import listen
+
+if TYPE_CHECKING:
+    from relayd.http_server import HttpServer
 
 _SWITCH_SECONDS = 0.0005
 _LONGEST_WAIT_SECONDS = 10.0
@@ -56,27 +51,6 @@ _SESSIONS_WITHIN_SECONDS = 1.0
 """The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
 
 _log = structlog.get_logger()
-
-SourceFactory = Callable[[Settings, SessionTable, Callable[[], Load]], Source]
-
-
-def source_from_settings(settings: Settings, table: SessionTable, load: Callable[[], Load]) -> Source:
-    """The source that [source] names, for `relayd run`.
-
-    Raises:
-        ConfigurationError: `relayd run` has no such source, or its key cannot be read.
-    """
-    source = settings.source
-    if source.kind == "file":
-        return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
-    if source.kind == "embedded":
-        raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
-    client = HttpClient(source.url, source.read_key, source.timeout)
-    link = NegotiatedLink(
-        NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
-    )
-    keeper = Keeper(LastGood(settings.state.directory), table)
-    return ControlPlaneSource(link, table, keeper, source.poll_interval, source.shrink_hold, load)
 
 
 class Relay:
@@ -160,20 +134,6 @@ class Relay:
             raise
         restoration.listen_last()
         loop_delay = LoopDelay()
-        metrics = RelayMetrics(
-            self.engine,
-            self._series,
-            self.source.status,
-            loop.time,
-            self._absorb,
-            ports,
-            loop_delay.histogram,
-            self._fast_path,
-        )
-        admin = HttpServer(
-            create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._absorb), admin_socket
-        )
-
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
@@ -184,13 +144,14 @@ class Relay:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
         if self._service is not None:
             tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
-        admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
         if restoration or self._kept:
             # So that nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
             longest_seconds = _LONGEST_WAIT_SECONDS if restoration else _SESSIONS_WITHIN_SECONDS
-            await self._until_loaded([*tasks, admin_task], longest_seconds)
+            await self._until_loaded(tasks, longest_seconds)
         self._give_up_the_rest(restoration)
         await ports.start()
+        admin = self._admin(admin_socket, ports, loop_delay.histogram)
+        admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -217,6 +178,17 @@ class Relay:
                 self._fast_path.stop(self._remove_fast_path)
             records.close()
         _log.info("relay stopped")
+
+    def _admin(self, sock: socket.socket, ports: Ports, loop_delay: Histogram) -> "HttpServer":
+        """The admin server on this socket."""
+        # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
+        from relayd.edge.admin import create_admin  # noqa: PLC0415
+        from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
+        from relayd.http_server import HttpServer  # noqa: PLC0415
+
+        status, now = self.source.status, asyncio.get_running_loop().time
+        metrics = RelayMetrics(self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path)
+        return HttpServer(create_admin(self.settings.relay, self.engine, status, metrics, self._absorb), sock)
 
     def _open_state(self, sockets: list[BoundSocket]) -> Records:
         """What the process before this one left; the engine goes on counting where it was."""

@@ -19,10 +19,11 @@ from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
 from relayd.embedded import EmbeddedLink
 from relayd.errors import FatalError
-from relayd.http_server import HttpServer, listen
+from relayd.http_server import HttpServer
 from relayd.settings import Settings
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.view import players_table, show
+from relayd.tcp import listen
 
 _SEATS_WITHOUT_GAME = 4
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104

@@ -16,9 +16,10 @@ from relayd.controlplane.service import ControlPlane
 from relayd.controlplane.sqlite import SqliteStore
 from relayd.controlplane.webhook import Webhooks
 from relayd.errors import ConfigurationError
-from relayd.http_server import HttpServer, listen
+from relayd.http_server import HttpServer
 from relayd.service_manager import ServiceManager
 from relayd.settings import ApiSettings, read_secret
+from relayd.tcp import listen
 
 log = structlog.get_logger()
 

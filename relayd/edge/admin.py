@@ -15,7 +15,7 @@ from relayd.core.engine import Engine
 from relayd.core.session import Session
 from relayd.core.views import Absorb
 from relayd.edge.live import describe_session, summarise_session
-from relayd.edge.metrics import RelayMetrics
+from relayd.edge.metrics.relay_metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
 from relayd.pacing import in_slices
 from relayd.settings import RelaySettings

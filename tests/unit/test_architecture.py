@@ -12,7 +12,17 @@ FILES = {
 }
 
 WORLD = {"socket", "asyncio", "time", "random", "secrets", "logging", "structlog"}
-CONTROLPLANE_MAY_USE = ("core", "settings", "errors", "pacing", "http_server", "log", "service_manager", "controlplane")
+CONTROLPLANE_MAY_USE = (
+    "core",
+    "settings",
+    "errors",
+    "pacing",
+    "http_server",
+    "tcp",
+    "log",
+    "service_manager",
+    "controlplane",
+)
 EDGE_MAY_USE = {
     "sockets": {"sockets"},
     "systemd": {"systemd", "sockets"},
