@@ -57,6 +57,12 @@ class Totals:
             self._counters.bytes[port][verdict] - seen[1],
         )
 
+    def keep_all(self) -> None:
+        """The same for all totals, which others than the engine may have added to."""
+        for port in Port:
+            for verdict in Verdict:
+                self.keep(port, verdict)
+
     def restore(self) -> None:
         """Adds the engine's part of a process before this one."""
         for port in Port:

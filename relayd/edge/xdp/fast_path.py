@@ -98,6 +98,11 @@ class FastPath:
         for session in sessions:
             self.mirror.absorb(session)
         self.totals.absorb()
+        self.totals.keep_all()
+
+    def fresh_sessions(self) -> list[Session]:
+        """Some whose users the kernel has just been given: to be absorbed each second, to keep what sockets counted."""
+        return self.mirror.fresh_sessions()
 
     async def run_forever(self) -> None:
         """What is to be done every second."""

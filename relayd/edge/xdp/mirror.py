@@ -8,6 +8,7 @@ later, all that came up together at once: until then the sockets serve, which is
 
 import ctypes
 from collections.abc import Callable
+from itertools import islice
 
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import Event, EventKind
@@ -22,6 +23,8 @@ from relayd.edge.xdp.slots import Slots
 from relayd.edge.xdp.traffic import SlotTraffic
 
 _PAIRS_AT_ONCE = 4096
+_LOOKS_AT_FRESH = 2
+_FRESH_AT_ONCE = 200
 _NOBODY = bytes(layout.Pair())
 _ENDS = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _BEGINS = (EventKind.USER_BOUND, EventKind.CONNECTION_KEPT)
@@ -64,6 +67,8 @@ class Mirror:
         self._later = later
         self._scheduled = False
         self._to_link: dict[Binding, None] = {}
+        self._fresh: dict[Session, int] = {}
+        """Sessions with users that the kernel has just been given → how often still to look at what others counted."""
         self._new_pairs: dict[tuple[int, int], None] = {}
         self._old_pairs: dict[tuple[int, int], None] = {}
         table.heard = self.heard
@@ -121,13 +126,23 @@ class Mirror:
     # Counters -----------------------------------------------------------------------------------------------
 
     def absorb(self, session: Session) -> None:
-        """Adds what the kernel counted for a session since the last look to the table's own counts."""
+        """Adds what the kernel counted for a session since the last look to the table's own counts, and keeps these."""
         if session in self.rows:
             for user in session.users.values():
                 for binding in (user.server_binding, user.client_binding):
                     slot = self.slot_of.get(binding) if binding is not None else None
                     if binding is not None and slot is not None:
                         self.traffic.absorb(slot, binding.traffic, session)
+                        self.traffic.save(slot, binding.traffic)
+
+    def fresh_sessions(self) -> list[Session]:
+        """Some that the sockets may have served a moment ago, oldest first: to be absorbed, so that this is kept."""
+        some = list(islice(self._fresh, _FRESH_AT_ONCE))
+        for session in some:
+            looks = self._fresh.pop(session) - 1
+            if looks:
+                self._fresh[session] = looks
+        return some
 
     def keep(self, user: User) -> None:
         """Leaves what was counted for a user where the next process finds it. To be called when it changed."""
@@ -188,6 +203,7 @@ class Mirror:
             if binding.port is Port.CLIENT:
                 self.connections.update(_pack(session.token, user.connection_id), _u32(slot))
             self.write_pair(user)
+            self._fresh[session] = _LOOKS_AT_FRESH
         except BpfError:
             self.unlink(binding)
             self.pairs_complete = False

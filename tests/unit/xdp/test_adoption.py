@@ -168,6 +168,24 @@ def test_exactly_those_who_are_still_named(expected: dict[int, list[int]]) -> No
             assert rig.run(to_host(rig, number, player)).exit != XDP_TX
 
 
+def test_what_was_counted_beside_the_engine_is_kept() -> None:
+    """As by the thread that serves the sockets, while the kernel did not know the user yet."""
+    with Rig() as rig:
+        rig.authorize(("s0", session_token(0), (user_token(0, 0), user_token(0, 1))))
+        for user in (0, 1):
+            ping = encode_ping(user_token(0, user), session_token(0))
+            rig.handle(rig.frame(*address(0, user), Port(user), ping))
+        player = rig.table.by_token[session_token(0)].users[user_token(0, 1)]
+        assert player.traffic is not None
+        player.traffic.to_host_datagrams += 3
+        rig.engine.counters.datagrams[Port.CLIENT][Verdict.FORWARDED] += 3
+        rig.fast_path.absorb(rig.fast_path.fresh_sessions())
+        rig.start(adopt=True)
+        rig.authorize(("s0", session_token(0), (user_token(0, 0), user_token(0, 1))))
+        assert to_host_datagrams(rig, 0) == 3
+        assert rig.engine.counters.datagrams[Port.CLIENT][Verdict.FORWARDED] == 3
+
+
 def test_a_session_that_ends_before_the_end_of_it() -> None:
     """Its place is given out again once, not twice."""
     with Rig() as rig:
