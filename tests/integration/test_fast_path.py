@@ -47,7 +47,8 @@ def test_recorded_games_play_through_the_kernel(name: str, tmp_path: Path, pins:
         assert relay.metrics()["relayd_fast_path_up",] == 1
         before = relay.counts()
         replay = Replay(relay, capture, stack)
-        replay.run()
+        # To answer, the relay has come to the end of what it had to do, such as to give a binding to the kernel.
+        replay.run(after_the_first=lambda: relay.get("/healthz"))
         relay.assert_counted(
             before,
             *(
@@ -117,15 +118,15 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
     def restart() -> RelayProcess:
         again = RelayProcess(relay.folder, None, {**settings}, ("run",))
         again._secrets = relay._secrets
+        stack.callback(again.kill)
         again.__enter__()
         eventually(lambda: again.log_lines(event="fast path goes on with what it served before"), "it is adopted")
         assert again.log_lines(bindings=9)
         return again
 
-    try:
+    with ExitStack() as stack:
+        stack.callback(relay.kill)
         asyncio.run(play())
-    finally:
-        relay.kill()
 
 
 def hellos(game: Game) -> int:
@@ -173,7 +174,8 @@ def test_without_a_process_there_is_no_icmp_error(tmp_path: Path, pins: Path) ->
     session = new_session("away")
     first = relay_in(tmp_path / "relay", pins, session)
     first.__enter__()
-    with first.host(session) as host, first.player(session) as player:
+    with ExitStack() as stack, first.host(session) as host, first.player(session) as player:
+        stack.callback(first.kill)
         eventually(lambda: host.ping() and by_kernel(first, "answered"), "the kernel serves the host")
         port = first.address("client")
         settings = first.settings

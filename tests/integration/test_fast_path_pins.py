@@ -24,6 +24,7 @@ from tests.integration.config import Sections, configuration, new_session
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
 from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID, Host, Player
 from tests.integration.relay_process import RelayProcess
+from tests.integration.waiting import eventually
 from tests.scenarios.skips import needs_kernel
 
 pytestmark = needs_kernel
@@ -142,6 +143,7 @@ def test_what_does_not_fit_is_replaced(spoil: Spoil, tmp_path: Path, pins: Pins)
     with ExitStack() as stack, first.host(session) as host, first.player(session) as player:
         stack.callback(first.kill)
         play(host, player, OPENS_CONNECTION)
+        eventually(lambda: both_served(first), "the kernel has both")
         first.kill()
         assert host.ping() == VALID, "it outlived the process"
         old_link = pins.links()["lo"]
@@ -154,13 +156,18 @@ def test_what_does_not_fit_is_replaced(spoil: Spoil, tmp_path: Path, pins: Pins)
                 host.socket.connect(second.address("server"))
                 player.socket.connect(second.address("client"))
                 play(host, player, OPENS_CONNECTION)
+                eventually(lambda: both_served(second), "the kernel has both")
+                assert host.ping() == VALID
                 assert decided(old["totals"]) == before, "the one of before decides nothing more"
-                assert second.metrics()["relayd_fast_path_bindings",] == 2
         with opened(pins) as new:
             assert new.keys() == layout.VALUES.keys()
             assert decided(new["totals"]) > 0
     pins.remove()
     assert not attached_program(_LO)
+
+
+def both_served(relay: RelayProcess) -> bool:
+    return relay.metrics()["relayd_fast_path_bindings",] == 2
 
 
 def assert_replaced(relay: RelayProcess, why: str, old_link: int) -> None:

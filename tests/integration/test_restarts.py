@@ -14,8 +14,8 @@ import pytest
 from relayd.core.wire import State
 from relayd.simulation.game import Game, GameKeys
 from tests.integration.config import SessionKeys, free_ports, new_session
+from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.relay_process import RelayProcess
-from tests.integration.test_service_manager import ManagedRelay, Manager
 from tests.integration.waiting import eventually
 
 PLAYERS = 8

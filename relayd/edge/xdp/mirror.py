@@ -129,7 +129,7 @@ class Mirror:
     # Counters -----------------------------------------------------------------------------------------------
 
     def absorb(self, session: Session) -> None:
-        """Adds what the kernel counted for a session since the last look to the table's own counts."""
+        """Adds what the kernel counted for a session since the last look to the table's own counts, and keeps these."""
         if session in self.rows:
             for user in session.users.values():
                 for binding in (user.server_binding, user.client_binding):
