@@ -121,7 +121,7 @@ class Relay:
         ports = UdpPorts(self.engine, sockets)
         metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time, self._fast_path)
         admin = HttpServer(
-            create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._fast_path), admin_socket
+            create_admin(self.settings, self.engine, self.source.status, metrics, self._fast_path), admin_socket
         )
 
         await ports.start()

@@ -16,7 +16,7 @@ from relayd.dev import DevOptions, run_dev
 from relayd.errors import EXIT_USAGE, FatalError
 from relayd.fast_path import print_status, remove
 from relayd.live_client import AdminClient
-from relayd.tables import print_session, print_sessions
+from relayd.tables import print_explanation, print_session, print_sessions
 
 cli = typer.Typer(
     help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
@@ -82,6 +82,16 @@ def sessions(config: Config = None, as_json: Json = False) -> None:
 def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
     """Show one session of the running relay: users, bindings, counters, drops."""
     print_session(AdminClient(settings.load(config).admin.bind).session(session_id), as_json)
+
+
+@cli.command()
+def explain(
+    target: Annotated[str, typer.Argument(help="A user token, a session's id or token, an IP address or IP:port.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say why a player does or does not get through the running relay."""
+    print_explanation(AdminClient(settings.load(config).admin.bind).explain(target), as_json)
 
 
 @fast_path_cli.command("status")

@@ -1,5 +1,6 @@
 """Asks a running relay over its admin HTTP server."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -33,7 +34,11 @@ class AdminClient:
         """One session in full."""
         return self._get(f"/v1/sessions/{session_id}")
 
-    def _get(self, path: str, params: dict[str, int] | None = None) -> dict[str, Any]:
+    def explain(self, target: str) -> dict[str, Any]:
+        """What is known of a token, a session or an address."""
+        return self._get("/v1/explain", {"target": target})
+
+    def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         try:
             answer = httpx.get(self._base + path, params=params, timeout=10.0, trust_env=False)
         except httpx.HTTPError as error:

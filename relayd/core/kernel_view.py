@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from relayd.core.session import Session
+from relayd.core.session import Binding, Session
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 
@@ -24,3 +24,6 @@ class KernelView(Protocol):
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Of the engine's count, what the kernel decided."""
+
+    def conflicts(self, binding: Binding) -> int:
+        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""

@@ -14,25 +14,28 @@ from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.kernel_view import KernelView
 from relayd.core.session import Session
+from relayd.edge.explain.route import explain_route
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
 from relayd.pacing import in_slices
-from relayd.settings import RelaySettings
+from relayd.settings import Settings
 
 _log = structlog.get_logger()
 
 
 def create_admin(
-    relay: RelaySettings,
+    settings: Settings,
     engine: Engine,
     source: SourceStatus,
     metrics: RelayMetrics,
     kernel: KernelView | None = None,
 ) -> FastAPI:
     """The admin application of a relay."""
+    relay = settings.relay
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
+    app.include_router(explain_route(settings, engine, source, kernel))
 
     @app.middleware("http")
     async def refuse_other_sites(request: Request, answer: RequestResponseEndpoint) -> Response:

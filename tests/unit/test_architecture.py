@@ -19,7 +19,8 @@ EDGE_MAY_USE = {
     "source": {"source"},
     "live": {"live"},
     "metrics": {"metrics", "source"},
-    "admin": {"admin", "live", "metrics", "source"},
+    "explain": {"explain", "source"},
+    "admin": {"admin", "explain", "live", "metrics", "source"},
 }
 """By first part below edge. Anything that is not listed may use only itself."""
 

@@ -42,6 +42,11 @@ class SlotTraffic:
         nanoseconds: int = _LAST_SEEN.unpack_from(self._memory, slot * _STATE_BYTES)[0]
         return nanoseconds / 1e9
 
+    def conflicts(self, slot: int) -> int:
+        """Datagrams in a slot's name that came from other addresses than its own."""
+        count: int = _COUNTS.unpack_from(self._memory, slot * _STATE_BYTES + _LAST_SEEN.size)[5]
+        return count
+
     def begin(self, slot: int, binding: Binding) -> None:
         """Empties a slot that nobody knows yet, for this binding."""
         start = slot * _STATE_BYTES
