@@ -1,11 +1,14 @@
-"""What those who show counters need of the kernel fast path."""
+"""What those who show counters need of whatever forwards without the engine."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from relayd.core.session import Binding, Session
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
+
+Absorb = Callable[[Iterable[Session]], None]
+"""Adds what was forwarded without the engine to its counts and to those of these sessions."""
 
 
 class KernelView(Protocol):
@@ -18,9 +21,6 @@ class KernelView(Protocol):
     @property
     def bindings_served(self) -> int:
         """How many bindings it serves."""
-
-    def absorb(self, sessions: Iterable[Session]) -> None:
-        """Adds what the kernel counted to the counts of the engine and of these sessions."""
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Of the engine's count, what the kernel decided."""

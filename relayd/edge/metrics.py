@@ -12,7 +12,7 @@ from relayd import __version__
 from relayd.core.counters import Traffic
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
-from relayd.core.kernel_view import KernelView
+from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State
@@ -84,18 +84,19 @@ class RelayMetrics:
         series: SessionSeries,
         source: SourceStatus,
         clock: Callable[[], float],
+        absorb: Absorb,
         kernel: KernelView | None = None,
     ) -> None:
         self._engine = engine
         self._series = series
         self._source = source
         self._clock = clock
+        self._absorb = absorb
         self._kernel = kernel
 
     async def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        if self._kernel is not None:
-            self._kernel.absorb(self._series.sessions())
+        self._absorb(self._series.sessions())
         sessions = list(self._series.read(self._engine.forwarded()))
         reading = _Reading(self._engine, sessions, self._source, self._clock(), self._kernel)
         return await asyncio.to_thread(_render, reading)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from relayd.core.engine import Engine
 from relayd.core.history import Refusal, Spell
-from relayd.core.kernel_view import KernelView
+from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
 from relayd.edge.explain.facts import (
@@ -23,7 +23,9 @@ from relayd.pacing import in_slices
 _UNSENT = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED)
 
 
-async def gather(engine: Engine, relay: RelayFacts, target: Target, now: float, kernel: KernelView | None) -> Situation:
+async def gather(
+    engine: Engine, relay: RelayFacts, target: Target, now: float, absorb: Absorb, kernel: KernelView | None
+) -> Situation:
     """All that is known of a target.
 
     Args:
@@ -31,20 +33,28 @@ async def gather(engine: Engine, relay: RelayFacts, target: Target, now: float, 
         relay: what is true of the relay as a whole.
         target: what is asked about.
         now: seconds, on the clock the table is used with.
+        absorb: called before counters are read.
         kernel: the fast path.
     """
-    return await _Gathering(engine, relay, target, now, kernel).situation()
+    return await _Gathering(engine, relay, target, now, absorb, kernel).situation()
 
 
 class _Gathering:
     def __init__(
-        self, engine: Engine, relay: RelayFacts, target: Target, now: float, kernel: KernelView | None
+        self,
+        engine: Engine,
+        relay: RelayFacts,
+        target: Target,
+        now: float,
+        absorb: Absorb,
+        kernel: KernelView | None,
     ) -> None:
         self._table = engine.table
         self._history = engine.table.history
         self._relay = relay
         self._target = target
         self._now = now
+        self._absorb = absorb
         self._kernel = kernel
         self._sessions: dict[str, Session] = {}
         self._users: dict[User, None] = {}
@@ -60,8 +70,7 @@ class _Gathering:
         for change in changes:
             if change.session_id in self._table.sessions:
                 self._sessions[change.session_id] = self._table.sessions[change.session_id]
-        if self._kernel is not None:
-            self._kernel.absorb(self._sessions.values())
+        self._absorb(list(self._sessions.values()))
         return Situation(
             self._relay,
             self._target.words,

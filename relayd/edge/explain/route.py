@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from relayd.core.engine import Engine
-from relayd.core.kernel_view import KernelView
+from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.edge.explain.facts import Change, RelayFacts
@@ -22,8 +22,10 @@ _STALE_LOOKS = 3
 """So many times that the source should have been looked at it was not: it hangs."""
 
 
-def explain_route(settings: Settings, engine: Engine, source: SourceStatus, kernel: KernelView | None) -> APIRouter:
-    """The one route."""
+def explain_route(
+    settings: Settings, engine: Engine, source: SourceStatus, absorb: Absorb, kernel: KernelView | None
+) -> APIRouter:
+    """The one route. `absorb` is called before counters are read."""
     router = APIRouter()
 
     @router.get("/v1/explain")
@@ -31,7 +33,7 @@ def explain_route(settings: Settings, engine: Engine, source: SourceStatus, kern
         now = asyncio.get_running_loop().time()
         question = read_target(target)
         facts = relay_facts(settings, engine, source, kernel, now)
-        situation = await gather(engine, facts, question, now, kernel)
+        situation = await gather(engine, facts, question, now, absorb, kernel)
         return {
             "target": situation.asked,
             "findings": [
