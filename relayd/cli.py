@@ -13,6 +13,7 @@ from relayd import __version__, app, log, settings
 from relayd.check import check_host
 from relayd.controlplane.cli import control_plane
 from relayd.dev import DevOptions, run_dev
+from relayd.drain import DrainOptions, run_drain
 from relayd.errors import EXIT_USAGE, FatalError
 from relayd.fast_path import print_status, remove
 from relayd.live_client import AdminClient
@@ -92,6 +93,25 @@ def explain(
 ) -> None:
     """Say why a player does or does not get through the running relay."""
     print_explanation(AdminClient(settings.load(config).admin.bind).explain(target), as_json)
+
+
+@cli.command()
+def drain(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return once nobody plays any more; status 1 if some do.")
+    ] = False,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="With --wait: so long at most; else drain.limit_seconds. 0: no limit."
+        ),
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take new games again.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Have the running relay take no new games; those that run play on."""
+    sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
 
 
 @fast_path_cli.command("status")

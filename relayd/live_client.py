@@ -38,9 +38,24 @@ class AdminClient:
         """What is known of a token, a session or an address."""
         return self._get("/v1/explain", {"target": target})
 
+    def drain(self) -> dict[str, Any]:
+        """Begins the drain, and says how far it is."""
+        return self._ask("POST", "/v1/drain")
+
+    def undo_drain(self) -> dict[str, Any]:
+        """Takes new games again."""
+        return self._ask("DELETE", "/v1/drain")
+
+    def drain_status(self) -> dict[str, Any]:
+        """How far the drain is."""
+        return self._get("/v1/drain")
+
     def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
+        return self._ask("GET", path, params)
+
+    def _ask(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         try:
-            answer = httpx.get(self._base + path, params=params, timeout=10.0, trust_env=False)
+            answer = httpx.request(method, self._base + path, params=params, timeout=10.0, trust_env=False)
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"

@@ -4,7 +4,6 @@ import asyncio
 from itertools import islice
 from typing import Annotated, Any
 
-import structlog
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,6 +13,7 @@ from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.session import Session
+from relayd.edge.drain import Drain
 from relayd.edge.explain.route import explain_route
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
@@ -21,13 +21,12 @@ from relayd.edge.source import SourceStatus
 from relayd.pacing import in_slices
 from relayd.settings import Settings
 
-_log = structlog.get_logger()
-
 
 def create_admin(
     settings: Settings,
     engine: Engine,
     source: SourceStatus,
+    drain: Drain,
     metrics: RelayMetrics,
     absorb: Absorb,
     kernel: KernelView | None = None,
@@ -81,25 +80,16 @@ def create_admin(
         absorb([found])
         return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
 
-    def drain_status() -> dict[str, Any]:
-        return {
-            "draining": engine.draining,
-            "active_sessions": table.active_sessions,
-            "bound_users": sum(table.bound),
-        }
+    @app.get("/v1/drain")
+    async def drain_status() -> dict[str, Any]:
+        return drain.status()._asdict()
 
     @app.post("/v1/drain")
-    async def drain() -> dict[str, Any]:
-        if not engine.draining:
-            _log.info("draining: new sessions are refused", active_sessions=table.active_sessions)
-        engine.draining = True
-        return drain_status()
+    async def begin_drain() -> dict[str, Any]:
+        return drain.begin()._asdict()
 
     @app.delete("/v1/drain")
     async def undo_drain() -> dict[str, Any]:
-        if engine.draining:
-            _log.info("no longer draining")
-        engine.draining = False
-        return drain_status()
+        return drain.undo()._asdict()
 
     return app

@@ -22,7 +22,8 @@ EDGE_MAY_USE = {
     "live": {"live"},
     "metrics": {"metrics", "source"},
     "explain": {"explain", "source"},
-    "admin": {"admin", "explain", "live", "metrics", "source"},
+    "drain": {"drain", "source"},
+    "admin": {"admin", "drain", "explain", "live", "metrics", "source"},
 }
 """By first part below edge. Anything that is not listed may use only itself."""
 

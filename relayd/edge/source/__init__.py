@@ -84,6 +84,8 @@ class SourceStatus:
         """How often the origin could not be read or was not believed."""
         self.problem: str | None = None
         """Why the table does not follow the origin at present; None while it does."""
+        self.told_draining: bool | None = None
+        """What the origin was last told of whether the relay drains; None where it is told nothing."""
 
     def started(self, now: float) -> None:
         """Following begins: until the first success, the age is that of the attempt."""
