@@ -18,6 +18,7 @@ from relayd.errors import EXIT_USAGE, FatalError
 from relayd.fast_path import print_status, remove
 from relayd.live_client import AdminClient
 from relayd.tables import print_explanation, print_session, print_sessions
+from relayd.top import TopOptions, run_top
 
 cli = typer.Typer(
     help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
@@ -93,6 +94,21 @@ def explain(
 ) -> None:
     """Say why a player does or does not get through the running relay."""
     print_explanation(AdminClient(settings.load(config).admin.bind).explain(target), as_json)
+
+
+@cli.command()
+def top(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print once and return, as happens where there is no terminal.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=60, metavar="SECONDS", help="Between two looks at the relay.")
+    ] = 1.0,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines, once.")] = False,
+) -> None:
+    """Show what goes through the running relay, live."""
+    run_top(AdminClient(settings.load(config).admin.bind), TopOptions(once, interval, as_json))
 
 
 @cli.command()

@@ -21,11 +21,15 @@ class AdminClient:
         """Which ports the relay has."""
         return self._get("/v1/relay")
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """All sessions in the table, in summary."""
+    def status(self) -> dict[str, Any]:
+        """How the whole relay stands."""
+        return self._get("/v1/status")
+
+    def sessions(self, active: bool = False) -> list[dict[str, Any]]:
+        """All sessions in the table, or those that somebody is bound in, in summary."""
         found: list[dict[str, Any]] = []
         while True:
-            page = self._get("/v1/sessions", {"limit": _PAGE, "offset": len(found)})
+            page = self._get("/v1/sessions", {"limit": _PAGE, "offset": len(found), "active": active})
             found += page["sessions"]
             if not page["sessions"] or len(found) >= page["total_count"]:
                 return found

@@ -1,7 +1,6 @@
 """The admin HTTP server: metrics, health, live sessions, drain. Tokens are only shown shortened."""
 
 import asyncio
-from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -18,6 +17,7 @@ from relayd.edge.explain.route import explain_route
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
+from relayd.edge.status import describe_relay
 from relayd.pacing import in_slices
 from relayd.settings import Settings
 
@@ -65,12 +65,23 @@ def create_admin(
 
     @app.get("/v1/sessions")
     async def sessions(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
+        limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        active: bool = False,
     ) -> Response:
-        page = list(islice(table.sessions.values(), offset, offset + limit))
+        """Sessions in summary; with ``active``, only those that somebody is bound in."""
+        listed = list(table.sessions.values())
+        if active:
+            listed = [session async for session in in_slices(listed) if session.bound]
+        page = listed[offset : offset + limit]
         absorb(page)
         shown = [summary async for summary in in_slices(map(summarise_session, page))]
-        return JSONResponse({"total_count": len(table.sessions), "sessions": shown})
+        return JSONResponse({"total_count": len(listed), "sessions": shown})
+
+    @app.get("/v1/status")
+    async def status() -> dict[str, Any]:
+        absorb(())
+        return describe_relay(engine, source, kernel, asyncio.get_running_loop().time())
 
     @app.get("/v1/sessions/{session_id}")
     async def session(session_id: str) -> Response:

@@ -355,6 +355,9 @@ def test_for_machines(relay: RelayProcess, session: SessionKeys) -> None:
     assert found["target"] == f"token {short(session.token)}"
     assert [finding["code"] for finding in found["findings"]] == ["user_token_unknown", "not_heard"]
     assert found["findings"][0]["current"]
+    (refusal,) = found["refusals"]
+    assert (refusal["verdict"], refusal["port"], refusal["datagrams"]) == ("unknown_pair", "client", 3)
+    assert refusal["session"] == short(session.token)
     assert relay.get("/v1/explain")[0] == 422
 
 

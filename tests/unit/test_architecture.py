@@ -23,7 +23,8 @@ EDGE_MAY_USE = {
     "metrics": {"metrics", "source"},
     "explain": {"explain", "source"},
     "drain": {"drain", "source"},
-    "admin": {"admin", "drain", "explain", "live", "metrics", "source"},
+    "status": {"status", "source"},
+    "admin": {"admin", "drain", "explain", "live", "metrics", "source", "status"},
 }
 """By first part below edge. Anything that is not listed may use only itself."""
 

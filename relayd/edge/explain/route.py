@@ -9,7 +9,7 @@ from relayd.core.engine import Engine
 from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
-from relayd.edge.explain.facts import Change, RelayFacts
+from relayd.edge.explain.facts import Attempt, Change, RelayFacts
 from relayd.edge.explain.findings import CURRENT_SECONDS, explain
 from relayd.edge.explain.gather import gather
 from relayd.edge.explain.target import read_target
@@ -46,6 +46,7 @@ def explain_route(
                 }
                 for finding in explain(situation)[:_MOST_SHOWN]
             ],
+            "refusals": [_refusal(one) for one in sorted(situation.attempts, key=_ago)[:_MOST_SHOWN]],
             "changes": [_change(one) for one in sorted(situation.changes, key=_ago)[:_MOST_SHOWN]],
         }
 
@@ -82,15 +83,33 @@ def relay_facts(
     )
 
 
-def _ago(change: Change) -> float:
-    return change.last_seconds_ago
+def _ago(one: Attempt | Change) -> float:
+    return one.last_seconds_ago
+
+
+def _refusal(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "verdict": attempt.verdict.label,
+        "session_id": attempt.session_id,
+        "user": _shown(attempt.user_token),
+        "session": _shown(attempt.session_token),
+        "port": attempt.port.label,
+        "address": f"{attempt.ip_address} {attempt.udp_port}",
+        "datagrams": attempt.datagrams,
+        "first_seconds_ago": round(attempt.first_seconds_ago, 3),
+        "last_seconds_ago": round(attempt.last_seconds_ago, 3),
+    }
+
+
+def _shown(token: int | None) -> str | None:
+    return short_token(token) if token is not None else None
 
 
 def _change(change: Change) -> dict[str, Any]:
     return {
         "what": change.kind.value,
         "session_id": change.session_id,
-        "user": short_token(change.user_token) if change.user_token is not None else None,
+        "user": _shown(change.user_token),
         "port": change.port.label if change.port is not None else None,
         "address": f"{change.ip_address} {change.udp_port}" if change.ip_address else None,
         "times": change.times,
