@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -36,7 +37,7 @@ class AdminClient:
 
     def session(self, session_id: str) -> dict[str, Any]:
         """One session in full."""
-        return self._get(f"/v1/sessions/{session_id}")
+        return self._get(f"/v1/sessions/{quote(session_id, safe='')}")
 
     def explain(self, target: str) -> dict[str, Any]:
         """What is known of a token, a session or an address."""
@@ -53,6 +54,14 @@ class AdminClient:
     def drain_status(self) -> dict[str, Any]:
         """How far the drain is."""
         return self._get("/v1/drain")
+
+    def watch(self, session_id: str) -> dict[str, Any]:
+        """Has the engine see every datagram of a session for a few seconds; says what they look like."""
+        return self._ask("POST", f"/v1/sessions/{quote(session_id, safe='')}/watch")
+
+    def unwatch(self, session_id: str) -> None:
+        """Ends that before its time."""
+        httpx.delete(f"{self._base}/v1/sessions/{quote(session_id, safe='')}/watch", timeout=10.0, trust_env=False)
 
     def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         return self._ask("GET", path, params)

@@ -51,6 +51,8 @@ class Table:
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
         self.on_authorized: Callable[[User, bool], None] | None = None
         """Told of each user that is let into a session (True) or is no longer in it (False), after the change."""
+        self.watched: set[Session] = set()
+        """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
         self.history = History(self.by_token)
         """What changed and what was refused of late."""
         self._new_connection_id = new_connection_id
@@ -172,6 +174,7 @@ class Table:
         del self.by_token[session.token]
         self.users -= len(session.users)
         self.edition += 1
+        self.watched.discard(session)
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
         self._tell(Event(kind, session), now)
@@ -181,6 +184,18 @@ class Table:
         # Users and session point at each other: without this only the garbage collector would find them.
         session.users.clear()
         session.players.clear()
+
+    def watch(self, session: Session, now: float) -> None:
+        """Has the engine see every datagram of a session of this table."""
+        if session not in self.watched:
+            self.watched.add(session)
+            self._tell(Event(EventKind.WATCH_BEGAN, session), now)
+
+    def unwatch(self, session: Session, now: float) -> None:
+        """Ends that; a session that is not watched, or is gone, stays as it is."""
+        if session in self.watched:
+            self.watched.remove(session)
+            self._tell(Event(EventKind.WATCH_ENDED, session), now)
 
     def ended_recently(self, session_token: int, now: float) -> bool:
         """Whether a session with this token ended a short while ago."""

@@ -18,6 +18,7 @@ from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
 from relayd.edge.status import describe_relay
+from relayd.edge.watch import watch_routes
 from relayd.pacing import in_slices
 from relayd.settings import Settings
 
@@ -35,6 +36,7 @@ def create_admin(
     relay = settings.relay
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
+    app.include_router(watch_routes(relay, table, kernel))
     app.include_router(explain_route(settings, engine, source, absorb, kernel))
 
     @app.middleware("http")

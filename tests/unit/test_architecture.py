@@ -24,7 +24,7 @@ EDGE_MAY_USE = {
     "explain": {"explain", "source"},
     "drain": {"drain", "source"},
     "status": {"status", "source"},
-    "admin": {"admin", "drain", "explain", "live", "metrics", "source", "status"},
+    "admin": {"admin", "drain", "explain", "live", "metrics", "source", "status", "watch"},
 }
 """By first part below edge. Anything that is not listed may use only itself."""
 

@@ -27,6 +27,7 @@ class Flows:
 
     def __init__(self, forwarder: Forwarder, table: Table) -> None:
         self._forwarder = forwarder
+        self._watched = table.watched
         self._slots: dict[Binding, int] = {}
         self._read: dict[Binding, _Counts] = {}
         self._heard_elsewhere: Callable[[Binding], float] = table.heard
@@ -40,6 +41,7 @@ class Flows:
         """Follows a change of the table."""
         binding = event.binding
         if binding is None:
+            self._watch(event)
             return
         if event.kind in _ENDS or event.kind in _CHANGES:
             self._remove(binding)
@@ -62,6 +64,13 @@ class Flows:
                         if binding is not None and slot is not None:
                             self._count(binding, self._forwarder.counts(slot))
 
+    def _watch(self, event: Event) -> None:
+        for binding in event.session.bindings():
+            if event.kind is EventKind.WATCH_BEGAN:
+                self._remove(binding)
+            elif event.kind is EventKind.WATCH_ENDED:
+                self._add(binding)
+
     def _add(self, binding: Binding) -> None:
         user = binding.user
         if (
@@ -70,6 +79,7 @@ class Flows:
             or binding.connection_undecided
             # A rate is the engine's to watch.
             or binding.bucket is not None
+            or user.session in self._watched
         ):
             return
         self._slots[binding] = self._forwarder.add(
