@@ -1,9 +1,9 @@
-"""Entry point: ``python -m bench SCENARIO``."""
+"""Entry point: ``python -m bench SCENARIO``, or one of the commands that deal with all of them."""
 
 import sys
 from collections.abc import Callable
 
-from bench import control_plane, fastpath, flood, sync, table
+from bench import commands, control_plane, fastpath, flood, sync, table
 
 SCENARIOS: dict[str, Callable[[], None]] = {
     "control-plane": control_plane.main,
@@ -15,10 +15,12 @@ SCENARIOS: dict[str, Callable[[], None]] = {
 
 
 def main() -> int:
-    """Runs the scenario named on the command line."""
+    """Runs the command or the scenario named on the command line."""
+    if len(sys.argv) > 1 and sys.argv[1] in commands.NAMES:
+        return commands.main(sys.argv[1:])
     chosen = SCENARIOS.get(sys.argv[1]) if len(sys.argv) == 2 else None
     if chosen is None:
-        print(f"usage: python -m bench {{{','.join(SCENARIOS)}}}", file=sys.stderr)
+        print(f"usage: python -m bench {{{','.join((*commands.NAMES, *SCENARIOS))}}}", file=sys.stderr)
         return 64
     chosen()
     return 0

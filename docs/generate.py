@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
+from metrics_page import metrics_page
 from pydantic_core import PydanticUndefined
 
 from relayd.core.verdict import REFUSAL_STATE, Verdict
@@ -106,7 +107,7 @@ def _texts_below_members(source: Path) -> dict[str, str]:
     }
 
 
-PAGES = {"settings.md": settings_page, "verdicts.md": verdicts_page}
+PAGES = {"metrics.md": metrics_page, "settings.md": settings_page, "verdicts.md": verdicts_page}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from relayd.edge.admin import create_admin
 from relayd.edge.drain import Drain
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
-from relayd.edge.metrics import RelayMetrics, SessionSeries
+from relayd.edge.loop_delay import LoopDelay
+from relayd.edge.metrics import RelayMetrics
+from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
@@ -129,7 +131,17 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
-        metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time, self._absorb, self._fast_path)
+        loop_delay = LoopDelay()
+        metrics = RelayMetrics(
+            self.engine,
+            self._series,
+            self.source.status,
+            loop.time,
+            self._absorb,
+            ports,
+            loop_delay.histogram,
+            self._fast_path,
+        )
         admin = HttpServer(
             create_admin(
                 self.settings, self.engine, self.source.status, self._drain, metrics, self._absorb, self._fast_path
@@ -142,6 +154,7 @@ class Relay:
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
             asyncio.create_task(self._tick_forever(), name="journal"),
+            asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))

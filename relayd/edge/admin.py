@@ -10,8 +10,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from relayd import __version__
 from relayd.core.engine import Engine
-from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.session import Session
+from relayd.core.views import Absorb, KernelView
 from relayd.edge.drain import Drain
 from relayd.edge.explain.route import explain_route
 from relayd.edge.live import describe_session, summarise_session

@@ -8,6 +8,7 @@ import structlog
 from relayd.core.engine import Engine
 from relayd.core.events import Event
 from relayd.core.session import Session
+from relayd.core.views import SocketView
 from relayd.edge.sockets import BoundSocket
 from relayd.edge.udp import UdpPorts
 from relayd.errors import UnavailableError
@@ -17,7 +18,7 @@ _WAY_OUT = "install a C compiler and Python's headers (Debian: gcc python3-dev) 
 _log = structlog.get_logger()
 
 
-class Ports(Protocol):
+class Ports(SocketView, Protocol):
     """The relay's two ports on all of its addresses."""
 
     async def start(self) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from relayd.core.engine import Engine
-from relayd.core.kernel_view import KernelView
 from relayd.core.verdict import Verdict
+from relayd.core.views import KernelView
 from relayd.core.wire import Port
 from relayd.edge.source import SourceStatus
 

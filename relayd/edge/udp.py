@@ -13,7 +13,9 @@ from relayd.core.engine import Action, Engine
 from relayd.core.events import Event
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
-from relayd.edge.sockets import BoundSocket
+from relayd.core.views import SocketMemory
+from relayd.core.wire import Port
+from relayd.edge.sockets import BoundSocket, memory_of
 
 _log = structlog.get_logger()
 
@@ -80,6 +82,13 @@ class UdpPorts:
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Nothing to add: the engine counts every datagram."""
+
+    def memory(self) -> list[tuple[Port, SocketMemory]]:
+        """What the kernel keeps for each socket."""
+        return memory_of(self._bound)
+
+    def delays(self) -> None:
+        """Not known: uvloop does not tell when the kernel took a datagram in."""
 
 
 class _Receiver(asyncio.DatagramProtocol):

@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from relayd.core.kernel_view import KernelView
 from relayd.core.session import Session
 from relayd.core.table import Table
+from relayd.core.views import KernelView
 from relayd.log import TOKEN_DIGITS
 from relayd.settings import RelaySettings
 

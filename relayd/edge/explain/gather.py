@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 from relayd.core.engine import Engine
 from relayd.core.history import Refusal, Spell
-from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
+from relayd.core.views import Absorb, KernelView
 from relayd.edge.explain.facts import (
     Attempt,
     BindingFacts,

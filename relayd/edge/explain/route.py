@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from relayd.core.engine import Engine
-from relayd.core.kernel_view import Absorb, KernelView
 from relayd.core.verdict import Verdict
+from relayd.core.views import Absorb, KernelView
 from relayd.core.wire import Port
 from relayd.edge.explain.facts import Attempt, Change, RelayFacts
 from relayd.edge.explain.findings import CURRENT_SECONDS, explain

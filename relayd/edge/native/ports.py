@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from relayd.core.engine import Engine
 from relayd.core.events import Event
+from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
+from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
 from relayd.edge.native._forwarder import DELAY_BOUNDS_SECONDS, Forwarder
 from relayd.edge.native.flows import Flows
-from relayd.edge.sockets import BoundSocket
+from relayd.edge.sockets import BoundSocket, memory_of
 from relayd.edge.udp import Judge
 
 _AT_ONCE = 64
@@ -26,15 +27,6 @@ _DECIDED = (
     Verdict.OVERLOADED,
 )
 """What the thread decides, in the order of its totals."""
-
-
-class Delays(NamedTuple):
-    """How long datagrams were in the relay, from the kernel's receive time to the send."""
-
-    bounds_seconds: tuple[float, ...]
-    counts: tuple[int, ...]
-    """By bucket, not cumulative; the last has no bound."""
-    sum_seconds: float
 
 
 class NativePorts:
@@ -85,9 +77,16 @@ class NativePorts:
                 counters.datagrams[port][verdict] += datagrams - was[0]
                 counters.bytes[port][verdict] += size_bytes - was[1]
 
-    def delays(self) -> Delays:
+    def memory(self) -> list[tuple[Port, SocketMemory]]:
+        """What the kernel keeps for each socket."""
+        return memory_of(self._sockets)
+
+    def delays(self) -> Histogram:
         """How long datagrams were in the relay: of each batch the one that waited longest."""
-        return Delays(DELAY_BOUNDS_SECONDS, *self._forwarder.delays())
+        delays = Histogram(DELAY_BOUNDS_SECONDS)
+        counts, delays.sum_seconds = self._forwarder.delays()
+        delays.counts = list(counts)
+        return delays
 
     def _passed_up(self) -> None:
         now = asyncio.get_running_loop().time()
