@@ -10,6 +10,7 @@ import typer
 import uvloop
 
 from relayd import __version__, app, log, settings
+from relayd.capture.command import CaptureOptions, run_capture
 from relayd.check import check_host
 from relayd.controlplane.cli import control_plane
 from relayd.dev import DevOptions, run_dev
@@ -109,6 +110,21 @@ def top(
 ) -> None:
     """Show what goes through the running relay, live."""
     run_top(AdminClient(settings.load(config).admin.bind), TopOptions(once, interval, as_json))
+
+
+@cli.command()
+def capture(
+    session_id: str,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it, as pcapng for Wireshark.")],
+    seconds: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For how long.")] = 10.0,
+    full: Annotated[bool, typer.Option("--full", help="Keep payloads too, not only headers.")] = False,
+    max_bytes: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Size of the file at most.")] = 64 << 20,
+    interface: Annotated[str | None, typer.Option(metavar="NAME", help="One network interface; else all.")] = None,
+    config: Config = None,
+) -> None:
+    """Write the datagrams of one session into a file, as the running relay gets and sends them."""
+    options = CaptureOptions(session_id, seconds, out, full, max_bytes, interface)
+    run_capture(AdminClient(settings.load(config).admin.bind), options)
 
 
 @cli.command()
