@@ -178,13 +178,13 @@ class Engine:
         if self._limits.pin_ip and source[0] != user.ip_address:
             return Verdict.ADDRESS_REFUSED
         if binding is not None:
-            if now - self.table.heard(binding) < self._limits.rebind_after:
+            if self._silence(binding, now) < self._limits.rebind_after:
                 return Verdict.ADDRESS_CONFLICT
             self.table.move(binding, endpoint, source, now)
             return binding
         session = user.session
         host = session.host if endpoint.port is Port.SERVER else None
-        if host is not None and now - self.table.heard(host) < self._limits.host_timeout:
+        if host is not None and self._silence(host, now) < self._limits.host_timeout:
             return Verdict.HOST_CONFLICT
         if self.draining and session.bound == 0:
             return Verdict.DRAINING
@@ -193,6 +193,10 @@ class Engine:
         elif self._limits.max_bound_users and sum(self.table.bound) >= self._limits.max_bound_users:
             return Verdict.RELAY_FULL
         return self.table.bind(user, endpoint, source, now)
+
+    def _silence(self, binding: Binding, now: float) -> float:
+        """For how long a binding was not heard. Whatever forwards beside the engine may be ahead of its clock."""
+        return max(0.0, now - self.table.heard(binding))
 
     def _refuse(
         self,
