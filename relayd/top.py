@@ -165,7 +165,7 @@ def _table(sessions: list[dict[str, Any]], rows: int) -> Table | Text:
         Column("session", no_wrap=True, overflow="ellipsis"),
         "host",
         Column("players", justify="right"),
-        *(Column(title, justify="right") for title in ("to host", "", "to players", "", "dropped")),
+        *(Column(title, justify="right", no_wrap=True) for title in ("to host", "", "to players", "", "dropped")),
         box=None,
     )
     for row in sessions[:rows]:
