@@ -10,10 +10,12 @@ import pytest
 from tests.integration.commands import assert_one_clear_line, relayd, write_config
 from tests.integration.config import SessionKeys, forms_of, new_session, new_sessions, new_token
 from tests.integration.conftest import StartRelay
+from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
 from tests.integration.peers import ERROR, GOES_ON, INVALID, OPENS_CONNECTION, SESSION_TIMEOUT, VALID, Host, Player
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import eventually
+from tests.scenarios.skips import needs_kernel
 
 SESSIONS = new_sessions(*(f"explained-{number}" for number in range(20)))
 LIMITS = {"rebind_after": 600.0, "host_timeout": 600.0, "refusals_per_source_per_second": 100_000}
@@ -267,6 +269,35 @@ def test_address_conflict(relay: RelayProcess, session: SessionKeys) -> None:
                 f"127.0.0.1:{twin.port}",
             ),
         )
+
+
+@needs_kernel
+def test_address_conflict_that_only_the_kernel_saw(tmp_path: Path) -> None:
+    keys = new_session("kernel")
+    folder = tmp_path / "relay"
+    folder.mkdir()
+    with (
+        own_network(),
+        bpf_file_system(tmp_path / "bpf") as pins,
+        RelayProcess(folder, [keys], {**on_loopback(pins), "limits": LIMITS}, ("run", "--detach-on-exit")) as relay,
+        relay.host(keys) as host,
+        relay.player(keys) as player,
+        relay.player(keys) as twin,
+    ):
+
+        def kernel_serves() -> bool:
+            assert (host.ping(), player.ping()) == (VALID, VALID)
+            return ("relayd_fast_path_datagrams_total", "client", "answered") in relay.metrics()
+
+        eventually(kernel_serves, "the kernel serves the player")
+        before = relay.counts()
+        for _ in range(7):
+            twin.send_ping()
+        relay.counted_since(before, 7)
+        assert player.ping() == VALID
+        (finding, through) = relay.get_json(f"/v1/explain?target={keys.players[0]}")["findings"]
+        assert (finding["code"], through["code"]) == ("address_conflict", "gets_through")
+        assert "; the kernel dropped 7 datagrams from other addresses" in finding["sentence"]
 
 
 def test_pinned_address(start_relay: StartRelay) -> None:
