@@ -17,7 +17,7 @@ from relayd.capture.packets import Packet, Peer, read_packet
 from relayd.capture.pcapng import Writer
 from relayd.capture.tap import Tap
 from relayd.core.wire import Port
-from relayd.errors import UsageError
+from relayd.errors import FatalError, UsageError
 from relayd.live_client import AdminClient
 from relayd.log import TOKEN_DIGITS
 
@@ -43,11 +43,13 @@ def run_capture(client: AdminClient, options: CaptureOptions) -> None:
     """Captures and says what it wrote. Ctrl-C ends it early.
 
     Raises:
-        FatalError: the relay has no such session.
+        FatalError: the relay has no such session, or no more.
         UnavailableError: no relay answers, or there is no right to capture.
         UsageError: the file or the interface cannot be used.
     """
     about = client.watch(options.session_id)
+    if about["over"]:
+        raise FatalError(f"session {options.session_id} has ended")
     most_bytes = _WHOLE if options.full else _LONGEST_HEADERS
     program = packet_filter(
         about["server_port"], about["client_port"], about["token_ends_with"], TOKEN_DIGITS, most_bytes

@@ -38,7 +38,7 @@ def watch_routes(relay: RelaySettings, table: Table, kernel: KernelView | None) 
     async def watch(session_id: str) -> Response:
         """Begins it or prolongs it, and says what datagrams of this session look like."""
         watch = watches.get(session_id)
-        session = watch.session if watch is not None else table.sessions.get(session_id)
+        session = table.sessions.get(session_id) or (watch.session if watch is not None else None)
         if session is None:
             return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
         loop = asyncio.get_running_loop()
