@@ -19,6 +19,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
+from relayd.edge.drain import Drain
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
 from relayd.edge.loop_delay import LoopDelay
@@ -92,6 +93,8 @@ class Relay:
         self.engine.lookups = self.source.lookups
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
+        self._drain = Drain(self.engine, self.source.status)
+        self._draining: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
 
@@ -171,6 +174,8 @@ class Relay:
                 self._service.stopping()
             ports.stop()
             admin.stop()
+            if self._draining is not None:
+                tasks.append(self._draining)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
@@ -188,7 +193,8 @@ class Relay:
 
         status, now = self.source.status, asyncio.get_running_loop().time
         metrics = RelayMetrics(self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path)
-        return HttpServer(create_admin(self.settings.relay, self.engine, status, metrics, self._absorb), sock)
+        app = create_admin(self.settings, self.engine, status, self._drain, metrics, self._absorb, self._fast_path)
+        return HttpServer(app, sock)
 
     def _open_state(self, sockets: list[BoundSocket]) -> Records:
         """What the process before this one left; the engine goes on counting where it was."""
@@ -235,6 +241,13 @@ class Relay:
         """Ends `serve`."""
         self._stopping.set()
 
+    def terminate(self) -> None:
+        """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""
+        if self._drain.awaited or not self.settings.drain.on_sigterm:
+            self.stop()
+        else:
+            self._draining = asyncio.create_task(self._drain_and_stop())
+
     def reload(self) -> None:
         """Reads the session source again."""
         _log.info("reading the session source again")
@@ -250,6 +263,10 @@ class Relay:
         for task in tasks:
             if task.done():
                 task.result()
+
+    async def _drain_and_stop(self) -> None:
+        if await self._drain.until_done(self.settings.drain.limit_seconds):
+            self.stop()
 
     async def _tick_forever(self, restoration: Restoration) -> None:
         loop = asyncio.get_running_loop()
@@ -287,7 +304,7 @@ class Relay:
 
 
 async def run(settings: Settings, remove_fast_path: bool = False) -> None:
-    """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP.
+    """`relayd run`: SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
 
     Args:
         settings: the whole configuration.
@@ -299,8 +316,8 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> None:
     kept = take_kept_sockets(os.environ, settings.relay, manager)
     relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, relay.stop)
+    loop.add_signal_handler(signal.SIGTERM, relay.terminate)
+    loop.add_signal_handler(signal.SIGINT, relay.stop)
     loop.add_signal_handler(signal.SIGHUP, relay.reload)
     await relay.serve()
 

@@ -10,13 +10,16 @@ import typer
 import uvloop
 
 from relayd import __version__, app, log, settings
+from relayd.capture.command import CaptureOptions, run_capture
 from relayd.check import check_host
 from relayd.controlplane.cli import control_plane
 from relayd.dev import DevOptions, run_dev
+from relayd.drain import DrainOptions, run_drain
 from relayd.errors import EXIT_USAGE, FatalError
 from relayd.fast_path import print_status, remove
 from relayd.live_client import AdminClient
-from relayd.tables import print_session, print_sessions
+from relayd.tables import print_explanation, print_session, print_sessions
+from relayd.top import TopOptions, run_top
 
 cli = typer.Typer(
     help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
@@ -82,6 +85,65 @@ def sessions(config: Config = None, as_json: Json = False) -> None:
 def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
     """Show one session of the running relay: users, bindings, counters, drops."""
     print_session(AdminClient(settings.load(config).admin.bind).session(session_id), as_json)
+
+
+@cli.command()
+def explain(
+    target: Annotated[str, typer.Argument(help="A user token, a session's id or token, an IP address or IP:port.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say why a player does or does not get through the running relay."""
+    print_explanation(AdminClient(settings.load(config).admin.bind).explain(target), as_json)
+
+
+@cli.command()
+def top(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print once and return, as happens where there is no terminal.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=60, metavar="SECONDS", help="Between two looks at the relay.")
+    ] = 1.0,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines, once.")] = False,
+) -> None:
+    """Show what goes through the running relay, live."""
+    run_top(AdminClient(settings.load(config).admin.bind), TopOptions(once, interval, as_json))
+
+
+@cli.command()
+def capture(
+    session_id: str,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it, as pcapng for Wireshark.")],
+    seconds: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For how long.")] = 10.0,
+    full: Annotated[bool, typer.Option("--full", help="Keep payloads too, not only headers.")] = False,
+    max_bytes: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Size of the file at most.")] = 64 << 20,
+    interface: Annotated[str | None, typer.Option(metavar="NAME", help="One network interface; else all.")] = None,
+    config: Config = None,
+) -> None:
+    """Write the datagrams of one session into a file, as the running relay gets and sends them."""
+    options = CaptureOptions(session_id, seconds, out, full, max_bytes, interface)
+    run_capture(AdminClient(settings.load(config).admin.bind), options)
+
+
+@cli.command()
+def drain(
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return once nobody plays any more; status 1 if some do.")
+    ] = False,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="With --wait: so long at most; else drain.limit_seconds. 0: no limit."
+        ),
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take new games again.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Have the running relay take no new games; those that run play on."""
+    sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
 
 
 @fast_path_cli.command("status")

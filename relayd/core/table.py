@@ -14,6 +14,7 @@ from relayd.core.counters import Traffic
 from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
+from relayd.core.history import History
 from relayd.core.limits import Limits, TokenBucket
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
@@ -50,8 +51,12 @@ class Table:
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
         self.on_authorized: list[Callable[[User, bool], None]] = []
         """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
+        self.watched: set[Session] = set()
+        """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
+        self.history = History(self.by_token)
+        """What changed and what was refused of late."""
         self._new_connection_id = new_connection_id
-        self._tell = on_event or (lambda _event: None)
+        self._on_event = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
         """Heap of when to look whether a binding was heard; the number only keeps bindings from being compared."""
         self._idleness: list[tuple[float, int, Session]] = []
@@ -126,7 +131,7 @@ class Table:
             self._tombstones.pop(spec.token, None)
             self._await_idleness(session, now)
             self.edition += 1
-            self._tell(Event(EventKind.SESSION_ADDED, session))
+            self._tell(Event(EventKind.SESSION_ADDED, session), now)
         users = session.users
         for token in users.keys() - {user.token for user in spec.users}:
             self._revoke(users[token], now)
@@ -143,6 +148,8 @@ class Table:
 
     def _revoke(self, user: User, now: float) -> None:
         session = user.session
+        if user.server_binding is user.client_binding is None:
+            self.history.revoked(user, now)
         for binding in (user.server_binding, user.client_binding):
             if binding is not None:
                 self._unbind(binding, EventKind.USER_REVOKED, now)
@@ -167,9 +174,10 @@ class Table:
         del self.by_token[session.token]
         self.users -= len(session.users)
         self.edition += 1
+        self.watched.discard(session)
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
-        self._tell(Event(kind, session))
+        self._tell(Event(kind, session), now)
         for tell in self.on_authorized:
             for user in session.users.values():
                 tell(user, False)
@@ -182,10 +190,26 @@ class Table:
         if session_token not in self.by_token:
             self._tombstones[session_token] = forgotten_at
 
+    def watch(self, session: Session, now: float) -> None:
+        """Has the engine see every datagram of a session of this table."""
+        if session not in self.watched:
+            self.watched.add(session)
+            self._tell(Event(EventKind.WATCH_BEGAN, session), now)
+
+    def unwatch(self, session: Session, now: float) -> None:
+        """Ends that; a session that is not watched, or is gone, stays as it is."""
+        if session in self.watched:
+            self.watched.remove(session)
+            self._tell(Event(EventKind.WATCH_ENDED, session), now)
+
     def ended_recently(self, session_token: int, now: float) -> bool:
         """Whether a session with this token ended a short while ago."""
         forgotten_at = self._tombstones.get(session_token)
         return forgotten_at is not None and now < forgotten_at
+
+    def _tell(self, event: Event, now: float) -> None:
+        self.history.changed(event, now)
+        self._on_event(event)
 
     # Bindings -----------------------------------------------------------------------------------------------
 
@@ -209,7 +233,7 @@ class Table:
         session.bound += 1
         self.bound[endpoint.port] += 1
         heappush(self._silence, (now + self.limits.user_timeout, next(self._numbers), binding))
-        self._tell(Event(EventKind.USER_BOUND, session, binding))
+        self._tell(Event(EventKind.USER_BOUND, session, binding), now)
         return binding
 
     def move(self, binding: Binding, endpoint: Endpoint, address: Address, now: float) -> None:
@@ -219,7 +243,7 @@ class Table:
         binding.last_seen = now
         if endpoint.port is Port.CLIENT and self._choose_connection_id(binding.user):
             binding.connection_undecided = True
-        self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding))
+        self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding), now)
 
     def replace_host(self, host: Binding, now: float) -> None:
         """Unbinds a host that was silent for too long, for another user to take its place."""
@@ -231,7 +255,7 @@ class Table:
         if opens_connection:
             self._renew_connection_id(binding.user)
         kind = EventKind.CONNECTION_RENEWED if opens_connection else EventKind.CONNECTION_KEPT
-        self._tell(Event(kind, binding.user.session, binding))
+        self._tell(Event(kind, binding.user.session, binding), binding.last_seen)
 
     def restore(
         self,
@@ -283,7 +307,7 @@ class Table:
             self.active_sessions -= 1
             session.empty_since = now
             self._await_idleness(session, now)
-        self._tell(Event(kind, session, binding))
+        self._tell(Event(kind, session, binding), now)
 
     # Time ---------------------------------------------------------------------------------------------------
 

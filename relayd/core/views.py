@@ -101,3 +101,6 @@ class KernelView(Protocol):
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Of the engine's count, what the kernel decided."""
+
+    def conflicts(self, binding: Binding) -> int:
+        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""

@@ -33,7 +33,10 @@ EDGE_MAY_USE = {
     "source": {"source"},
     "live": {"live"},
     "metrics": {"metrics", "source"},
-    "admin": {"admin", "live", "metrics", "source"},
+    "explain": {"explain", "source"},
+    "drain": {"drain", "source"},
+    "status": {"status", "source"},
+    "admin": {"admin", "drain", "explain", "live", "metrics", "source", "status", "watch"},
 }
 """By first part below edge. Anything that is not listed may use only itself."""
 

@@ -28,6 +28,7 @@ class Flows:
         self._forwarder = forwarder
         self._records = records
         self._linked: set[Binding] = set()
+        self._watched = table.watched
         self._heard_elsewhere: Callable[[Binding], float] = table.heard
         table.heard = self.heard
 
@@ -39,6 +40,7 @@ class Flows:
         """Follows a change of the table."""
         binding = event.binding
         if binding is None:
+            self._watch(event)
             return
         if event.kind in _ENDS or event.kind in _CHANGES:
             self._remove(binding)
@@ -59,11 +61,19 @@ class Flows:
                         if binding is not None and binding in self._linked:
                             self._take_counts(binding)
 
+    def _watch(self, event: Event) -> None:
+        for binding in event.session.bindings():
+            if event.kind is EventKind.WATCH_BEGAN:
+                self._remove(binding)
+            elif event.kind is EventKind.WATCH_ENDED:
+                self._add(binding, self._records.slot_of(binding))
+
     def _add(self, binding: Binding, slot: int) -> None:
-        # A rate is the engine's to watch.
-        if not slot or binding.connection_undecided or binding.bucket is not None:
-            return
         user = binding.user
+        # A rate is the engine's to watch.
+        theirs = binding.connection_undecided or binding.bucket is not None or user.session in self._watched
+        if not slot or theirs or binding in self._linked:
+            return
         self._forwarder.add(
             slot,
             binding.endpoint.number,

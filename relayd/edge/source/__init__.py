@@ -86,6 +86,8 @@ class SourceStatus:
         """Why the table does not follow the origin at present; None while it does."""
         self.looked_at: float | None = None
         """When the last look at the origin that is over began, on the event loop's clock."""
+        self.told_draining: bool | None = None
+        """What the origin was last told of whether the relay drains; None where it is told nothing."""
 
     def started(self, now: float) -> None:
         """Following begins: until the first success, the age is that of the attempt."""

@@ -12,7 +12,7 @@ import structlog
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
-from relayd.core.session import Session
+from relayd.core.session import Binding, Session
 from relayd.core.table import last_seen
 from relayd.core.verdict import Verdict
 from relayd.core.views import KeptCounts
@@ -82,6 +82,11 @@ class FastPath:
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Datagrams that the kernel decided so, as of the last `absorb`."""
         return self.totals.by_kernel(port, verdict)
+
+    def conflicts(self, binding: Binding) -> int:
+        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""
+        slot = self.mirror.slot_of.get(binding)
+        return self.mirror.traffic.conflicts(slot) if slot is not None else 0
 
     def event(self, event: Event) -> None:
         """Follows the table."""

@@ -91,6 +91,12 @@ class Mirror:
                 self.schedule()
         elif event.kind is EventKind.SESSION_ADDED:
             self._ended.delete(_u32(event.session.token))
+        elif event.kind is EventKind.WATCH_BEGAN:
+            for binding in event.session.bindings():
+                self.unlink(binding)
+        elif event.kind is EventKind.WATCH_ENDED:
+            self._to_link |= dict.fromkeys(event.session.bindings())
+            self.schedule()
         else:
             forgotten = int((self.traffic.now() + TOMBSTONE_SECONDS) * 1e9)
             self._ended.update(_u32(event.session.token), forgotten.to_bytes(8, "little"))
@@ -164,6 +170,7 @@ class Mirror:
             or user.binding_on(binding.port) is not binding
             or binding.connection_undecided
             or binding.bucket is not None
+            or session in self.table.watched
             or not peer[1]
             # A link-local address says nothing without its interface.
             or peer[0].lower().startswith(("fe8", "fe9", "fea", "feb"))

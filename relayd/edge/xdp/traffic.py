@@ -40,6 +40,10 @@ class SlotTraffic:
         nanoseconds: int = _LAST_SEEN.unpack_from(self._memory, slot * _STATE_BYTES)[0]
         return nanoseconds / 1e9
 
+    def conflicts(self, slot: int) -> int:
+        """Datagrams in a slot's name that came from other addresses than its own."""
+        return self._counts(slot)[5]
+
     def begin(self, slot: int) -> None:
         """Empties a slot that nobody knows yet."""
         start = slot * _STATE_BYTES

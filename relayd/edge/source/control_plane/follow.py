@@ -177,7 +177,9 @@ class ControlPlaneSource:
 
     async def _beat(self, wait_seconds: float) -> Version | None:
         ended = tuple(islice(self._ended, _MOST_ENDED_AT_ONCE))
-        newest = await self._link.heartbeat(Report(self._applied, self._load(), ended), wait_seconds)
+        load = self._load()
+        newest = await self._link.heartbeat(Report(self._applied, load, ended), wait_seconds)
+        self.status.told_draining = load.draining if newest is not None else None
         if newest is not None:
             for session_id in ended:
                 self._ended.pop(session_id, None)
