@@ -142,9 +142,8 @@ class RelayMachine(RuleBasedStateMachine):
         elif binding.endpoint.port is Port.CLIENT:
             datagram = encode_player_data(binding.user, session, payload)
         else:
-            known = sorted(
-                {*self.twins.naive.connection_ids.values(), *(one for _, one in self.twins.naive.retired), 0, -1}
-            )
+            naive = self.twins.naive
+            known = sorted({*naive.connection_ids.values(), *(one for _, one in naive.retired), 0, -1})
             datagram = encode_host_data(binding.user, session, data.draw(st.sampled_from(known)), payload)
         self.twins.deliver(binding.endpoint, datagram, binding.address)
 

@@ -1,0 +1,86 @@
+"""Runs a target under atheris, which keeps what reaches code that nothing reached before. Ends the process."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from fuzz import registry
+
+_REPORT_SECONDS = 5.0
+_INPUT_BYTES = 4096
+
+
+class Bounds(NamedTuple):
+    """When it is enough; 0: not because of this."""
+
+    seconds: float
+    runs: int
+    units: int
+
+
+class Tally:
+    """How much was done, printed now and then."""
+
+    def __init__(self, unit: str, bounds: Bounds) -> None:
+        self._unit = unit
+        self._bounds = bounds
+        self._began = self._reported = time.monotonic()
+        self._runs = self._units = 0
+
+    def add(self, units: int) -> None:
+        """One more run is over; ends the process with status 0 if that was enough."""
+        self._runs += 1
+        self._units += units
+        now = time.monotonic()
+        bounds = self._bounds
+        enough = (
+            0 < bounds.seconds <= now - self._began
+            or 0 < bounds.runs <= self._runs
+            or 0 < bounds.units <= self._units
+        )
+        if enough or now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            self._print(now - self._began)
+        if enough:
+            # libFuzzer has no other end that is a success; what it found is on disk already.
+            os._exit(0)
+
+    def _print(self, seconds: float) -> None:
+        rate = self._units / seconds if seconds else 0.0
+        line = f"{self._units:,} {self._unit} in {self._runs:,} runs, {seconds:.0f} s, {rate:,.0f} a second"
+        print(line, flush=True)
+
+
+def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
+    """Fuzzes until it is enough or something is found.
+
+    Args:
+        name: of the target.
+        found: folder for what is found: inputs that reach more, and ``crash-…`` for what is not borne.
+        bounds: when it is enough.
+        seed: repeats a run; 0 for any.
+    """
+    import atheris  # noqa: PLC0415  # only there with the extra "fuzz"
+
+    with atheris.instrument_imports(include=["relayd", "fuzz.targets", "json.decoder", "json.scanner"]):
+        target = registry.load(name)
+    tally = Tally(target.UNIT, bounds)
+
+    def one_input(data: bytes) -> None:
+        tally.add(target.check(data))
+
+    kept = found / "corpus"
+    kept.mkdir(parents=True, exist_ok=True)
+    options = [
+        f"-artifact_prefix={found}/",
+        f"-max_len={_INPUT_BYTES}",
+        f"-seed={seed}",
+        "-timeout=60",
+        "-verbosity=0",
+        str(kept),
+        str(registry.CORPUS / name),
+    ]
+    atheris.Setup([sys.argv[0], *options], one_input)
+    atheris.Fuzz()
