@@ -135,6 +135,14 @@ bool flows_has(const struct flows *flows, uint32_t slot)
 	return map_find(&flows->pairs[flow->port], key_of(flow->user, flow->session)) == slot;
 }
 
+bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding)
+{
+	return map_find(&flows->pairs[binding->port], key_of(binding->user, binding->session)) ||
+	       (binding->port == CLIENT
+			? map_find(&flows->connections, key_of(binding->session, binding->connection_id))
+			: map_find(&flows->hosts, binding->session));
+}
+
 /* A slot of its own chunk if there is none left. Chunks stay where they are: flows are known by their addresses. */
 static uint32_t take_slot(struct flows *flows)
 {

@@ -67,7 +67,10 @@ struct flows {
 bool flows_create(struct flows *flows);
 void flows_destroy(struct flows *flows);
 
-/* Takes a binding up and returns its slot; 0 without memory, and then nothing changed. */
+/* Whether something that would lead to this binding leads to another. */
+bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding);
+
+/* Takes a binding up, of which nothing leads elsewhere, and returns its slot; 0 without memory, and nothing changed. */
 uint32_t flows_add(struct flows *flows, const struct flow *binding);
 void flows_remove(struct flows *flows, uint32_t slot);
 
