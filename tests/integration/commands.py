@@ -19,12 +19,14 @@ os.execv(sys.argv[1], sys.argv[1:])
 """Refused to somebody who is not root, and who does not have the capability anyway."""
 
 
-def relayd(*arguments: str, variables: dict[str, str] | None = None, net_admin: bool = True) -> Done:
-    """Runs it to its end."""
+def relayd(
+    *arguments: str, variables: dict[str, str] | None = None, net_admin: bool = True, home: Path = REPOSITORY
+) -> Done:
+    """Runs it to its end; `home` is where its package is."""
     prefix = [] if net_admin else [sys.executable, "-c", _WITHOUT_NET_ADMIN]
     return subprocess.run(
         [*prefix, *command(*arguments)],
-        cwd=REPOSITORY,
+        cwd=home,
         env={**environment(), **(variables or {})},
         capture_output=True,
         text=True,

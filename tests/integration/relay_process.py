@@ -70,6 +70,7 @@ class RelayProcess:
         overrides: settings that differ from `configuration`.
         arguments: the command and its options, without --config.
         ready: whether to wait until the relay has sessions, or only until it answers HTTP.
+        home: where its package is.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class RelayProcess:
         overrides: Sections | None = None,
         arguments: tuple[str, ...] = ("run",),
         ready: bool = True,
+        home: Path = REPOSITORY,
     ) -> None:
         self.folder = folder
+        self.home = home
         self.sessions_path = folder / "sessions.json"
         self.config_path = folder / "relayd.toml"
         self.allowed_errors = 0
@@ -130,7 +133,7 @@ class RelayProcess:
                 command(*self._arguments, *_options(self._arguments), "--config", str(self.config_path)),
                 stdout=out,
                 stderr=err,
-                cwd=REPOSITORY,
+                cwd=self.home,
                 env=environment(),
             )
 
