@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable
-from types import ModuleType
 
-from bench import control_plane, cost, fastpath, flood, namespace, sync, table
+from bench import control_plane, fastpath, flood, namespace, sync, table
 from bench.machine import describe
 from bench.measurement import Effort, Measurement
+from bench.scenarios import SCENARIOS
 from bench.show import table as shown
 
 COMMANDS: dict[str, Callable[[], None]] = {
@@ -17,10 +17,6 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "sync": sync.main,
     "table": table.main,
 }
-SCENARIOS: dict[str, ModuleType] = {
-    "cost": cost,
-}
-"""Those with subjects to compare; each has `subjects`, `measure` and perhaps `remarks`."""
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ own process used is given beside it. relayd is also measured on a veth pair, whe
 
 from collections.abc import Iterator
 
+from bench.cpu import awake, cores
 from bench.load.run import Load, Outcome
 from bench.measurement import Effort, Measurement
 from bench.stage import SUBJECTS, Stage, staged
@@ -34,7 +35,7 @@ def measure(subject: str, effort: Effort) -> list[Measurement]:
 
 def _measure(subject: str, effort: Effort, network: str) -> Iterator[Measurement]:
     where = "" if network == "lo" else f", {network}"
-    with staged(subject, network) as stage:
+    with staged(subject, network) as stage, awake(cores()):
         for rate in _RATES[1:2] if effort.quick else _RATES:
             yield from _at(subject, stage, Load(effort.seconds, rate), f"{rate // 1000}k/s{where}")
         if subject == _FAST_PATH:

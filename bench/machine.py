@@ -19,7 +19,7 @@ def describe() -> str:
     )
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process; of this one by default."""
+    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -91,6 +91,10 @@ class Program:
         self._config.write_text("\n".join(lines).replace("True", "true").replace("False", "false"), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        os.kill(self.pid, number)
+
     def check_alive(self) -> None:
         """Ends the benchmark, with the last of the program's log, where the program has ended."""
         if self._process is not None and (status := self._process.poll()) is not None:
@@ -103,21 +107,29 @@ class Program:
             raise RuntimeError("not started")
         return self._process.pid
 
-    def __enter__(self) -> Self:
+    def start(self, *options: str) -> None:
+        """Starts it, with these options besides."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RELAYD_")}
-        with self._log.open("wb") as log, on_core(self._core):
+        with self._log.open("ab") as log, on_core(self._core):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "relayd", *self._command, "--config", str(self._config)],
+                [sys.executable, "-m", "relayd", *self._command, *options, "--config", str(self._config)],
                 stdout=log,
                 stderr=log,
                 env=environment,
             )
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """Ends it by SIGTERM, and returns when it has ended."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
         if error is not None:
             print(self._log.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
 

@@ -49,7 +49,6 @@ class Lane:
         last = first + count
         slot = first % PATTERNS
         turn = first % self._order.period
-        now_ns = time.time_ns()
         flows = self._flows[turn : turn + count]
         numbers = self._counting[:count] + np.uint64(first)
         words = self._slots.words[slot : slot + count]
@@ -57,9 +56,10 @@ class Lane:
         if self._lengths is not None:
             words[:, HEAD_WORDS - 1] |= self._lengths[slot : slot + count]
         words[:, HEAD_WORDS] = numbers
+        self._slots.addresses[slot : slot + count] = self._addresses[turn : turn + count]
+        now_ns = time.time_ns()
         words[:, HEAD_WORDS + 1] = now_ns
         words[:, HEAD_WORDS + 2] = marks(numbers, np.uint64(now_ns), flows)
-        self._slots.addresses[slot : slot + count] = self._addresses[turn : turn + count]
         self.sent_ns[first:last] = now_ns
         block = self._order.block
         at = first

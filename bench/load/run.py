@@ -50,6 +50,8 @@ class Outcome(NamedTuple):
     tallies: Mapping[Direction, Tally]
     seconds: float
     """From the first datagram to the last that was sent."""
+    drain_seconds: float
+    """From the last that was sent to the last that arrived."""
     cpu: CpuTime
     times: Mapping[Direction, tuple[NDArray[np.int64], NDArray[np.int64]]]
     """The nanoseconds when each datagram was sent, and when it arrived or 0; none where the load was not `stamped`."""
@@ -106,7 +108,7 @@ def run_load(load: Load, ends: Ends, ways: Ways, kinds: Kinds, relay_pids: Seque
         try:
             meter = CpuMeter(relay_pids, [os.getpid()])
             seconds = run.send_all()
-            run.wait_for_the_rest()
+            drain_seconds = run.wait_for_the_rest()
             cpu = meter.stop()
         finally:
             gc.enable()
@@ -116,7 +118,7 @@ def run_load(load: Load, ends: Ends, ways: Ways, kinds: Kinds, relay_pids: Seque
         for name, lane, end in zip(load.directions, lanes, receivers, strict=True)
         if load.stamped
     }
-    return Outcome(tallies, seconds, cpu, times)
+    return Outcome(tallies, seconds, drain_seconds, cpu, times)
 
 
 class _Run:
@@ -152,7 +154,7 @@ class _Run:
         while any(lane.sent < total for lane in self._lanes):
             lane = self._lanes[turn % len(self._lanes)]
             due = min(total, int(((time.perf_counter() - began) // every + 1) * every * each))
-            if lane.sent < due:
+            while lane.sent < due:
                 lane.send(min(due - lane.sent, MOST_AT_ONCE))
             self._take(0)
             turn += 1
@@ -178,16 +180,21 @@ class _Run:
                     lane.send(count)
             self._take(0 if under_way < window else _IDLE_SECONDS)
 
-    def wait_for_the_rest(self) -> None:
-        """Until all that was sent is there, or nothing has come for a while."""
-        last_arrived, quiet_since = self._arrived, time.perf_counter()
+    def wait_for_the_rest(self) -> float:
+        """Until all that was sent is there, or nothing has come for a while.
+
+        Returns the seconds to the last arrival.
+        """
+        began = time.perf_counter()
+        last_arrived, quiet_since = self._arrived, began
         while self._arrived < self._sent:
             self._take(_IDLE_SECONDS)
             now = time.perf_counter()
             if self._arrived != last_arrived:
                 last_arrived, quiet_since = self._arrived, now
             elif now - quiet_since > self._load.quiet_seconds:
-                return
+                break
+        return quiet_since - began
 
     def _take(self, timeout_seconds: float) -> None:
         for fd, _ in self._poll.poll(timeout_seconds):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.load.content import Way, no_heads
 from bench.load.generator import Generator, Shape
@@ -30,7 +31,7 @@ def plain_ways(to_host: list[tuple[str, int]], to_player: list[tuple[str, int]],
     return Ways(*(Way(none, 0, addresses_of(where, flows), none, 0) for where in (to_host, to_player)))
 
 
-def addresses_of(where: list[tuple[str, int]], flows: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def addresses_of(where: list[tuple[str, int]], flows: int) -> NDArray[np.uint8]:
     """Packed, one row per flow; flow f has address f % len(where)."""
     packed = np.frombuffer(b"".join(map(pack_address, where)), np.uint8).reshape(len(where), -1)
     return packed[np.arange(flows) % len(where)]

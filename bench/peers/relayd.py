@@ -30,8 +30,12 @@ from relayd.core.wire import (
     to_host_header,
 )
 
+DETACH = "--detach-on-exit"
+"""What has relayd take the fast path off when it ends: else the next relay would be measured beneath its program."""
+
 _AT_ONCE = 64
 _PATIENCE_SECONDS = 10.0
+_SETTLING_PER_SECOND = 20_000
 _HELLO = struct.Struct("<BII")
 """As a KCP client's: channel, cookie, and then the flow. The cookie is not zero: this is no new connection."""
 _VALID = b"\x01\x02"
@@ -110,10 +114,17 @@ class Relayd:
         shape: who is in the file.
         core: where it runs.
         options: sections of the configuration, laid over what the benchmark sets.
+        outlives: whether the fast path stays when relayd ends.
     """
 
     def __init__(
-        self, folder: Path, network: Network, shape: Shape, core: int, options: dict[str, dict[str, Any]]
+        self,
+        folder: Path,
+        network: Network,
+        shape: Shape,
+        core: int,
+        options: dict[str, dict[str, Any]],
+        outlives: bool = False,
     ) -> None:
         write_sessions(folder / "sessions.json", shape.sessions, shape.players)
         server_port, client_port = free_ports(socket.SOCK_DGRAM, 2)
@@ -138,8 +149,8 @@ class Relayd:
             (network.relay_address, server_port),
             (network.relay_address, client_port),
         )
-        self.core = core
-        self.program = Program(folder, "relay", sections, "run", core=core)
+        command = ("run",) if outlives else ("run", DETACH)
+        self.program = Program(folder, "relay", sections, *command, core=core)
 
     def wait_until_ready(self) -> None:
         """Until it has its sessions."""
@@ -166,7 +177,8 @@ class Relayd:
 
     def settle_in_kernel(self, generator: Generator, way: int) -> None:
         """Returns when the kernel forwards for everybody."""
-        load = Load(seconds=0.1, per_second=2 * generator.shape.flows / 0.1)
+        each_once = 2 * generator.shape.flows
+        load = Load(each_once / _SETTLING_PER_SECOND, _SETTLING_PER_SECOND)
 
         def all_by_kernel() -> bool:
             before = self.forwarded("relayd_fast_path_datagrams")
@@ -178,42 +190,40 @@ class Relayd:
 
 @contextmanager
 def running(
-    generator: Generator, network: Network, folder: Path, core: int, fast_path: bool, more: dict[str, dict[str, Any]]
+    generator: Generator,
+    network: Network,
+    folder: Path,
+    core: int,
+    fast_path: bool = False,
+    options: dict[str, dict[str, Any]] | None = None,
+    outlives: bool = False,
 ) -> Iterator[tuple[Relayd, Running]]:
     """A relayd that is ready, and how to measure it."""
-    options = dict(more)
+    sections = dict(options or {})
     if fast_path:
         room = 2 * (generator.shape.flows + generator.shape.sessions)
-        options["fast_path"] = {
+        sections["fast_path"] = {
             "mode": "require",
             "interfaces": [network.interface],
             "max_bound_users": max(1024, room),
-            **more.get("fast_path", {}),
         }
-    relay = Relayd(folder, network, generator.shape, core, options)
+    relay = Relayd(folder, network, generator.shape, core, sections, outlives)
     with relay.program:
         relay.wait_until_ready()
-        yield (
-            relay,
-            Running(
-                relay.door,
-                [relay.program.pid],
-                relay.forwarded,
-                relay.settle_in_kernel if fast_path else None,
-            ),
-        )
+        settle = relay.settle_in_kernel if fast_path else None
+        yield relay, Running(relay.door, [relay.program.pid], relay.forwarded, settle)
 
 
 @contextmanager
 def _start(
     fast_path: bool,
-    more: dict[str, dict[str, Any]],
+    options: dict[str, dict[str, Any]],
     generator: Generator,
     network: Network,
     folder: Path,
     core: int,
 ) -> Iterator[Running]:
-    with running(generator, network, folder, core, fast_path, more) as (_, measured):
+    with running(generator, network, folder, core, fast_path, options) as (_, measured):
         yield measured
 
 

@@ -1,0 +1,59 @@
+"""``python -m bench latency``: how much later a datagram arrives for having gone through a relay.
+
+The same sockets send the same load to each other directly, then through the relay, in bursts of a tenth of a
+millisecond; the kernel notes when each datagram reaches its socket, so that the generator's own delay is not in it.
+What is given are the differences of the quantiles. Rates are shares of each relay's own highest rate.
+"""
+
+import numpy as np
+
+from bench.load.run import Load, Outcome
+from bench.measurement import Effort, Measurement
+from bench.stage import SUBJECTS, Stage, staged
+from bench.throughput import highest_rate
+
+SCENARIO = "latency"
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+_SHARES = {"10 % load": 0.1, "half load": 0.5, "90 % load": 0.9}
+_EVERY_SECONDS = 0.0001
+
+_highest: dict[str, float] = {}
+"""Found once, so that all rounds are at the same rates."""
+
+
+def subjects(_effort: Effort) -> list[str]:
+    """All that can add something."""
+    return [name for name in SUBJECTS if name != "direct"]
+
+
+def measure(subject: str, effort: Effort) -> list[Measurement]:
+    """One run."""
+    found: list[Measurement] = []
+    with staged(subject) as stage:
+        if subject not in _highest:
+            _highest[subject] = highest_rate(stage, effort)
+        for point, share in _SHARES.items():
+            if effort.quick and point != "half load":
+                continue
+            found += _at(subject, stage, Load(effort.seconds, _highest[subject] * share), point)
+    return found
+
+
+def _at(subject: str, stage: Stage, load: Load, point: str) -> list[Measurement]:
+    load = load._replace(every_seconds=_EVERY_SECONDS, stamped=True)
+    direct, through = quantiles_us(stage.run_direct(load)), quantiles_us(stage.run(load))
+    found = [
+        Measurement(SCENARIO, subject, f"added delay {name}", "µs", through[name] - direct[name], "lower", point)
+        for name in QUANTILES
+    ]
+    rate = load.per_second or 0.0
+    return [*found, Measurement(SCENARIO, subject, "rate", "1/s", rate, "none", point)]
+
+
+def quantiles_us(outcome: Outcome) -> dict[str, float]:
+    """Of the time from sending to arrival, both directions together."""
+    delays = [(arrived - sent)[arrived > 0] for sent, arrived in outcome.times.values()]
+    together = np.concatenate(delays)
+    if not len(together):
+        raise SystemExit("nothing arrived")
+    return {name: float(np.quantile(together, share)) / 1e3 for name, share in QUANTILES.items()}
