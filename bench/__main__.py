@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from bench import control_plane, fastpath, flood, namespace, sync, table
-from bench.machine import describe
+from bench.machine import describe, versions
 from bench.measurement import Effort, Measurement
 from bench.scenarios import SCENARIOS
 from bench.show import table as shown
@@ -34,6 +34,7 @@ def main() -> int:
         return 64
     namespace.enter(options.scenario)
     print(describe())
+    print(versions())
     found: list[Measurement] = []
     for subject in chosen:
         print(f"{options.scenario}: {subject} …", file=sys.stderr, flush=True)

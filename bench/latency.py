@@ -2,20 +2,25 @@
 
 The same sockets send the same load to each other directly, then through the relay, in bursts of a tenth of a
 millisecond; the kernel notes when each datagram reaches its socket, so that the generator's own delay is not in it.
-What is given are the differences of the quantiles. Rates are shares of each relay's own highest rate.
+What is given are the differences of the quantiles. Rates are shares of each relay's own highest rate. Both paths take
+turns, and of a quantile the median of all turns counts, so that a moment in which the machine did something else does
+not.
 """
+
+from statistics import median
 
 import numpy as np
 
 from bench.load.run import Load, Outcome
 from bench.measurement import Effort, Measurement
-from bench.stage import SUBJECTS, Stage, staged
+from bench.stage import Stage, available, staged
 from bench.throughput import highest_rate
 
 SCENARIO = "latency"
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 _SHARES = {"10 % load": 0.1, "half load": 0.5, "90 % load": 0.9}
 _EVERY_SECONDS = 0.0001
+_TURNS = 5
 
 _highest: dict[str, float] = {}
 """Found once, so that all rounds are at the same rates."""
@@ -23,7 +28,7 @@ _highest: dict[str, float] = {}
 
 def subjects(_effort: Effort) -> list[str]:
     """All that can add something."""
-    return [name for name in SUBJECTS if name != "direct"]
+    return [name for name in available() if name != "direct"]
 
 
 def measure(subject: str, effort: Effort) -> list[Measurement]:
@@ -40,12 +45,12 @@ def measure(subject: str, effort: Effort) -> list[Measurement]:
 
 
 def _at(subject: str, stage: Stage, load: Load, point: str) -> list[Measurement]:
-    load = load._replace(every_seconds=_EVERY_SECONDS, stamped=True)
-    direct, through = quantiles_us(stage.run_direct(load)), quantiles_us(stage.run(load))
-    found = [
-        Measurement(SCENARIO, subject, f"added delay {name}", "µs", through[name] - direct[name], "lower", point)
-        for name in QUANTILES
-    ]
+    load = load._replace(seconds=load.seconds / _TURNS * 2, every_seconds=_EVERY_SECONDS, stamped=True)
+    turns = [(quantiles_us(stage.run_direct(load)), quantiles_us(stage.run(load))) for _ in range(_TURNS)]
+    found = []
+    for name in QUANTILES:
+        direct, through = (median(turn[path][name] for turn in turns) for path in (0, 1))
+        found.append(Measurement(SCENARIO, subject, f"added delay {name}", "µs", through - direct, "lower", point))
     rate = load.per_second or 0.0
     return [*found, Measurement(SCENARIO, subject, "rate", "1/s", rate, "none", point)]
 

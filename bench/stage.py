@@ -1,7 +1,8 @@
 """A relay and a load generator, set up to measure one with the other, and the direct path beside it."""
 
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,18 +15,37 @@ from bench.peers import asyncio_peer, coturn, direct, nginx, relayd
 from bench.peers.direct import DirectDoor
 from bench.peers.subject import Running, Start
 from bench.sizes import game_lengths
+from tests.scenarios.skips import why_not
 
-SUBJECTS: dict[str, Start] = {
-    "relayd": relayd.start_portable,
-    "relayd (fast path)": relayd.start_fast_path,
-    "nginx": nginx.start,
-    "coturn": coturn.start,
-    "asyncio": asyncio_peer.start,
-    "direct": direct.start,
+
+class Subject(NamedTuple):
+    """What can be measured, and how to come by it."""
+
+    start: Start
+    missing: Callable[[], str | None] = lambda: None
+    """What it needs that is not there."""
+
+
+SUBJECTS = {
+    "relayd": Subject(relayd.start_portable),
+    "relayd (fast path)": Subject(relayd.start_fast_path, why_not),
+    "nginx": Subject(nginx.start, nginx.missing),
+    "coturn": Subject(coturn.start, coturn.missing),
+    "asyncio": Subject(asyncio_peer.start),
+    "direct": Subject(direct.start),
 }
 
 USUAL = Shape(sessions=64, players=4, payload_bytes=game_lengths(), client_sockets=32, host_sockets=8)
 """64 games of a host and 4 players, behind 40 addresses."""
+
+
+def available() -> list[str]:
+    """The subjects that this machine has; says on standard error which it has not."""
+    reasons = {name: subject.missing() for name, subject in SUBJECTS.items()}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"without {name}: {reason}", file=sys.stderr)
+    return [name for name, reason in reasons.items() if not reason]
 
 
 class Stage(NamedTuple):
@@ -58,7 +78,7 @@ def staged(subject: str, network_name: str = "lo", shape: Shape = USUAL) -> Iter
         beside = generator
         if place != network.direct_place:
             beside = stack.enter_context(Generator(shape, core.generator, network.direct_place))
-        relay = stack.enter_context(SUBJECTS[subject](generator, network, folder, core.relay))
+        relay = stack.enter_context(SUBJECTS[subject].start(generator, network, folder, core.relay))
         way = generator.join(relay.door)
         if relay.settle is not None:
             relay.settle(generator, way)

@@ -46,7 +46,7 @@ userdb={folder}/turn.sqlite3
 
 def missing() -> str | None:
     """What would have to be installed."""
-    return None if shutil.which(_PROGRAM) else "coturn (Debian: coturn)"
+    return None if shutil.which(_PROGRAM) else "needs turnserver (Debian: coturn)"
 
 
 class TurnDoor(NamedTuple):

@@ -40,7 +40,7 @@ _SERVER = "    server {{ listen {listen}:{port} udp rcvbuf=4m sndbuf=2m; proxy_p
 def missing() -> str | None:
     """What would have to be installed."""
     there = shutil.which(_PROGRAM) and Path(_MODULE).exists()
-    return None if there else "nginx with its stream module (Debian: nginx-light, libnginx-mod-stream)"
+    return None if there else "needs nginx with its stream module (Debian: nginx, libnginx-mod-stream)"
 
 
 @contextmanager
