@@ -37,6 +37,8 @@ def versions() -> str:
 
 def _versions() -> Iterator[tuple[str, str]]:
     yield "relayd", version("relayd")
+    # More than this no peer of relayd can have as its receive buffer.
+    yield "net.core.rmem_max", Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii").strip()
     for name in _LIBRARIES:
         yield name, version(name)
     for name, command in _PROGRAMS.items():

@@ -27,8 +27,8 @@ class Subject(NamedTuple):
 
 
 SUBJECTS = {
-    "relayd": Subject(relayd.start_portable),
-    "relayd (fast path)": Subject(relayd.start_fast_path, why_not),
+    "relayd": Subject(relayd.starting()),
+    "relayd (fast path)": Subject(relayd.starting(fast_path=True), why_not),
     "nginx": Subject(nginx.start, nginx.missing),
     "coturn": Subject(coturn.start, coturn.missing),
     "asyncio": Subject(asyncio_peer.start),

@@ -17,7 +17,7 @@ from bench.load.run import Ends, Load, Ways
 from bench.network import Network
 from bench.peers.direct import addresses_of
 from bench.peers.sessions import HOST, SESSION, player_token, write_sessions
-from bench.peers.subject import Running
+from bench.peers.subject import Running, Start
 from bench.processes import Program, answers, free_port, free_ports, wait_for
 from relayd.core.wire import (
     HEADER_BYTES,
@@ -227,5 +227,6 @@ def _start(
         yield measured
 
 
-start_portable = partial(_start, False, {})
-start_fast_path = partial(_start, True, {})
+def starting(fast_path: bool = False, options: dict[str, dict[str, Any]] | None = None) -> Start:
+    """What starts a relayd with the fast path or without, and with these sections of its configuration besides."""
+    return partial(_start, fast_path, options or {})
