@@ -78,7 +78,11 @@ def remarks(found: list[Measurement]) -> Iterator[str]:
     for where in ("", ", veth"):
         on = values.get((_FAST_PATH, WHOLE, FULL + where))
         off = {point: value for (name, metric, point), value in values.items() if (name, metric) == ("relayd", WHOLE)}
-        here = {point: value for point, value in off.items() if point.endswith(", veth") == bool(where)}
+        here = {
+            point: value
+            for point, value in off.items()
+            if point.endswith(", veth") == bool(where) and not values["relayd", LOST, point]
+        }
         if on is None or not here:
             continue
         point, cheapest = min(here.items(), key=lambda item: item[1])
