@@ -1,9 +1,9 @@
-# The four things people do here. Everything lives in .venv; nothing is installed outside this folder.
+# The things people do here. Everything lives in .venv; nothing is installed outside this folder.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test install lint bench-memory clean
+.PHONY: run test install lint bench bench-quick clean
 
 run: install
 	$(BIN)/relayd dev --players 4
@@ -18,6 +18,15 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Everything side by side: tables and chart in bench/results, and in the README. Under 15 minutes on two cores.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench all --out bench/results
+	$(BIN)/python -m bench readme
+
+# The same, only to see that it works: its figures are rough, and go where nothing is kept.
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/python -m bench all --quick --out build/bench-quick
+
 clean:
 	rm -rf $(VENV)
 
@@ -28,12 +37,16 @@ $(BIN)/python:
 	  || { echo "This Python has no venv module: on Debian, apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(wildcard relayd/edge/native/*.[ch]) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
 # The kernel program, from its source. The result is in the tree, so only those who change the source need clang.

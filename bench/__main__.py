@@ -1,53 +1,51 @@
-"""Entry point: ``python -m bench SCENARIO``."""
+"""Entry point: ``python -m bench SCENARIO``, or one of the commands that deal with all of them."""
 
 import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from bench import control_plane, fastpath, flood, namespace, sync, table
-from bench.machine import describe, versions
-from bench.measurement import Effort, Measurement
-from bench.scenarios import SCENARIOS
-from bench.show import table as shown
+from bench import alone, commands, control_plane, fastpath, flood, sync, table
+from bench.registry import COMPARED
+from relayd.errors import EXIT_USAGE
 
-COMMANDS: dict[str, Callable[[], None]] = {
+UNCOMPARED: dict[str, Callable[[], None]] = {
     "control-plane": control_plane.main,
     "fastpath": fastpath.main,
     "flood": flood.main,
     "sync": sync.main,
     "table": table.main,
 }
+"""Scenarios that show relayd alone, and print what they measure themselves."""
 
 
 def main() -> int:
-    """Runs the scenario named on the command line."""
-    options = _parser().parse_args()
-    if options.scenario in COMMANDS:
-        COMMANDS[options.scenario]()
-        return 0
-    scenario = SCENARIOS[options.scenario]
-    effort = Effort(options.seconds, 1, options.quick)
-    possible = scenario.subjects(effort)
-    chosen = options.subject or possible
-    if unknown := [name for name in chosen if name not in possible]:
-        print(f"{options.scenario}: no subject {unknown[0]!r}; there are {', '.join(possible)}", file=sys.stderr)
-        return 64
-    namespace.enter(options.scenario)
-    print(describe())
-    print(versions())
-    found: list[Measurement] = []
-    for subject in chosen:
-        print(f"{options.scenario}: {subject} …", file=sys.stderr, flush=True)
-        found += scenario.measure(subject, effort)
-    print("\n".join(shown(found)))
-    for line in getattr(scenario, "remarks", lambda _: ())(found):
-        print(line)
+    """Runs the command or the scenario named on the command line."""
+    if len(sys.argv) > 1 and sys.argv[1] in commands.NAMES:
+        return commands.main(sys.argv[1:])
+    try:
+        options = _parser().parse_args()
+    except SystemExit as end:
+        return int(end.code or 0)
+    if options.scenario in COMPARED:
+        return alone.main(options.scenario, options.subject, options.seconds, options.quick)
+    UNCOMPARED[options.scenario]()
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"bench: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures relayd on this machine.")
-    parser.add_argument("scenario", choices=[*SCENARIOS, *COMMANDS])
+    parser = _Parser(
+        prog="python -m bench",
+        usage=f"python -m bench {{{','.join((*commands.NAMES, *COMPARED, *UNCOMPARED))}}} [options]",
+        description="Measures relayd on this machine: one scenario alone, or with `all` those that compare.",
+    )
+    parser.add_argument("scenario", choices=[*COMPARED, *UNCOMPARED])
     parser.add_argument("--subject", action="append", help="only this one; may be given several times")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measured load (default: 1)")
     parser.add_argument("--quick", action="store_true", help="fewer points")

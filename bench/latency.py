@@ -2,9 +2,9 @@
 
 The same sockets send the same load to each other directly, then through the relay, in bursts of a tenth of a
 millisecond; the kernel notes when each datagram reaches its socket, so that the generator's own delay is not in it.
-What is given are the differences of the quantiles. Rates are shares of each relay's own highest rate. Both paths take
-turns, and of a quantile the median of all turns counts, so that a moment in which the machine did something else does
-not.
+What is given are the differences of the quantiles, p50, p99 and p99.9, at shares of each relay's own highest rate. Both
+paths take turns, and of a quantile the median of all turns counts, so that a moment in which the machine did something
+else does not.
 """
 
 from statistics import median
@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.load.run import Load, Outcome
 from bench.measurement import Effort, Measurement
-from bench.stage import Stage, available, staged
+from bench.stage import SUBJECTS, Stage, staged
 from bench.throughput import highest_rate
 
 SCENARIO = "latency"
@@ -28,7 +28,7 @@ _highest: dict[str, float] = {}
 
 def subjects(_effort: Effort) -> list[str]:
     """All that can add something."""
-    return [name for name in available() if name != "direct"]
+    return [name for name in SUBJECTS if name != "direct"]
 
 
 def measure(subject: str, effort: Effort) -> list[Measurement]:
@@ -50,7 +50,7 @@ def _at(subject: str, stage: Stage, load: Load, point: str) -> list[Measurement]
     found = []
     for name in QUANTILES:
         direct, through = (median(turn[path][name] for turn in turns) for path in (0, 1))
-        found.append(Measurement(SCENARIO, subject, f"added delay {name}", "µs", through - direct, "lower", point))
+        found.append(Measurement(SCENARIO, subject, name, "µs", through - direct, "lower", point))
     rate = load.per_second or 0.0
     return [*found, Measurement(SCENARIO, subject, "rate", "1/s", rate, "none", point)]
 

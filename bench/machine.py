@@ -1,55 +1,82 @@
-"""What a result was measured on, and with."""
+"""What a result was measured on."""
 
 import os
 import platform
-import re
+import shutil
 import subprocess
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
-_PROGRAMS = {
-    "nginx": ("/usr/sbin/nginx", "-v"),
-    "coturn": ("/usr/bin/turnserver", "--version"),
-}
-_LIBRARIES = ("uvloop", "numpy")
-_VERSION = re.compile(r"\d+(\.\d+)+")
+from pydantic import BaseModel, ConfigDict
+
+from relayd import __version__
+
+_ROOT = Path(__file__).parents[1]
+_PEER_PACKAGES = ("nginx", "coturn")
+
+
+class Machine(BaseModel):
+    """Hardware, kernel and the versions of all that is compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    processor: str
+    cores: int
+    kernel: str
+    python: str
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls) -> Self:
+        """This one."""
+        peers = {name: found for name in _PEER_PACKAGES if (found := debian_package(name))}
+        return cls(
+            processor=_processor(),
+            cores=os.cpu_count() or 1,
+            kernel=f"{platform.system()} {platform.release()}",
+            python=f"{platform.python_implementation()} {platform.python_version()}",
+            versions={"relayd": _relayd(), "uvloop": version("uvloop"), "numpy": version("numpy"), **peers},
+        )
+
+    def __str__(self) -> str:
+        return f"{self.processor}, {self.cores} cores, {self.kernel}, {self.python}"
 
 
 def describe() -> str:
     """Processor, cores, kernel and Python, in one line."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if line.startswith("model name")
-    ]
-    processor = names[0] if names else platform.machine()
-    return (
-        f"{processor}, {os.cpu_count()} cores, Linux {platform.release()},"
-        f" {platform.python_implementation()} {platform.python_version()}"
-    )
-
-
-def versions() -> str:
-    """Of all that is measured or measures, in one line; what is not installed is left out."""
-    return ", ".join(f"{name} {number}" for name, number in _versions())
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    yield "relayd", version("relayd")
-    # More than this no peer of relayd can have as its receive buffer.
-    yield "net.core.rmem_max", Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii").strip()
-    for name in _LIBRARIES:
-        yield name, version(name)
-    for name, command in _PROGRAMS.items():
-        if Path(command[0]).exists():
-            # nginx says it on standard error; turnserver, before its version, in a few lines of other things.
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            found = _VERSION.search(done.stdout + done.stderr)
-            yield name, found.group() if found else "of unknown version"
+    return str(Machine.here())
 
 
 def resident_bytes(pid: int | None = None) -> int:
     """Resident memory of a process; of this one by default."""
     pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def debian_package(name: str) -> str:
+    """The version that is installed; empty if none is, or if this is no Debian."""
+    status, _, found = _output("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", name).partition(
+        " "
+    )
+    return found if status == "installed" else ""
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _relayd() -> str:
+    """Its version, and the commit where there is one."""
+    commit = _output("git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude=*")
+    return f"{__version__} ({commit})" if commit else __version__
+
+
+def _output(*command: str) -> str:
+    """What a command prints; nothing if it fails or is not there."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -24,7 +24,7 @@ from bench.peers.direct import DirectDoor
 from bench.peers.sessions import HOST, SESSION, write_sessions
 from bench.processes import wait_for
 from bench.sizes import game_lengths
-from bench.stage import available
+from bench.stage import check_available
 from relayd.core.wire import encode_ping
 
 SCENARIO = "scale"
@@ -38,11 +38,12 @@ _VALID = b"\x01\x02"
 
 def subjects(_effort: Effort) -> list[str]:
     """relayd alone: the others keep no sessions."""
-    return [name for name in available() if name in _FAST_PATH]
+    return list(_FAST_PATH)
 
 
 def measure(subject: str, effort: Effort) -> list[Measurement]:
     """One run."""
+    check_available(subject)
     found: list[Measurement] = []
     for sessions in _QUICK_SESSIONS if effort.quick else _SESSIONS:
         found += _measure(subject, sessions, effort)

@@ -1,6 +1,5 @@
 """A relay and a load generator, set up to measure one with the other, and the direct path beside it."""
 
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from bench.network import open_network
 from bench.peers import asyncio_peer, coturn, direct, nginx, relayd
 from bench.peers.direct import DirectDoor
 from bench.peers.subject import Running, Start
+from bench.scenario import Unavailable
 from bench.sizes import game_lengths
 from tests.scenarios.skips import why_not
 
@@ -28,6 +28,7 @@ class Subject(NamedTuple):
 
 SUBJECTS = {
     "relayd": Subject(relayd.starting()),
+    "relayd (plain)": Subject(relayd.starting(options={"relay": {"forwarder": "python"}})),
     "relayd (fast path)": Subject(relayd.starting(fast_path=True), why_not),
     "nginx": Subject(nginx.start, nginx.missing),
     "coturn": Subject(coturn.start, coturn.missing),
@@ -39,13 +40,10 @@ USUAL = Shape(sessions=64, players=4, payload_bytes=game_lengths(), client_socke
 """64 games of a host and 4 players, behind 40 addresses."""
 
 
-def available() -> list[str]:
-    """The subjects that this machine has; says on standard error which it has not."""
-    reasons = {name: subject.missing() for name, subject in SUBJECTS.items()}
-    for name, reason in reasons.items():
-        if reason:
-            print(f"without {name}: {reason}", file=sys.stderr)
-    return [name for name, reason in reasons.items() if not reason]
+def check_available(subject: str) -> None:
+    """Raises Unavailable where this machine lacks what the subject needs."""
+    if reason := SUBJECTS[subject].missing():
+        raise Unavailable(reason)
 
 
 class Stage(NamedTuple):
@@ -68,7 +66,8 @@ class Stage(NamedTuple):
 
 @contextmanager
 def staged(subject: str, network_name: str = "lo", shape: Shape = USUAL) -> Iterator[Stage]:
-    """Starts a relay and brings all peers in."""
+    """Starts a relay and brings all peers in; Unavailable where that is not to be had here."""
+    check_available(subject)
     core = cores()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

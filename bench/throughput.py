@@ -7,7 +7,7 @@ datagram arrives. No relay can show more than the direct path does: that is as m
 
 from bench.load.run import Load, Outcome
 from bench.measurement import Effort, Measurement
-from bench.stage import Stage, available, staged
+from bench.stage import SUBJECTS, Stage, staged
 
 SCENARIO = "throughput"
 HIGHEST = "highest rate"
@@ -21,7 +21,7 @@ _DRAIN_SECONDS = 0.01
 
 def subjects(_effort: Effort) -> list[str]:
     """All."""
-    return available()
+    return list(SUBJECTS)
 
 
 def measure(subject: str, effort: Effort) -> list[Measurement]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
+from metrics_page import metrics_page
 from pydantic_core import PydanticUndefined
 
 from relayd.core.verdict import REFUSAL_STATE, Verdict
@@ -38,6 +39,7 @@ _WAY_OUT = {
     Verdict.HOST_CONFLICT: "Two programs use the server port in one session; players use the client port.",
     Verdict.NO_HOST: "Start the host, or look why it does not get through.",
     Verdict.RELAY_AWAY: "Normal while relayd restarts; else look why it is not running.",
+    Verdict.OVERLOADED: "A flood of strangers: see which verdicts grow beside it; the kernel fast path keeps them out.",
     Verdict.UNKNOWN_CONNECTION: "Normal for a moment after a player left or came back.",
     Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second`, or find out why a user sends so much.",
     Verdict.SEND_QUEUE_FULL: "The link is too slow; a larger `relay.send_buffer_bytes` helps in bursts.",
@@ -105,7 +107,7 @@ def _texts_below_members(source: Path) -> dict[str, str]:
     }
 
 
-PAGES = {"settings.md": settings_page, "verdicts.md": verdicts_page}
+PAGES = {"metrics.md": metrics_page, "settings.md": settings_page, "verdicts.md": verdicts_page}
 
 
 if __name__ == "__main__":

@@ -5,18 +5,22 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
 from relayd.edge.admin import create_admin
+from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
-from relayd.edge.metrics import RelayMetrics, SessionSeries
+from relayd.edge.loop_delay import LoopDelay
+from relayd.edge.metrics import RelayMetrics
+from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
@@ -27,7 +31,6 @@ from relayd.edge.source.control_plane.negotiate import NegotiatedLink
 from relayd.edge.source.control_plane.node_api import NodeApi
 from relayd.edge.source.control_plane.public_list import PublicList
 from relayd.edge.source.file import FileSource
-from relayd.edge.udp import UdpPorts
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import ConfigurationError, UnavailableError
@@ -80,6 +83,7 @@ class Relay:
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
+        self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
         self.engine = Engine(self.table)
@@ -114,14 +118,29 @@ class Relay:
                 [(one.endpoint, one.socket.getsockname()[0]) for one in sockets],
                 loop.call_soon,
             )
+            # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
+            ports = self._ports = open_ports(
+                self.settings.relay.forwarder, self.engine, sockets, merge=self._fast_path is None
+            )
         except UnavailableError:
+            if self._fast_path is not None:
+                self._fast_path.stop(self._remove_fast_path)
             _close(sockets)
             admin_socket.close()
             raise
-        ports = UdpPorts(self.engine, sockets)
-        metrics = RelayMetrics(self.engine, self._series, self.source.status, loop.time, self._fast_path)
+        loop_delay = LoopDelay()
+        metrics = RelayMetrics(
+            self.engine,
+            self._series,
+            self.source.status,
+            loop.time,
+            self._absorb,
+            ports,
+            loop_delay.histogram,
+            self._fast_path,
+        )
         admin = HttpServer(
-            create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._fast_path), admin_socket
+            create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._absorb), admin_socket
         )
 
         await ports.start()
@@ -129,6 +148,7 @@ class Relay:
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
             asyncio.create_task(self._tick_forever(), name="journal"),
+            asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
@@ -186,16 +206,27 @@ class Relay:
     async def _tick_forever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._absorb(())
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 
     def _load(self) -> Load:
         return Load(sum(self.table.bound), self.engine.draining)
 
+    def _absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what was forwarded without the engine to its counts: before anybody reads them."""
+        # The sessions are taken down before the totals, so that these are never less than the sum of those.
+        if self._ports is not None:
+            self._ports.absorb(sessions)
+        if self._fast_path is not None:
+            self._fast_path.absorb(sessions)
+
     def _on_event(self, event: Event) -> None:
         if self._fast_path is not None:
             # First, so that what the kernel counted for a binding that ends is there for the others to read.
             self._fast_path.event(event)
+        if self._ports is not None:
+            self._ports.event(event)
         if event.kind is EventKind.SESSION_IDLE:
             self.source.session_ended(event.session.session_id)
         if event.kind is EventKind.USER_BOUND:

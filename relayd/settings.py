@@ -103,6 +103,11 @@ class RelaySettings(Section):
     client_port: UdpPort = Field(32001, description="UDP port for players.")
     receive_buffer_bytes: int = Field(4 << 20, ge=0, le=1 << 30, description="Receive buffer asked for, per socket.")
     send_buffer_bytes: int = Field(2 << 20, ge=0, le=1 << 30, description="Send buffer asked for, per socket.")
+    forwarder: Literal["auto", "native", "python"] = Field(
+        "auto",
+        description='What serves the sockets: "native", a thread in C that does not wait for Python; "python", uvloop'
+        ' alone; "auto", native where it was compiled.',
+    )
     attributes: dict[str, str] = Field(
         {}, description='Where this relay is, for filters: {city = "Paris", country = "France", …}.'
     )

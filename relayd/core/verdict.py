@@ -46,6 +46,8 @@ class Verdict(enum.IntEnum):
     """The relay has max_bound_users already."""
     RELAY_AWAY = 18
     """No relayd was there to decide, only its fast path, which would not let the kernel answer with an error."""
+    OVERLOADED = 19
+    """More came than relayd could judge. Players who are bound go on playing: theirs need no judging."""
 
     @property
     def label(self) -> str:

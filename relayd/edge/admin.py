@@ -12,8 +12,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from relayd import __version__
 from relayd.core.engine import Engine
-from relayd.core.kernel_view import KernelView
 from relayd.core.session import Session
+from relayd.core.views import Absorb
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
@@ -28,9 +28,9 @@ def create_admin(
     engine: Engine,
     source: SourceStatus,
     metrics: RelayMetrics,
-    kernel: KernelView | None = None,
+    absorb: Absorb,
 ) -> FastAPI:
-    """The admin application of a relay."""
+    """The admin application of a relay. `absorb` is called before anything is shown of a session."""
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
 
@@ -65,8 +65,7 @@ def create_admin(
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
     ) -> Response:
         page = list(islice(table.sessions.values(), offset, offset + limit))
-        if kernel is not None:
-            kernel.absorb(page)
+        absorb(page)
         shown = [summary async for summary in in_slices(map(summarise_session, page))]
         return JSONResponse({"total_count": len(table.sessions), "sessions": shown})
 
@@ -75,8 +74,7 @@ def create_admin(
         found: Session | None = table.sessions.get(session_id)
         if found is None:
             return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
-        if kernel is not None:
-            kernel.absorb([found])
+        absorb([found])
         return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
 
     def drain_status() -> dict[str, Any]:

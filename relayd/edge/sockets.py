@@ -2,10 +2,12 @@
 
 import errno
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from relayd.core.endpoint import Endpoint
+from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
 from relayd.errors import UnavailableError
 from relayd.settings import RelaySettings
@@ -14,6 +16,9 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 """socket(7): as SO_RCVBUF and SO_SNDBUF, but CAP_NET_ADMIN may pass over rmem_max and wmem_max with them."""
+
+
+_SO_MEMINFO = 55
 
 
 class BoundSocket(NamedTuple):
@@ -51,6 +56,17 @@ def open_sockets(settings: RelaySettings) -> tuple[list[BoundSocket], list[str]]
             one.socket.close()
         raise
     return bound, list(dict.fromkeys(warnings))
+
+
+def memory_of(bound: Iterable[BoundSocket]) -> list[tuple[Port, SocketMemory]]:
+    """What the kernel keeps for each of the sockets."""
+    return [(one.endpoint.port, _memory(one.socket)) for one in bound]
+
+
+def _memory(sock: socket.socket) -> SocketMemory:
+    # include/uapi/linux/sock_diag.h: SK_MEMINFO_RMEM_ALLOC, RCVBUF, WMEM_ALLOC, SNDBUF, …, and DROPS, the ninth.
+    words = struct.unpack("9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 9 * 4))
+    return SocketMemory(words[0], words[1], words[2], words[3], words[8])
 
 
 def _open(ip_address: str, number: int) -> socket.socket:

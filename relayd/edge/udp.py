@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,41 +10,39 @@ import structlog
 
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
+from relayd.core.events import Event
+from relayd.core.session import Session
 from relayd.core.verdict import Verdict
-from relayd.edge.sockets import BoundSocket
+from relayd.core.views import SocketMemory
+from relayd.core.wire import Port
+from relayd.edge.sockets import BoundSocket, memory_of
 
 _log = structlog.get_logger()
 
 _QUEUE_FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
-class UdpPorts:
-    """All sockets of the relay."""
+class Judge:
+    """Asks the engine about datagrams, and does what it says.
+
+    Args:
+        engine: the engine.
+        sockets: what it names by their endpoints.
+    """
 
     def __init__(self, engine: Engine, sockets: Sequence[BoundSocket]) -> None:
         self._engine = engine
         self._sockets = [one.socket for one in sockets]
-        self._endpoints = [one.endpoint for one in sockets]
-        self._transports: list[asyncio.DatagramTransport] = []
-
-    async def start(self) -> None:
-        """Begins to take datagrams in."""
-        loop = asyncio.get_running_loop()
-        for endpoint, sock in zip(self._endpoints, self._sockets, strict=True):
-            receiver = partial(_Receiver, loop, endpoint, self)
-            transport, _ = await loop.create_datagram_endpoint(receiver, sock=sock)
-            self._transports.append(transport)
-
-    def stop(self) -> None:
-        """Closes the sockets."""
-        for transport in self._transports:
-            transport.close()
 
     def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
         """The whole way of one datagram."""
-        action = self._engine.handle(endpoint, data, source, now)
-        if action.endpoint is not None:
-            self._send(endpoint, len(data), action, action.endpoint)
+        try:
+            action = self._engine.handle(endpoint, data, source, now)
+            if action.endpoint is not None:
+                self._send(endpoint, len(data), action, action.endpoint)
+        except Exception:  # noqa: BLE001
+            # A defect; but one that went further would end the port for everybody.
+            _log.exception("a datagram could not be handled", port=endpoint.port.label)
 
     def _send(self, arrived_at: Endpoint, size_bytes: int, action: Action, leaves_from: Endpoint) -> None:
         # Straight to the socket and not through the transport, which would queue without bound what the kernel does
@@ -58,18 +56,49 @@ class UdpPorts:
             self._engine.unsent(arrived_at, size_bytes, action, reason)
 
 
+class UdpPorts:
+    """All sockets of the relay, on uvloop's own datagram transports."""
+
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket]) -> None:
+        self._judge = Judge(engine, sockets)
+        self._bound = sockets
+        self._transports: list[asyncio.DatagramTransport] = []
+
+    async def start(self) -> None:
+        """Begins to take datagrams in."""
+        loop = asyncio.get_running_loop()
+        for endpoint, sock in self._bound:
+            receiver = partial(_Receiver, loop, endpoint, self._judge)
+            transport, _ = await loop.create_datagram_endpoint(receiver, sock=sock)
+            self._transports.append(transport)
+
+    def stop(self) -> None:
+        """Closes the sockets."""
+        for transport in self._transports:
+            transport.close()
+
+    def event(self, event: Event) -> None:
+        """Nothing to follow: the engine sees every datagram."""
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Nothing to add: the engine counts every datagram."""
+
+    def memory(self) -> list[tuple[Port, SocketMemory]]:
+        """What the kernel keeps for each socket."""
+        return memory_of(self._bound)
+
+    def delays(self) -> None:
+        """Not known: uvloop does not tell when the kernel took a datagram in."""
+
+
 class _Receiver(asyncio.DatagramProtocol):
-    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, ports: UdpPorts) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, judge: Judge) -> None:
         self._now = loop.time
         self._endpoint = endpoint
-        self._receive = ports.receive
+        self._receive = judge.receive
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        try:
-            self._receive(self._endpoint, data, addr, self._now())
-        except Exception:  # noqa: BLE001
-            # A defect; but one that ended this handler would have uvloop close the port for everybody.
-            _log.exception("a datagram could not be handled", port=self._endpoint.port.label)
+        self._receive(self._endpoint, data, addr, self._now())
 
     def error_received(self, exc: Exception) -> None:
         """An ICMP error about an earlier datagram: what is undeliverable shows by the peer's silence."""

@@ -16,6 +16,8 @@ CONTROLPLANE_MAY_USE = ("core", "settings", "errors", "pacing", "http_server", "
 EDGE_MAY_USE = {
     "sockets": {"sockets"},
     "udp": {"udp", "sockets"},
+    "native": {"native", "udp", "sockets"},
+    "forwarder": {"forwarder", "native", "udp", "sockets"},
     "source": {"source"},
     "live": {"live"},
     "metrics": {"metrics", "source"},

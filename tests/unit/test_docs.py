@@ -14,7 +14,9 @@ def _pages() -> dict[str, Callable[[], str]]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        spec.loader.exec_module(module)
     pages: dict[str, Callable[[], str]] = module.PAGES
     return pages
 

@@ -103,7 +103,7 @@ def test_refusals_and_what_is_told(
 
 
 def test_every_reason_to_drop_that_the_engine_decides_is_provoked_here() -> None:
-    elsewhere = {Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RELAY_AWAY}
+    elsewhere = {Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RELAY_AWAY, Verdict.OVERLOADED}
     assert {case[0] for case in REFUSALS} == set(Verdict) - elsewhere - {Verdict.FORWARDED, Verdict.ANSWERED}
 
 

@@ -20,7 +20,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -62,7 +62,8 @@ enum verdict {
 	SESSION_ENDED = 7,
 	ADDRESS_CONFLICT = 8,
 	RELAY_AWAY = 18,
-	VERDICTS = 19,
+	OVERLOADED = 19,
+	VERDICTS = 20,
 };
 
 /* ---- Maps. relayd/edge/xdp/layout.py describes them to user space; a test compares the two. ----------------------- */

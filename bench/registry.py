@@ -1,10 +1,9 @@
-"""The scenarios that have subjects to compare; each has `subjects`, `measure` and perhaps `remarks`."""
-
-from types import ModuleType
+"""What ``python -m bench all`` measures, in this order. The type says what a module of a scenario has to offer."""
 
 from bench import burst, cost, engine, latency, restart, scale, throughput
+from bench.scenario import Scenario
 
-SCENARIOS: dict[str, ModuleType] = {
+COMPARED: dict[str, Scenario] = {
     "throughput": throughput,
     "cost": cost,
     "latency": latency,
@@ -13,4 +12,3 @@ SCENARIOS: dict[str, ModuleType] = {
     "restart": restart,
     "engine": engine,
 }
-"""In the order in which they are worth reading."""

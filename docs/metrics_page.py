@@ -1,0 +1,77 @@
+"""The page of metrics: every family that a relay can show, read from one that shows them all."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import Metric
+
+from relayd.core.counters import Traffic
+from relayd.core.engine import Engine
+from relayd.core.histogram import Histogram
+from relayd.core.limits import Limits
+from relayd.core.table import Table
+from relayd.core.verdict import Verdict
+from relayd.core.views import SocketMemory
+from relayd.core.wire import Port
+from relayd.edge.metrics.families import Reading, all_families
+from relayd.edge.source import SourceStatus
+
+_INTRODUCTION = """\
+# Metrics
+
+At `GET /metrics` of the admin server, in Prometheus' text format. A counter begins at 0 with the process; with the fast
+path on, those of datagrams and sessions go on from the relay before. Bytes are those of the UDP payload as it arrived.
+
+This page is written by `docs/generate.py` from `relayd/edge/metrics`.
+
+| metric | type | labels | |
+|---|---|---|---|
+"""
+
+
+class _EveryKernel:
+    up = True
+    bindings_served = 1
+
+    def by_kernel(self, _port: Port, _verdict: Verdict) -> int:
+        """As if it had decided everything once."""
+        return 1
+
+
+def families() -> Iterator[Metric]:
+    """Every family, with every label it has."""
+    status = SourceStatus()
+    status.fresh_at = 0.0
+    return all_families(
+        Reading(
+            engine=Engine(Table(Limits(), lambda: 1)),
+            sessions=[("other", Traffic())],
+            source=status,
+            now=0.0,
+            socket_memory=[(port, SocketMemory(0, 0, 0, 0, 0)) for port in Port],
+            delays=Histogram((1.0,)),
+            loop_delay=Histogram((1.0,)),
+            kernel=_EveryKernel(),
+        )
+    )
+
+
+def metrics_page() -> str:
+    """The whole page."""
+    return _INTRODUCTION + "".join(f"{row}\n" for row in map(_row, families()))
+
+
+def _row(family: Metric) -> str:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    values: dict[str, list[str]] = {}
+    for sample in family.samples:
+        for label, value in sample.labels.items():
+            if label != "le" and value not in values.setdefault(label, []):
+                values[label].append(value)
+    labels = ", ".join(f"`{label}`{_listed(label, found)}" for label, found in values.items())
+    return f"| `{name}` | {family.type} | {labels or '–'} | {family.documentation} |"
+
+
+def _listed(label: str, values: list[str]) -> str:
+    if label == "verdict":
+        return " ([all](verdicts.md))"
+    return "" if label in ("session", "version") else f" ({', '.join(values)})"

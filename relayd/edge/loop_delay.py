@@ -1,0 +1,24 @@
+"""How late the event loop comes to what is due: what holds it, holds everything but the forwarding thread."""
+
+import asyncio
+import time
+
+from relayd.core.histogram import Histogram
+
+_EVERY_SECONDS = 0.1
+_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class LoopDelay:
+    """Measures with a timer ten times a second."""
+
+    def __init__(self) -> None:
+        self.histogram = Histogram(_BOUNDS_SECONDS)
+
+    async def watch_forever(self) -> None:
+        """Measures."""
+        while True:
+            # Not loop.time(), which uvloop reads once a turn and only to the millisecond.
+            due = time.monotonic() + _EVERY_SECONDS
+            await asyncio.sleep(_EVERY_SECONDS)
+            self.histogram.observe(max(0.0, time.monotonic() - due))

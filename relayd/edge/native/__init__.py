@@ -1,0 +1,1 @@
+"""Sockets served by a thread in C: datagrams of bound users never wait for Python."""

@@ -1,0 +1,77 @@
+/* The forwarding thread and what it shares with the thread that owns it. */
+#ifndef RELAYD_FORWARDER_H
+#define RELAYD_FORWARDER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flows.h"
+#include "sending.h"
+
+#define MAX_DATAGRAM_BYTES 1200
+
+/* Datagrams that wait for the owner: about 20 ms of what Python can judge. */
+#define PASSED_UP 2048
+
+/* How long a new flow may have to wait for what was passed up before it; longer only if the owner cannot keep up, and
+ * then KCP, which sorts, is served better by a datagram out of order than by one that waits. */
+#define SETTLES_SECONDS 0.05
+
+struct total {
+	uint64_t datagrams;
+	uint64_t bytes;
+};
+
+/* How long datagrams were in the relay: upper bounds of the buckets, in nanoseconds. One more bucket has no bound. */
+#define DELAY_BUCKETS 12
+extern const uint64_t delay_bounds_ns[DELAY_BUCKETS];
+
+struct delays {
+	uint64_t counts[DELAY_BUCKETS + 1];
+	uint64_t sum_ns;
+};
+
+struct endpoint {
+	int fd;
+	enum port port;
+};
+
+/* A datagram that the owner has to judge. */
+struct passed_up {
+	struct peer source;
+	uint32_t endpoint;
+	uint32_t size;				/* as it arrived: may be more than is kept */
+	uint8_t bytes[MAX_DATAGRAM_BYTES + 1];
+};
+
+struct forwarder {
+	/* Set before the thread starts, never changed after. */
+	struct endpoint *endpoints;
+	unsigned endpoint_count;
+	bool merge;				/* whether datagrams to one peer may leave as one (UDP_SEGMENT) */
+	int wake_owner;				/* eventfd: readable while something is passed up */
+	int stop;				/* eventfd */
+	int poll;
+	struct work *work;			/* the thread's own */
+
+	pthread_mutex_t lock;			/* over all that follows */
+	struct flows flows;
+	struct total totals[PORTS][VERDICTS];
+	struct delays delays;
+	struct passed_up *ring;
+	uint64_t ring_head;			/* number of the next one to be put in */
+	uint64_t ring_tail;			/* number of the first that the owner is not done with */
+	bool owner_woken;
+};
+
+/* Prepares everything but the thread. Returns 0 or an errno; then nothing is left behind. Takes no socket over. */
+int forwarder_create(struct forwarder *f, const struct endpoint *endpoints, unsigned count, bool merge);
+void forwarder_destroy(struct forwarder *f);
+
+/* The thread's main: forwards until `stop` is written to. */
+void *forwarder_run(void *forwarder);
+
+double clock_seconds(void);
+
+#endif

@@ -1,0 +1,383 @@
+/* The forwarder as a Python type: `relayd.edge.native._forwarder`. Its signatures are in _forwarder.pyi. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "forwarder.h"
+
+typedef struct {
+	PyObject_HEAD
+	struct forwarder f;
+	pthread_t thread;
+	bool created;
+	bool running;
+	unsigned taken;		/* passed up, and by now in the owner's hands */
+} Forwarder;
+
+/* ---- Addresses, as Python's socket module has them: (ip, port) or (ip, port, flow info, scope) ------------------- */
+
+static PyObject *address_of(const struct peer *peer)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	if (!inet_ntop(peer->family, peer->address, text, sizeof(text)))
+		return PyErr_SetFromErrno(PyExc_OSError);
+	if (peer->family == AF_INET6)
+		return Py_BuildValue("(siiI)", text, (int)ntohs(peer->port), 0, (unsigned)peer->scope);
+	return Py_BuildValue("(si)", text, (int)ntohs(peer->port));
+}
+
+static int peer_of(PyObject *address, struct peer *peer)
+{
+	const char *ip;
+	int port, flow_info = 0;
+	unsigned scope = 0;
+
+	memset(peer, 0, sizeof(*peer));
+	if (!PyArg_ParseTuple(address, "si|iI:address", &ip, &port, &flow_info, &scope))
+		return -1;
+	peer->family = strchr(ip, ':') ? AF_INET6 : AF_INET;
+	peer->port = htons((uint16_t)port);
+	peer->scope = scope;
+	if (inet_pton(peer->family, ip, peer->address) != 1) {
+		PyErr_Format(PyExc_ValueError, "%s: no IP address", ip);
+		return -1;
+	}
+	return 0;
+}
+
+/* ---- Flows ------------------------------------------------------------------------------------------------------- */
+
+static PyObject *add(Forwarder *self, PyObject *arguments)
+{
+	struct flow flow = { 0 };
+	PyObject *address;
+	unsigned endpoint;
+	uint32_t slot;
+
+	if (!PyArg_ParseTuple(arguments, "IO!III", &endpoint, &PyTuple_Type, &address, &flow.user, &flow.session,
+			      &flow.connection_id) ||
+	    peer_of(address, &flow.peer) < 0)
+		return NULL;
+	if (endpoint >= self->f.endpoint_count)
+		return PyErr_Format(PyExc_ValueError, "%u: no such endpoint", endpoint);
+	flow.endpoint = (uint16_t)endpoint;
+	flow.port = (uint8_t)self->f.endpoints[endpoint].port;
+	flow.last_seen = clock_seconds();
+	flow.settled_at = flow.last_seen + SETTLES_SECONDS;
+
+	pthread_mutex_lock(&self->f.lock);
+	flow.passed_up = self->f.ring_head;
+	slot = flows_add(&self->f.flows, &flow);
+	pthread_mutex_unlock(&self->f.lock);
+	return slot ? PyLong_FromUnsignedLong(slot) : PyErr_NoMemory();
+}
+
+/* Copies a flow; removes it as well if asked to. */
+static int look(Forwarder *self, PyObject *number, struct flow *flow, bool and_remove)
+{
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	bool there;
+
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return -1;
+	pthread_mutex_lock(&self->f.lock);
+	there = slot <= UINT32_MAX && flows_has(&self->f.flows, (uint32_t)slot);
+	if (there)
+		*flow = *flows_at(&self->f.flows, (uint32_t)slot);
+	if (there && and_remove)
+		flows_remove(&self->f.flows, (uint32_t)slot);
+	pthread_mutex_unlock(&self->f.lock);
+	if (!there)
+		PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
+	return there ? 0 : -1;
+}
+
+static PyObject *counts_of(const struct flow *flow)
+{
+	return Py_BuildValue("(KKKKKK)", flow->to_host_datagrams, flow->to_host_bytes, flow->to_player_datagrams,
+			     flow->to_player_bytes, flow->queue_full, flow->send_failed);
+}
+
+static PyObject *remove_flow(Forwarder *self, PyObject *number)
+{
+	struct flow flow;
+
+	return look(self, number, &flow, true) < 0 ? NULL : counts_of(&flow);
+}
+
+static PyObject *counts(Forwarder *self, PyObject *number)
+{
+	struct flow flow;
+
+	return look(self, number, &flow, false) < 0 ? NULL : counts_of(&flow);
+}
+
+static PyObject *last_seen(Forwarder *self, PyObject *number)
+{
+	struct flow flow;
+
+	return look(self, number, &flow, false) < 0 ? NULL : PyFloat_FromDouble(flow.last_seen);
+}
+
+/* ---- What was passed up ------------------------------------------------------------------------------------------ */
+
+static PyObject *passed_up_datagram(const struct passed_up *one)
+{
+	PyObject *address = address_of(&one->source);
+	PyObject *bytes = address ? PyBytes_FromStringAndSize(NULL, one->size) : NULL;
+	uint32_t kept = one->size < sizeof(one->bytes) ? one->size : sizeof(one->bytes);
+
+	if (!bytes) {
+		Py_XDECREF(address);
+		return NULL;
+	}
+	memcpy(PyBytes_AS_STRING(bytes), one->bytes, kept);
+	memset(PyBytes_AS_STRING(bytes) + kept, 0, one->size - kept);
+	return Py_BuildValue("(INN)", one->endpoint, bytes, address);
+}
+
+static PyObject *take(Forwarder *self, PyObject *limit)
+{
+	unsigned long most = PyLong_AsUnsignedLong(limit);
+	uint64_t first, count;
+	eventfd_t ignored;
+	PyObject *list;
+
+	if (most == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	pthread_mutex_lock(&self->f.lock);
+	self->f.ring_tail += self->taken;
+	self->taken = 0;
+	first = self->f.ring_tail;
+	count = self->f.ring_head - first;
+	if (!count && self->f.owner_woken) {
+		self->f.owner_woken = false;
+		eventfd_read(self->f.wake_owner, &ignored);
+	}
+	pthread_mutex_unlock(&self->f.lock);
+
+	/* The thread leaves alone what is not done with. */
+	count = count < most ? count : most;
+	list = PyList_New((Py_ssize_t)count);
+	for (uint64_t i = 0; list && i < count; i++) {
+		PyObject *one = passed_up_datagram(&self->f.ring[(first + i) % PASSED_UP]);
+
+		if (!one) {
+			Py_CLEAR(list);
+			break;
+		}
+		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
+	}
+	if (list)
+		self->taken = (unsigned)count;
+	return list;
+}
+
+static PyObject *fileno_of(Forwarder *self, PyObject *nothing)
+{
+	(void)nothing;
+	return PyLong_FromLong(self->f.wake_owner);
+}
+
+/* ---- Sums -------------------------------------------------------------------------------------------------------- */
+
+static PyObject *totals(Forwarder *self, PyObject *nothing)
+{
+	struct total copy[PORTS][VERDICTS];
+	PyObject *all = PyTuple_New(PORTS);
+
+	(void)nothing;
+	pthread_mutex_lock(&self->f.lock);
+	memcpy(copy, self->f.totals, sizeof(copy));
+	pthread_mutex_unlock(&self->f.lock);
+	for (int port = 0; all && port < PORTS; port++) {
+		PyObject *of_port = PyTuple_New(VERDICTS);
+
+		for (int verdict = 0; of_port && verdict < VERDICTS; verdict++) {
+			PyObject *one = Py_BuildValue("(KK)", copy[port][verdict].datagrams, copy[port][verdict].bytes);
+
+			if (one)
+				PyTuple_SET_ITEM(of_port, verdict, one);
+			else
+				Py_CLEAR(of_port);
+		}
+		if (of_port)
+			PyTuple_SET_ITEM(all, port, of_port);
+		else
+			Py_CLEAR(all);
+	}
+	return all;
+}
+
+static PyObject *delays(Forwarder *self, PyObject *nothing)
+{
+	struct delays copy;
+	PyObject *counts;
+
+	(void)nothing;
+	pthread_mutex_lock(&self->f.lock);
+	copy = self->f.delays;
+	pthread_mutex_unlock(&self->f.lock);
+	counts = PyTuple_New(DELAY_BUCKETS + 1);
+	for (int i = 0; counts && i <= DELAY_BUCKETS; i++) {
+		PyObject *one = PyLong_FromUnsignedLongLong(copy.counts[i]);
+
+		if (one)
+			PyTuple_SET_ITEM(counts, i, one);
+		else
+			Py_CLEAR(counts);
+	}
+	return counts ? Py_BuildValue("(Nd)", counts, (double)copy.sum_ns / 1e9) : NULL;
+}
+
+/* ---- Life -------------------------------------------------------------------------------------------------------- */
+
+static PyObject *start(Forwarder *self, PyObject *nothing)
+{
+	sigset_t all, before;
+	int error;
+
+	(void)nothing;
+	if (self->running) {
+		PyErr_SetString(PyExc_RuntimeError, "started already");
+		return NULL;
+	}
+	/* Signals are the main thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&self->thread, NULL, forwarder_run, &self->f);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error) {
+		errno = error;
+		return PyErr_SetFromErrno(PyExc_OSError);
+	}
+	pthread_setname_np(self->thread, "relayd-forward");
+	self->running = true;
+	Py_RETURN_NONE;
+}
+
+static void end_thread(Forwarder *self)
+{
+	if (!self->running)
+		return;
+	eventfd_write(self->f.stop, 1);
+	Py_BEGIN_ALLOW_THREADS
+	pthread_join(self->thread, NULL);
+	Py_END_ALLOW_THREADS
+	self->running = false;
+}
+
+static PyObject *stop(Forwarder *self, PyObject *nothing)
+{
+	(void)nothing;
+	end_thread(self);
+	Py_RETURN_NONE;
+}
+
+static int initialise(Forwarder *self, PyObject *arguments, PyObject *keywords)
+{
+	static char *names[] = { "endpoints", "merge", NULL };
+	struct endpoint endpoints[64];
+	PyObject *list;
+	int merge, error;
+	Py_ssize_t count;
+
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!p", names, &PyList_Type, &list, &merge))
+		return -1;
+	count = PyList_GET_SIZE(list);
+	if (count > (Py_ssize_t)(sizeof(endpoints) / sizeof(*endpoints))) {
+		PyErr_SetString(PyExc_ValueError, "more than 64 sockets");
+		return -1;
+	}
+	for (Py_ssize_t i = 0; i < count; i++) {
+		int port;
+
+		if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "ii", &endpoints[i].fd, &port))
+			return -1;
+		if (port != SERVER && port != CLIENT) {
+			PyErr_Format(PyExc_ValueError, "%d: no such port", port);
+			return -1;
+		}
+		endpoints[i].port = (enum port)port;
+	}
+	error = forwarder_create(&self->f, endpoints, (unsigned)count, merge != 0);
+	if (error) {
+		errno = error;
+		PyErr_SetFromErrno(PyExc_OSError);
+		return -1;
+	}
+	self->created = true;
+	return 0;
+}
+
+static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+	Forwarder *self = (Forwarder *)type->tp_alloc(type, 0);
+
+	if (self && initialise(self, arguments, keywords) < 0)
+		Py_CLEAR(self);
+	return (PyObject *)self;
+}
+
+static void deallocate(Forwarder *self)
+{
+	end_thread(self);
+	if (self->created)
+		forwarder_destroy(&self->f);
+	Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef methods[] = {
+	{ "start", (PyCFunction)start, METH_NOARGS, "Starts the thread." },
+	{ "stop", (PyCFunction)stop, METH_NOARGS, "Ends the thread and waits for it." },
+	{ "fileno", (PyCFunction)fileno_of, METH_NOARGS, "Readable while something is passed up." },
+	{ "take", (PyCFunction)take, METH_O, "What was passed up; what was taken before is then done with." },
+	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
+	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it; its last counts." },
+	{ "counts", (PyCFunction)counts, METH_O, "What was forwarded for it." },
+	{ "last_seen", (PyCFunction)last_seen, METH_O, "When it was last heard." },
+	{ "totals", (PyCFunction)totals, METH_NOARGS, "What was decided, by port and verdict." },
+	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
+	{ NULL },
+};
+
+static PyTypeObject forwarder_type = {
+	PyVarObject_HEAD_INIT(NULL, 0)
+	.tp_name = "relayd.edge.native._forwarder.Forwarder",
+	.tp_basicsize = sizeof(Forwarder),
+	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_doc = "The forwarding thread.",
+	.tp_new = create,
+	.tp_dealloc = (destructor)deallocate,
+	.tp_methods = methods,
+};
+
+static struct PyModuleDef definition = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "_forwarder",
+	.m_doc = "The forwarding thread of the relay's sockets.",
+	.m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__forwarder(void)
+{
+	PyObject *module, *bounds;
+
+	if (PyType_Ready(&forwarder_type) < 0)
+		return NULL;
+	module = PyModule_Create(&definition);
+	bounds = PyTuple_New(DELAY_BUCKETS);
+	for (int i = 0; bounds && i < DELAY_BUCKETS; i++)
+		PyTuple_SET_ITEM(bounds, i, PyFloat_FromDouble((double)delay_bounds_ns[i] / 1e9));
+	if (!module || !bounds || PyModule_AddObjectRef(module, "Forwarder", (PyObject *)&forwarder_type) < 0 ||
+	    PyModule_AddObjectRef(module, "DELAY_BOUNDS_SECONDS", bounds) < 0)
+		Py_CLEAR(module);
+	Py_XDECREF(bounds);
+	return module;
+}

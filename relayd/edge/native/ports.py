@@ -1,0 +1,98 @@
+"""The relay's sockets in the hands of the forwarding thread; what it passes up goes through the engine."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from relayd.core.engine import Engine
+from relayd.core.events import Event
+from relayd.core.histogram import Histogram
+from relayd.core.session import Session
+from relayd.core.verdict import Verdict
+from relayd.core.views import SocketMemory
+from relayd.core.wire import Port
+from relayd.edge.native._forwarder import DELAY_BOUNDS_SECONDS, Forwarder
+from relayd.edge.native.flows import Flows
+from relayd.edge.sockets import BoundSocket, memory_of
+from relayd.edge.udp import Judge
+
+_AT_ONCE = 64
+_TURNS = 4
+"""Up to 256 datagrams, about 3 ms, before the rest of the loop gets its turn."""
+
+_DECIDED = (
+    Verdict.FORWARDED,
+    Verdict.ANSWERED,
+    Verdict.SEND_QUEUE_FULL,
+    Verdict.SEND_FAILED,
+    Verdict.OVERLOADED,
+)
+"""What the thread decides, in the order of its totals."""
+
+
+class NativePorts:
+    """All sockets of the relay.
+
+    Args:
+        engine: judges what the thread does not forward by itself; its table tells `event` of each change.
+        sockets: the sockets.
+        merge: see `Forwarder`.
+
+    Raises:
+        OSError: the kernel does not give what the thread needs.
+    """
+
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], merge: bool) -> None:
+        self._engine = engine
+        self._sockets = sockets
+        self._judge = Judge(engine, sockets)
+        self._forwarder = Forwarder([(one.socket.fileno(), int(one.endpoint.port)) for one in sockets], merge)
+        self._flows = Flows(self._forwarder, engine.table)
+        self._read = self._forwarder.totals()
+
+    async def start(self) -> None:
+        """Begins to take datagrams in."""
+        self._forwarder.start()
+        asyncio.get_running_loop().add_reader(self._forwarder.fileno(), self._passed_up)
+
+    def stop(self) -> None:
+        """Closes the sockets."""
+        asyncio.get_running_loop().remove_reader(self._forwarder.fileno())
+        self._forwarder.stop()
+        self.absorb(self._engine.table.sessions.values())
+        for one in self._sockets:
+            one.socket.close()
+
+    def event(self, event: Event) -> None:
+        """Follows a change of the table."""
+        self._flows.event(event)
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what the thread counted to the counts of the engine and of these sessions: before anybody reads them."""
+        self._flows.absorb(sessions)
+        # Read after the sessions, so that their sum is never more than the whole.
+        before, self._read = self._read, self._forwarder.totals()
+        counters = self._engine.counters
+        for port in Port:
+            for verdict, (datagrams, size_bytes), was in zip(_DECIDED, self._read[port], before[port], strict=True):
+                counters.datagrams[port][verdict] += datagrams - was[0]
+                counters.bytes[port][verdict] += size_bytes - was[1]
+
+    def memory(self) -> list[tuple[Port, SocketMemory]]:
+        """What the kernel keeps for each socket."""
+        return memory_of(self._sockets)
+
+    def delays(self) -> Histogram:
+        """How long datagrams were in the relay: of each batch the one that waited longest."""
+        delays = Histogram(DELAY_BOUNDS_SECONDS)
+        counts, delays.sum_seconds = self._forwarder.delays()
+        delays.counts = list(counts)
+        return delays
+
+    def _passed_up(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for _ in range(_TURNS):
+            datagrams = self._forwarder.take(_AT_ONCE)
+            if not datagrams:
+                return
+            for number, data, source in datagrams:
+                self._judge.receive(self._sockets[number].endpoint, data, source, now)

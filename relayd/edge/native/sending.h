@@ -1,0 +1,46 @@
+/* What leaves by one socket after a batch, with as few system calls as it takes. */
+#ifndef RELAYD_SENDING_H
+#define RELAYD_SENDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* Datagrams taken in, and at most sent, by one system call. More make a batch slower to come out and hardly cheaper. */
+#define BATCH 64
+
+/* All that the thread decides, by the names of relayd/core/verdict.py. */
+enum verdict { FORWARDED, ANSWERED, SEND_QUEUE_FULL, SEND_FAILED, OVERLOADED, VERDICTS };
+
+union address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+/* A datagram that goes out, and what to correct if it does not. */
+struct leaving {
+	union address to;
+	struct iovec part;
+	uint32_t to_slot;
+	uint32_t player_slot;
+	uint32_t player_generation;
+	uint32_t arrived_bytes;
+	enum verdict counted_as;
+	enum verdict became;
+	unsigned message;
+};
+
+/* What leaves by one socket after a batch. */
+struct out {
+	unsigned count;
+	struct leaving leaving[BATCH];
+};
+
+/* Sends all of it; of each datagram, `became` tells afterwards whether the kernel took it. With `merge`, datagrams to one
+ * peer may leave as one (UDP_SEGMENT). `count` stays. */
+void send_out(int fd, struct out *out, bool merge);
+
+#endif
