@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.generator import Shape
 from bench.load.run import Load, Outcome
+from bench.load.shape import Shape
 from bench.measurement import Effort, Measurement
 from bench.sizes import game_lengths
 from bench.stage import SUBJECTS, staged

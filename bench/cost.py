@@ -15,8 +15,9 @@ from bench.stage import SUBJECTS, Stage, staged
 SCENARIO = "cost"
 WHOLE, OWN, LOST, RATE = "CPU per datagram", "CPU per datagram, own process", "lost", "rate"
 FULL = "full rate"
+_REFERENCE = "50k/s"
 _RATES = (10_000, 50_000, 100_000)
-_ON_VETH = ("relayd", "relayd (plain)", "relayd (fast path)")
+_ON_VETH = ("relayd", "relayd (fast path)")
 _FAST_PATH = "relayd (fast path)"
 
 
@@ -76,19 +77,18 @@ def remarks(found: list[Measurement]) -> Iterator[str]:
     """The fast path beside the sockets."""
     values = {(one.subject, one.metric, one.point): one.value for one in found}
     for where in ("", ", veth"):
-        on = values.get((_FAST_PATH, WHOLE, FULL + where))
-        off = {point: value for (name, metric, point), value in values.items() if (name, metric) == ("relayd", WHOLE)}
-        here = {
-            point: value
-            for point, value in off.items()
-            if point.endswith(", veth") == bool(where) and not values["relayd", LOST, point]
-        }
-        if on is None or not here:
+        same, full = _REFERENCE + where, FULL + where
+        if (_FAST_PATH, WHOLE, full) not in values:
             continue
-        point, cheapest = min(here.items(), key=lambda item: item[1])
-        rate, lost = (values[_FAST_PATH, metric, FULL + where] for metric in (RATE, LOST))
-        yield (
-            f"on {'veth' if where else 'lo'}, relayd: {cheapest:.2f} µs without the fast path, at {point};"
-            f" {on:.2f} µs with it, at the generator's full rate ({rate:,.0f}/s, {lost:.2g} % lost):"
-            f" {cheapest / on:.1f} times less"
+        at_same, at_full, rate, lost = (
+            values[_FAST_PATH, metric, point]
+            for metric, point in ((WHOLE, same), (WHOLE, full), (RATE, full), (LOST, full))
         )
+        for sockets in ("relayd", "relayd (plain)"):
+            off = values.get((sockets, WHOLE, same))
+            if off is not None:
+                yield (
+                    f"{sockets} at {same}: {off:.2f} µs; with the fast path {at_same:.2f} µs ({off / at_same:.1f} times"
+                    f" less), and {at_full:.2f} µs at {rate:,.0f}/s, the generator's full rate ({off / at_full:.1f}"
+                    f" times less, {lost:.2g} % lost)"
+                )

@@ -2,8 +2,8 @@
 
 The same sockets send the same load to each other directly, then through the relay, in bursts of a tenth of a
 millisecond; the kernel notes when each datagram reaches its socket, so that the generator's own delay is not in it.
-What is given are the differences of the quantiles, p50, p99 and p99.9, at shares of each relay's own highest rate. Both
-paths take turns, and of a quantile the median of all turns counts, so that a moment in which the machine did something
+What is given are the differences of the quantiles, p50, p99 and p99.9, at shares of each relay's own highest rate, the
+same in all rounds. Both paths take turns, and of a quantile the median of all turns counts, so that a moment in which the machine did something
 else does not.
 """
 
@@ -14,16 +14,13 @@ import numpy as np
 from bench.load.run import Load, Outcome
 from bench.measurement import Effort, Measurement
 from bench.stage import SUBJECTS, Stage, staged
-from bench.throughput import highest_rate
+from bench.throughput import first_found, highest_rate
 
 SCENARIO = "latency"
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 _SHARES = {"10 % load": 0.1, "half load": 0.5, "90 % load": 0.9}
 _EVERY_SECONDS = 0.0001
 _TURNS = 5
-
-_highest: dict[str, float] = {}
-"""Found once, so that all rounds are at the same rates."""
 
 
 def subjects(_effort: Effort) -> list[str]:
@@ -35,12 +32,12 @@ def measure(subject: str, effort: Effort) -> list[Measurement]:
     """One run."""
     found: list[Measurement] = []
     with staged(subject) as stage:
-        if subject not in _highest:
-            _highest[subject] = highest_rate(stage, effort)
+        if subject not in first_found:
+            first_found[subject] = highest_rate(stage, effort)
         for point, share in _SHARES.items():
             if effort.quick and point != "half load":
                 continue
-            found += _at(subject, stage, Load(effort.seconds, _highest[subject] * share), point)
+            found += _at(subject, stage, Load(effort.seconds, first_found[subject] * share), point)
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from bench.load.generator import Place
+from bench.load.shape import Place
 from relayd.edge.xdp.attach import attach
 from relayd.edge.xdp.program import KernelProgram, Sizes
 from tests.integration.namespaces import Namespace, connect

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.cpu import cores
-from bench.load.generator import Generator, Shape
+from bench.load.generator import Generator
 from bench.load.run import Load, Outcome
+from bench.load.shape import Shape
 from bench.network import open_network
 from bench.peers import asyncio_peer, coturn, direct, nginx, relayd
 from bench.peers.direct import DirectDoor

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.load.content import Way, heads, no_heads
-from bench.load.generator import Generator, Shape
+from bench.load.generator import Generator
 from bench.load.run import Ends, Ways
+from bench.load.shape import Shape
 from bench.network import Network
 from bench.peers.direct import addresses_of
 from bench.peers.proxied import listens

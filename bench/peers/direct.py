@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.content import Way, no_heads
-from bench.load.generator import Generator, Shape
+from bench.load.generator import Generator
 from bench.load.messages import pack_address
 from bench.load.run import Ends, Ways
+from bench.load.shape import Shape
 from bench.network import Network
 from bench.peers.subject import Running
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.load.generator import Shape
 from bench.load.run import Ends, Ways
+from bench.load.shape import Shape
 from bench.peers.direct import plain_ways
 
 _PATIENCE_SECONDS = 10.0

@@ -12,8 +12,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load.content import Way, heads
-from bench.load.generator import Generator, Shape
+from bench.load.generator import Generator
 from bench.load.run import Ends, Load, Ways
+from bench.load.shape import Shape
 from bench.network import Network
 from bench.peers.direct import addresses_of
 from bench.peers.sessions import HOST, SESSION, player_token, write_sessions
@@ -35,7 +36,7 @@ DETACH = "--detach-on-exit"
 
 _AT_ONCE = 64
 _PATIENCE_SECONDS = 10.0
-_SETTLING_PER_SECOND = 20_000
+_SETTLING_PER_SECOND = 40_000
 _HELLO = struct.Struct("<BII")
 """As a KCP client's: channel, cookie, and then the flow. The cookie is not zero: this is no new connection."""
 _VALID = b"\x01\x02"
@@ -60,8 +61,7 @@ class RelaydDoor(NamedTuple):
                 if ends.hosts[session % len(ends.hosts)].recv(2048) != _VALID:
                     raise RuntimeError(f"the host of session {session} was not let in")
         ids = [0] * shape.flows
-        # Twice, so that the relay has seen from each player what a connection that goes on looks like.
-        for flows in (*_chunks(shape.flows), *_chunks(shape.flows)):
+        for flows in _chunks(shape.flows):
             for flow in flows:
                 data = encode_player_data(
                     player_token(flow), SESSION + flow % shape.sessions, _HELLO.pack(1, 0xFFFFFFFF, flow)

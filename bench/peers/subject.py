@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.load.generator import Door, Generator
+from bench.load.generator import Generator
+from bench.load.shape import Door
 from bench.network import Network
 
 

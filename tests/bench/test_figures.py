@@ -108,8 +108,7 @@ def test_processor_time_is_that_of_the_processes_named() -> None:
         meter = CpuMeter([process.pid or 0], [os.getpid()])
         work(0.05)
         used = meter.stop()
-        # The run time of who is running right now is brought up to date with every tick, of 10 ms at most.
-        assert used.generator_ns > 0.03e9
+        assert used.generator_ns >= 0.05e9
         assert used.total_ns == sum(used)
     finally:
         process.kill()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.load.generator import Shape
 from bench.load.run import Load
+from bench.load.shape import Shape
 from bench.sizes import game_lengths
 from bench.stage import SUBJECTS, staged
 from tests.integration.fast_path import own_network
