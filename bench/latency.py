@@ -3,8 +3,8 @@
 The same sockets send the same load to each other directly, then through the relay, in bursts of a tenth of a
 millisecond; the kernel notes when each datagram reaches its socket, so that the generator's own delay is not in it.
 What is given are the differences of the quantiles, p50, p99 and p99.9, at shares of each relay's own highest rate, the
-same in all rounds. Both paths take turns, and of a quantile the median of all turns counts, so that a moment in which the machine did something
-else does not.
+same in all rounds. Both paths take turns, and of a quantile the median of all turns counts, so that a moment in which
+the machine did something else does not.
 """
 
 from statistics import median
