@@ -15,8 +15,8 @@ MOST_LOST = 0.001
 _WINDOW = 512
 _STEPS = 6
 _QUICK_STEPS = 4
-_DRAIN_SHARE = 0.02
-_DRAIN_SECONDS = 0.01
+_DRAIN_SHARE = 0.01
+_DRAIN_SECONDS = 0.005
 
 first_found: dict[str, float] = {}
 """Highest rates by subject, as this process found them first."""
