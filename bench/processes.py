@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +60,18 @@ def on_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+# sd_listen_fds(3): descriptors from 3 on, and the id of the process they are for, which only that itself knows.
+_AS_SYSTEMD_DOES = """
+import fcntl, os, sys
+fds, program = [int(fd) for fd in sys.argv[1].split(",")], sys.argv[2:]
+kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]
+for number, fd in enumerate(kept):
+    os.dup2(fd, 3 + number, inheritable=True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(fds))}
+os.execv(program[0], program)
+"""
+
+
 class Program:
     """A command of relayd with a configuration of its own; ended by SIGTERM.
 
@@ -69,6 +81,7 @@ class Program:
         sections: its configuration.
         command: what is run.
         core: where it runs; anywhere by default.
+        kept: sockets that it is given as systemd does, each time that it is started.
     """
 
     def __init__(
@@ -78,8 +91,10 @@ class Program:
         sections: dict[str, dict[str, Any]],
         *command: str,
         core: int | None = None,
+        kept: Sequence[socket.socket] = (),
     ) -> None:
         self._command = command
+        self._kept = [sock.fileno() for sock in kept]
         self._core = core
         self._config = folder / f"{name}.toml"
         self._log = folder / f"{name}.log"
@@ -111,12 +126,10 @@ class Program:
         """Starts it, with these options besides."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RELAYD_")}
         with self._log.open("ab") as log, on_core(self._core):
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "relayd", *self._command, *options, "--config", str(self._config)],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+            program = [sys.executable, "-m", "relayd", *self._command, *options, "--config", str(self._config)]
+            if self._kept:
+                program = [sys.executable, "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *program]
+            self._process = subprocess.Popen(program, stdout=log, stderr=log, env=environment, pass_fds=self._kept)
 
     def stop(self) -> None:
         """Ends it by SIGTERM, and returns when it has ended."""

@@ -3,7 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,7 +114,7 @@ class Relayd:
         shape: who is in the file.
         core: where it runs.
         options: sections of the configuration, laid over what the benchmark sets.
-        outlives: whether the fast path stays when relayd ends.
+        outlives: whether fast path and sockets stay when relayd ends, as under systemd.
     """
 
     def __init__(
@@ -150,7 +150,14 @@ class Relayd:
             (network.relay_address, client_port),
         )
         command = ("run",) if outlives else ("run", DETACH)
-        self.program = Program(folder, "relay", sections, *command, core=core)
+        ports = ((network.relay_address, server_port), (network.relay_address, client_port))
+        self.kept = [_bound(address) for address in ports] if outlives else []
+        self.program = Program(folder, "relay", sections, *command, core=core, kept=self.kept)
+
+    def close(self) -> None:
+        """Lets go of the sockets."""
+        for sock in self.kept:
+            sock.close()
 
     def wait_until_ready(self) -> None:
         """Until it has its sessions."""
@@ -188,6 +195,12 @@ class Relayd:
         wait_for(all_by_kernel, "the kernel forwards for everybody")
 
 
+def _bound(address: tuple[str, int]) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(address)
+    return sock
+
+
 @contextmanager
 def running(
     generator: Generator,
@@ -208,7 +221,7 @@ def running(
             "max_bound_users": max(1024, room),
         }
     relay = Relayd(folder, network, generator.shape, core, sections, outlives)
-    with relay.program:
+    with closing(relay), relay.program:
         relay.wait_until_ready()
         settle = relay.settle_in_kernel if fast_path else None
         yield relay, Running(relay.door, [relay.program.pid], relay.forwarded, settle)
