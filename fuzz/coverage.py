@@ -36,9 +36,7 @@ class Tally:
         now = time.monotonic()
         bounds = self._bounds
         enough = (
-            0 < bounds.seconds <= now - self._began
-            or 0 < bounds.runs <= self._runs
-            or 0 < bounds.units <= self._units
+            0 < bounds.seconds <= now - self._began or 0 < bounds.runs <= self._runs or 0 < bounds.units <= self._units
         )
         if enough or now - self._reported >= _REPORT_SECONDS:
             self._reported = now

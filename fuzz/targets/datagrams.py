@@ -69,7 +69,9 @@ def _specs(read: Reader) -> list[SessionSpec]:
         if chosen >> (7 - index) & 1:
             absent = read.number()
             users = [
-                UserSpec(user, ADDRESSES[number % 3][0]) for number, user in enumerate(USERS) if not absent >> number & 1
+                UserSpec(user, ADDRESSES[number % 3][0])
+                for number, user in enumerate(USERS)
+                if not absent >> number & 1
             ]
             token = SESSIONS[(index + (chosen & 1)) % len(SESSIONS)]
             specs.append(SessionSpec(session_id, token, tuple(users)))

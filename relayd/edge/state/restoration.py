@@ -7,13 +7,15 @@ import structlog
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.session import User
-from relayd.core.table import Table
+from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.layout import Identity, Kind
 from relayd.edge.state.records import Records, read_traffic, unpack_address
+
+_DECISIONS_BYTES = len(Port) * len(DECIDED_BY_FORWARDER) * 2 * 8
 
 _log = structlog.get_logger()
 
@@ -52,6 +54,7 @@ class Restoration:
         self._bindings: dict[tuple[int, int], list[tuple[Identity, int]]] = {}
         silent = state.silent_seconds()
         self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
+        self._check_counters()
         self._take_decisions(counters)
         state.is_ours()
         if self:
@@ -99,22 +102,37 @@ class Restoration:
             return
         end = layout.TOMBSTONES_AT + layout.TOMBSTONES * layout.TOMBSTONE.size
         area = bytes(self._memory[layout.TOMBSTONES_AT : end])
+        now = self._now()
+        # They have no checksum: one that nobody can have written would never be forgotten.
         stones = sorted(
-            (forgotten_at, token) for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area) if used
+            (forgotten_at, token)
+            for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area)
+            if used and now < forgotten_at <= now + TOMBSTONE_SECONDS
         )
         for forgotten_at, token in stones:
             self._table.remember_ended(token, forgotten_at)
 
+    def _check_counters(self) -> None:
+        """They have no checksum: begins at zero where they cannot be."""
+        damaged = False
+        areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, _DECISIONS_BYTES))
+        for start, size in areas:
+            area = self._memory[start : start + size]
+            if max(area.cast("Q")) > layout.MOST_COUNTED:
+                area[:] = bytes(size)
+                damaged = True
+        if damaged:
+            _log.warning("the counts of the relay before are not used: they were damaged")
+
     def _take_decisions(self, counters: Counters) -> None:
-        count = len(Port) * len(DECIDED_BY_FORWARDER) * 2
-        end = layout.DECISIONS_AT + count * 8
+        end = layout.DECISIONS_AT + _DECISIONS_BYTES
         words = self._memory[layout.DECISIONS_AT : end].cast("Q")
         for port in Port:
             for index, verdict in enumerate(DECIDED_BY_FORWARDER):
                 at = 2 * (port * len(DECIDED_BY_FORWARDER) + index)
                 counters.datagrams[port][verdict] += words[at]
                 counters.bytes[port][verdict] += words[at + 1]
-        self._memory[layout.DECISIONS_AT : end] = bytes(count * 8)
+        self._memory[layout.DECISIONS_AT : end] = bytes(_DECISIONS_BYTES)
 
     def take_account(self, user: User, added: bool) -> None:
         """Brings back the counts of a user that the session source names, and its connection id."""
@@ -151,13 +169,9 @@ class Restoration:
             self._records.free(slot)
             self._records.account(user)
             return
-        try:
-            address = unpack_address(identity)
-        except (OSError, ValueError):
-            self._records.free(slot)
-            return
         self._records.kept[identity.key] = slot
         endpoint = self._endpoints[identity.endpoint]
+        address = unpack_address(identity)
         self._table.restore(user, endpoint, address, identity.connection_id, self._now(), identity.undecided)
         self.restored += 1
 
