@@ -10,6 +10,7 @@ from fuzz import registry
 
 _REPORT_SECONDS = 5.0
 _INPUT_BYTES = 4096
+_DICTIONARY = Path(__file__).with_name("json.dict")
 
 
 class Bounds(NamedTuple):
@@ -56,29 +57,34 @@ def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
 
     Args:
         name: of the target.
-        found: folder for what is found: inputs that reach more, and ``crash-…`` for what is not borne.
+        found: folder for what is found: in ``corpus`` what reaches more, ``crash-…`` what is not borne.
         bounds: when it is enough.
         seed: repeats a run; 0 for any.
     """
     import atheris  # noqa: PLC0415  # only there with the extra "fuzz"
 
+    # Not before: with them comes what is to be watched.
     with atheris.instrument_imports(include=["relayd", "fuzz.targets", "json.decoder", "json.scanner"]):
         target = registry.load(name)
+        from fuzz import seeds  # noqa: PLC0415
     tally = Tally(target.UNIT, bounds)
 
     def one_input(data: bytes) -> None:
         tally.add(target.check(data))
 
-    kept = found / "corpus"
-    kept.mkdir(parents=True, exist_ok=True)
+    folders = [found / "corpus", found / "seeds", registry.CORPUS / name]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(seeds.of(name)):
+        (folders[1] / str(number)).write_bytes(data)
     options = [
         f"-artifact_prefix={found}/",
+        f"-dict={_DICTIONARY}",
         f"-max_len={_INPUT_BYTES}",
         f"-seed={seed}",
         "-timeout=60",
         "-verbosity=0",
-        str(kept),
-        str(registry.CORPUS / name),
+        *map(str, folders),
     ]
     atheris.Setup([sys.argv[0], *options], one_input)
     atheris.Fuzz()

@@ -37,6 +37,13 @@ class Reader:
         self._at += count
         return taken
 
+    def until(self, end: int) -> bytes:
+        """All before that byte, which is taken too."""
+        found = self._data.find(end, self._at)
+        taken = self._data[self._at : found if found >= 0 else len(self._data)]
+        self._at += len(taken) + 1
+        return taken
+
     def rest(self) -> bytes:
         """All that is left."""
         return self.bytes(len(self._data))
