@@ -4,21 +4,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-from fuzz import registry
+from fuzz import registry, resources
+from fuzz.bounds import Bounds
 
 _REPORT_SECONDS = 5.0
 _INPUT_BYTES = 4096
 _DICTIONARY = Path(__file__).with_name("json.dict")
-
-
-class Bounds(NamedTuple):
-    """When it is enough; 0: not because of this."""
-
-    seconds: float
-    runs: int
-    units: int
 
 
 class Tally:
@@ -44,6 +36,7 @@ class Tally:
             self._print(now - self._began)
         if enough:
             # libFuzzer has no other end that is a success; what it found is on disk already.
+            resources.let_go()
             os._exit(0)
 
     def _print(self, seconds: float) -> None:

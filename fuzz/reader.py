@@ -31,7 +31,7 @@ class Reader:
         """One of them."""
         return choices[self.number() % len(choices)]
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         """As many as are left, at most ``count``."""
         taken = self._data[self._at : self._at + count]
         self._at += count
@@ -46,4 +46,4 @@ class Reader:
 
     def rest(self) -> bytes:
         """All that is left."""
-        return self.bytes(len(self._data))
+        return self.take(len(self._data))

@@ -3,11 +3,12 @@
 import json
 import struct
 from collections.abc import Callable
+from itertools import islice
 
+from fuzz import recorded
 from fuzz.targets import datagrams
-from tests.integration.captures import Recorded, load_capture
+from tests.integration.captures import Recorded
 
-_RECORDED = ("game-host-2-clients", "game-client-restart")
 _DATAGRAMS = 60
 _PAYLOAD_BYTES = 40
 _EVERYBODY = bytes((0, 0, 0))
@@ -28,8 +29,7 @@ def _recorded_game(name: str) -> bytes:
     operations = [_EVERYBODY]
     addresses: dict[str, int] = {}
     seconds = 0.0
-    arrived = [one for one in load_capture(name).datagrams if one.arrived]
-    for one in arrived[:_DATAGRAMS]:
+    for one in islice(recorded.arrivals(name), _DATAGRAMS):
         address = addresses.setdefault(one.peer, len(addresses) % len(datagrams.ADDRESSES))
         if one.seconds - seconds >= 0.25:
             operations.append(bytes((datagrams.TIME_PASSES, 0)))
@@ -108,7 +108,7 @@ def _state_files() -> list[bytes]:
 
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {
-    "datagrams": lambda: [_recorded_game(name) for name in _RECORDED],
+    "datagrams": lambda: [_recorded_game(name) for name in recorded.GAMES],
     "limits": lambda: [bytes((255,)) + bytes(range(0, 256, 5)) * 3],
     "session-file": _session_files,
     "state-file": _state_files,

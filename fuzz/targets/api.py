@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import structlog
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from fuzz.reader import Reader
+from fuzz.resources import loop
 from relayd.controlplane.api import create_app
 from relayd.controlplane.auth import Authenticator
 from relayd.controlplane.service import ControlPlane
@@ -38,8 +39,6 @@ _ROUTES = (
     ("GET", "/"),
 )
 _PATH_MARKS = "/:$%"
-
-_loop = asyncio.Runner()
 
 
 class _Caller:
@@ -114,5 +113,5 @@ async def _ask_all(read: Reader) -> int:
 
 def check(data: bytes) -> int:
     """Raises if the server fails on one of these requests. Returns how many there were."""
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    return _loop.run(_ask_all(Reader(data)))
+    with capture_logs():
+        return loop().run(_ask_all(Reader(data)))

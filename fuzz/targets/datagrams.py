@@ -89,11 +89,11 @@ class _Arrival(NamedTuple):
 
 
 def _raw(world: World, read: Reader) -> None:
-    """A datagram byte by byte, with its length before it; one of 255 goes on with zeros, past the longest there may be."""
+    """A datagram byte by byte, its length before it; one of 255 may go on with zeros, past the longest there is."""
     arrival = _Arrival.read(read)
     length = read.number()
     padding = bytes(MAX_DATAGRAM_BYTES - 200 + length) if length == 255 and read.number() & 1 else b""
-    world.deliver(arrival.endpoint, read.bytes(length) + padding, arrival.source)
+    world.deliver(arrival.endpoint, read.take(length) + padding, arrival.source)
 
 
 def _known(world: World, read: Reader) -> None:
@@ -120,7 +120,7 @@ def _datagram(endpoint: Endpoint, user: int, session: int, read: Reader) -> byte
         return pair + bytes((PING,))
     connection_id = read.pick(_CONNECTION_IDS).to_bytes(4, "little", signed=True)
     payload = bytes((1, 0, 0, 0, 0)) if what % 4 == 1 else b""
-    payload += read.bytes(what >> 4)
+    payload += read.take(what >> 4)
     return pair + bytes((DATA,)) + (connection_id if endpoint.port is Port.SERVER else b"") + payload
 
 

@@ -139,7 +139,7 @@ def check(data: bytes) -> int:
             who = read.number()
             datagram = encode_ping(USERS[who % 4], SESSIONS[(who >> 2) % 3])[:8]
             what = read.number()
-            datagram += bytes((PING,)) if what < 100 else bytes((DATA,)) + read.bytes(what % 16)
+            datagram += bytes((PING,)) if what < 100 else bytes((DATA,)) + read.take(what % 16)
             lost = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED)[what % 2] if what % 8 == 7 else None
             relay.deliver(endpoint, datagram, source, lost)
         elif operation < 230:

@@ -8,9 +8,10 @@ import asyncio
 import math
 
 import httpx
-import structlog
+from structlog.testing import capture_logs
 
 from fuzz.reader import Reader
+from fuzz.resources import loop
 from relayd.core.desired import Change, InvalidSessionsError, Snapshot
 from relayd.core.limits import Limits
 from relayd.core.table import Table
@@ -26,7 +27,7 @@ UNIT = "answers"
 
 _MOST_ANSWERS = 30
 _STATUSES = (200, 200, 200, 200, 304, 404, 405, 401, 503, 204, 302)
-_HEADERS = (
+_HEADERS: tuple[dict[str, str], ...] = (
     {},
     {"etag": 'W/"1"'},
     {"retry-after": "7"},
@@ -38,8 +39,6 @@ _HEADERS = (
 _URL = "http://192.0.2.9"
 _CLIENTS = [HttpClient(_URL, lambda: "key", 5.0) for _ in range(2)]
 _SETTINGS = RelaySettings(id="fuzzed", public_ip="192.0.2.1", server_port=7000, client_port=7001)
-
-_loop = asyncio.Runner()
 
 
 class _Answers:
@@ -64,8 +63,8 @@ class _Answers:
 
 def check(data: bytes) -> int:
     """Raises if an answer makes anything go wrong but that it is not followed."""
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    return _loop.run(_follow(_Answers(Reader(data))))
+    with capture_logs():
+        return loop().run(_follow(_Answers(Reader(data))))
 
 
 async def _follow(answers: _Answers) -> int:

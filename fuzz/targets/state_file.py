@@ -1,4 +1,4 @@
-"""What a restarted relay finds as its state file: one that was right, with bytes changed, a part missing, or all foreign.
+"""What a restarted relay finds as its state file: one that was right, now changed, cut short, or all foreign.
 
 The file of a relay with two games is changed as the input says, with or without its checksums made right again; then
 a relay starts with it, gets its sessions, and has to work: nothing of the file is believed that cannot be.
@@ -7,12 +7,12 @@ a relay starts with it, gets its sessions, and has to work: nothing of the file 
 import functools
 import math
 import struct
-import tempfile
-from pathlib import Path
+from unittest import mock
 
-import structlog
+from structlog.testing import capture_logs
 
 from fuzz.reader import Reader
+from fuzz.resources import folder
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
@@ -52,10 +52,8 @@ _NUMBERS = (
     b"\xff" * 7 + b"\x7f",
     bytes(8),
 )
-_folder = Path(tempfile.mkdtemp(prefix="relayd-fuzz-"))
-
-# Room for few records makes many runs a second.
-file._GROWTH = 16
+_RECORDS = 16
+"""Room for so few makes many runs a second."""
 
 
 class _Life:
@@ -65,7 +63,7 @@ class _Life:
         self.now = now
         self.table = Table(Limits(), iter(range(5000, 1 << 31)).__next__, self._event)
         self.engine = Engine(self.table)
-        self.state = StateMemory(_folder, _DIGEST)
+        self.state = StateMemory(folder(), _DIGEST)
         self.records = Records(self.state, lambda: self.now)
         self.engine.counters.go_on_in(self.records.counters_memory())
         self.table.on_authorized.append(self.records.authorized)
@@ -113,14 +111,14 @@ class _Life:
 @functools.cache
 def _right() -> bytes:
     """The file of a relay with two games and a session that ended."""
-    (_folder / NAME).unlink(missing_ok=True)
+    (folder() / NAME).unlink(missing_ok=True)
     life = _Life(1000.0)
     life.authorize()
     life.play()
     life.records.bury(103, life.now + TOMBSTONE_SECONDS)
     life.close()
-    with (_folder / NAME).open("rb") as kept:
-        return kept.read(layout.record_at(file._GROWTH))
+    with (folder() / NAME).open("rb") as kept:
+        return kept.read(layout.record_at(_RECORDS))
 
 
 def _changed(read: Reader) -> tuple[bytes, int]:
@@ -133,9 +131,9 @@ def _changed(read: Reader) -> tuple[bytes, int]:
         content = content[:length]
     while read.left:
         start, size = read.pick(_AREAS)
-        at = start + int.from_bytes(read.bytes(2), "little") % size
+        at = start + int.from_bytes(read.take(2), "little") % size
         what = read.number()
-        new = _NUMBERS[what % len(_NUMBERS)] if what >= 128 else read.bytes(1 + what % 16)
+        new = _NUMBERS[what % len(_NUMBERS)] if what >= 128 else read.take(1 + what % 16)
         content[at : at + len(new)] = new
     if how & 4 and len(content) >= layout.record_at(_FIRST_RECORDS):
         _make_checksums_right(content)
@@ -153,9 +151,13 @@ def _make_checksums_right(content: bytearray) -> None:
 
 def check(data: bytes) -> int:
     """Raises if a relay cannot start with the file, or believes what cannot be."""
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    content, length = _changed(Reader(data))
-    path = _folder / NAME
+    with capture_logs(), mock.patch.object(file, "_GROWTH", _RECORDS):
+        _start_with(*_changed(Reader(data)))
+    return 1
+
+
+def _start_with(content: bytes, length: int) -> None:
+    path = folder() / NAME
     path.unlink(missing_ok=True)
     with path.open("wb") as kept:
         kept.write(content)
@@ -178,7 +180,6 @@ def check(data: bytes) -> int:
     assert not life.table.sessions
     assert life.table.next_deadline() is None
     life.close()
-    return 1
 
 
 def _holds_together(life: _Life) -> None:
