@@ -43,15 +43,20 @@ def print_session(session: dict[str, Any], as_json: bool) -> None:
         return
     console = Console()
     console.print(f"session {session['session_id']}, token {session['authorization_token']}")
-    table = Table("user", "role", "bound at", "last seen", "connection id", "to host", "to player", box=None)
+    table = Table(
+        "user", "role", "bound at", "last seen", "connection id", "loss", "jitter", "to host", "to player", box=None
+    )
     for user in session["users"]:
         for binding in user["bindings"] or [None]:
+            pings = binding.get("pings") if binding else None
             table.add_row(
                 user["authorization_token"],
                 user["role"] or "not bound",
                 f"{binding['address']['ip']} {binding['address']['port']}" if binding else "",
                 f"{binding['last_seen_seconds_ago']:.1f} s ago" if binding else "",
                 str(binding.get("connection_id", "")) if binding else "",
+                f"{100 * pings['loss']:.1f} %" if pings else "",
+                f"{1000 * pings['interval_jitter_seconds']:.1f} ms" if pings else "",
                 str(user["to_host"]["datagrams"]),
                 str(user["to_player"]["datagrams"]),
             )

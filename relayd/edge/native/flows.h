@@ -8,6 +8,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "pings.h"
+
 enum port { SERVER, CLIENT, PORTS };
 
 /* A peer's address in one form for both families, every byte of it set, so that two can be compared as bytes. */
@@ -63,6 +65,7 @@ struct flows {
 	struct map connections;		/* session token and connection id → player */
 	struct map hosts;		/* session token → host */
 	struct flow **chunks;		/* each allocated with its first slot */
+	struct pings **pings;		/* by slot, in chunks too: apart from what every datagram needs */
 	uint32_t slots;			/* slot 0 is nobody's */
 };
 
@@ -80,6 +83,9 @@ void flows_remove(struct flows *flows, uint32_t slot);
 
 struct flow *flows_at(const struct flows *flows, uint32_t slot);
 bool flows_has(const struct flows *flows, uint32_t slot);
+
+/* Of the binding that has this slot, or had it last; NULL where there never was one. */
+struct pings *flows_pings(const struct flows *flows, uint32_t slot);
 uint32_t map_find(const struct map *map, uint64_t key);
 void map_prefetch(const struct map *map, uint64_t key);
 

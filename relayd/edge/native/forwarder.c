@@ -197,8 +197,9 @@ static struct leaving *leave(struct forwarder *f, enum port port, enum verdict v
 	return one;
 }
 
-static void answer(struct forwarder *f, enum port port, const struct datagram *d)
+static void answer(struct forwarder *f, enum port port, const struct datagram *d, double now)
 {
+	pings_note(flows_pings(&f->flows, d->from_slot), (uint64_t)(now * 1e9));
 	d->bytes[0] = PING;
 	d->bytes[1] = STATE_VALID;
 	leave(f, port, ANSWERED, d->from, d->from_slot, d, d->bytes, STATE_BYTES);
@@ -249,7 +250,7 @@ static void act(struct forwarder *f, unsigned number, struct datagram *d, double
 	}
 	counts_at(f, d->from_slot)->last_seen = now;
 	if (d->kind == PING)
-		answer(f, port, d);
+		answer(f, port, d, now);
 	else if (port == CLIENT)
 		to_host(f, d);
 	else

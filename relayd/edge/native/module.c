@@ -137,6 +137,22 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 			     copy.to_player_bytes, copy.queue_full, copy.send_failed);
 }
 
+static PyObject *pings(Forwarder *self, PyObject *number)
+{
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct pings *there, copy;
+
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	there = slot < self->f.memory.slots ? flows_pings(&self->f.flows, (uint32_t)slot) : NULL;
+	if (!there)
+		return PyErr_Format(PyExc_KeyError, "%lu: no binding had that slot", slot);
+	pthread_mutex_lock(&self->f.lock);
+	copy = *there;
+	pthread_mutex_unlock(&self->f.lock);
+	return Py_BuildValue("(KKKK)", copy.last_ns, copy.heard, copy.missed, copy.jitter_sixteenths_ns);
+}
+
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
 
 static PyObject *passed_up_datagram(const struct passed_up *one)
@@ -394,6 +410,7 @@ static PyMethodDef methods[] = {
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
 	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
 	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "pings", (PyCFunction)pings, METH_O, "The PINGs that were answered in a slot." },
 	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
 	{ NULL },
