@@ -43,26 +43,32 @@ def print_session(session: dict[str, Any], as_json: bool) -> None:
         return
     console = Console()
     console.print(f"session {session['session_id']}, token {session['authorization_token']}")
-    table = Table(
-        "user", "role", "bound at", "last seen", "connection id", "loss", "jitter", "to host", "to player", box=None
-    )
+    table = Table("user", "role", "bound at", "last seen", "connection id", "to host", "to player", box=None)
     for user in session["users"]:
         for binding in user["bindings"] or [None]:
-            pings = binding.get("pings") if binding else None
             table.add_row(
                 user["authorization_token"],
                 user["role"] or "not bound",
                 f"{binding['address']['ip']} {binding['address']['port']}" if binding else "",
                 f"{binding['last_seen_seconds_ago']:.1f} s ago" if binding else "",
                 str(binding.get("connection_id", "")) if binding else "",
-                f"{100 * pings['loss']:.1f} %" if pings else "",
-                f"{1000 * pings['interval_jitter_seconds']:.1f} ms" if pings else "",
                 str(user["to_host"]["datagrams"]),
                 str(user["to_player"]["datagrams"]),
             )
     console.print(table)
+    for user in session["users"]:
+        for binding in user["bindings"]:
+            if "pings" in binding:
+                console.print(
+                    f"{user['role']} {user['authorization_token']}: {_pings(binding['pings'])}", soft_wrap=True
+                )
     for reason, count in session["drops"].items():
         console.print(f"dropped {count} × {reason}")
+
+
+def _pings(pings: dict[str, Any]) -> str:
+    jitter_ms = 1000 * pings["interval_jitter_seconds"]
+    return f"{pings['heard']} PINGs, {100 * pings['loss']:.1f} % missed, interval jitter {jitter_ms:.1f} ms"
 
 
 def print_explanation(explanation: dict[str, Any], as_json: bool) -> None:

@@ -758,8 +758,11 @@ static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, 
 				  struct state *state, __u32 slot)
 {
 	struct pings *answered = bpf_map_lookup_elem(&pings, &slot);
-	int exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
+	int exit = -1;
 
+	/* One with something behind it is as good, but nobody sends such. */
+	if (d->size == HEADER_BYTES)
+		exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
 	if (exit < 0) {
 		if (answered)
 			answered->last_ns = 0; /* this one is heard elsewhere */
@@ -885,8 +888,8 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		return drop(d, ADDRESS_CONFLICT);
 	}
 	heard(d, state);
-	if (d->kind == PING) /* one with something behind it is as good, but nobody sends such */
-		return d->size == HEADER_BYTES ? answer(ctx, d, sender, state, slot) : pass_up(ctx, d);
+	if (d->kind == PING)
+		return answer(ctx, d, sender, state, slot);
 	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d);
 }
 
