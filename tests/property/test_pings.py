@@ -25,7 +25,7 @@ def test_as_the_formulas_have_it(steps: list[int]) -> None:
             jitter += (abs(step - periods * PERIOD_NS) - jitter) / 16
     assert (pings.heard, pings.missed, pings.last_ns) == (1 + len(steps), missed, now_ns)
     assert 0 <= pings.loss < 1
-    # Each step rounds by half a unit at most, and keeps fifteen sixteenths of what was wrong before: eight units in all.
+    # Each step rounds by half a unit at most, and keeps 15/16 of what was wrong before: eight units in all.
     assert abs(pings.jitter_sixteenths_ns - 16 * jitter) <= 8
 
 
