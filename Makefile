@@ -1,9 +1,9 @@
-# The four things people do here. Everything lives in .venv; nothing is installed outside this folder.
+# The things people do here. Everything lives in .venv; nothing is installed outside this folder.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test install lint bench-memory clean
+.PHONY: run test install lint bench bench-quick clean
 
 run: install
 	$(BIN)/relayd dev --players 4
@@ -17,6 +17,15 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Everything side by side: tables and chart in bench/results, and in the README. Under 15 minutes on two cores.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench all --out bench/results
+	$(BIN)/python -m bench readme
+
+# The same, only to see that it works: its figures are rough, and go where nothing is kept.
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/python -m bench all --quick --out build/bench-quick
 
 clean:
 	rm -rf $(VENV)
@@ -34,6 +43,43 @@ $(VENV)/.installed: pyproject.toml $(wildcard relayd/edge/native/*.[ch]) | $(BIN
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# relayd as a service of this host: docs/systemd.md. Installing again upgrades; nothing that is configured is touched.
+PREFIX ?= /opt/relayd
+# Not PYTHON, which may be one of a user's own: services cannot look into anybody's home.
+SYSTEM_PYTHON ?= /usr/bin/python3
+UNITS := $(DESTDIR)/usr/local/lib/systemd/system
+SYSCTL := $(DESTDIR)/usr/local/lib/sysctl.d
+COMMAND := $(DESTDIR)/usr/local/bin/relayd
+CONFIGURATION := $(DESTDIR)/etc/relayd
+
+.PHONY: install-system uninstall-system
+install-system:
+	$(SYSTEM_PYTHON) -m venv $(DESTDIR)$(PREFIX)
+	rm -rf build/lib*
+	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade .
+	# Made where DESTDIR is, and to be run where it is not.
+	sed -i '1s|^#!.*|#!$(PREFIX)/bin/python|' $(DESTDIR)$(PREFIX)/bin/relayd
+	install -d $(UNITS) $(SYSCTL) $(CONFIGURATION) $(dir $(COMMAND))
+	ln -sf $(PREFIX)/bin/relayd $(COMMAND)
+	install -m 644 systemd/*.service $(UNITS)
+	sed -i 's|/opt/relayd/|$(PREFIX)/|' $(UNITS)/relayd*.service
+	install -m 644 systemd/60-relayd.conf $(SYSCTL)
+	test -e $(CONFIGURATION)/relayd.toml || install -m 644 systemd/relayd.toml $(CONFIGURATION)
+	@echo 'Next: edit /etc/relayd/relayd.toml, then run'
+	@echo 'systemctl daemon-reload && sysctl --system && relayd check && systemctl enable --now relayd'
+
+# Leaves /etc/relayd and /var/lib/relayd.
+uninstall-system:
+	if test -z '$(DESTDIR)' && test -d /run/systemd/system; then \
+	  systemctl disable --now relayd.service relayd-control-plane.service; systemctl stop 'relayd@*.service'; fi
+	test ! -x $(COMMAND) || test -n '$(DESTDIR)' || $(COMMAND) fast-path remove
+	rm -rf $(DESTDIR)$(PREFIX) $(COMMAND) $(UNITS)/relayd.service $(UNITS)/relayd@.service
+	rm -f $(UNITS)/relayd-control-plane.service $(SYSCTL)/60-relayd.conf
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
 # The kernel program, from its source. The result is in the tree, so only those who change the source need clang.

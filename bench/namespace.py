@@ -13,7 +13,7 @@ def enter(scenario: str) -> None:
         sys.exit(f"bench {scenario}: makes a network namespace of its own and needs root")
     if _MARK not in os.environ:
         # With a mount namespace too, so that what the fast path pins goes with it.
-        command = ["unshare", "--net", "--mount", sys.executable, "-m", "bench", scenario]
+        command = ["unshare", "--net", "--mount", sys.executable, "-m", "bench", *sys.argv[1:]]
         sys.exit(subprocess.call(command, env={**os.environ, _MARK: "1"}))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)

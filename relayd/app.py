@@ -1,68 +1,57 @@
 """A relay put together: read `Relay.serve` from top to bottom as start, run, stop."""
 
 import asyncio
+import hashlib
+import os
 import secrets
 import signal
+import socket
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
 from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
-from relayd.edge.admin import create_admin
+from relayd.edge.drain import Drain
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
 from relayd.edge.loop_delay import LoopDelay
-from relayd.edge.metrics import RelayMetrics
 from relayd.edge.metrics.series import SessionSeries
+from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
-from relayd.edge.source import Load, SessionTable, Source
-from relayd.edge.source.control_plane.follow import ControlPlaneSource
-from relayd.edge.source.control_plane.http import HttpClient
-from relayd.edge.source.control_plane.keeper import Keeper
-from relayd.edge.source.control_plane.last_good import LastGood
-from relayd.edge.source.control_plane.negotiate import NegotiatedLink
-from relayd.edge.source.control_plane.node_api import NodeApi
-from relayd.edge.source.control_plane.public_list import PublicList
-from relayd.edge.source.file import FileSource
+from relayd.edge.source import Load
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.records import Records
+from relayd.edge.state.restoration import Restoration
+from relayd.edge.systemd import take_kept_sockets
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
-from relayd.errors import ConfigurationError, UnavailableError
+from relayd.errors import UnavailableError
 from relayd.garbage import Growth, settle
-from relayd.http_server import HttpServer, listen
 from relayd.owner import TableOwner
+from relayd.service import Service
+from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
+from relayd.sources import SourceFactory, source_from_settings
+from relayd.tcp import listen
+
+if TYPE_CHECKING:
+    from relayd.http_server import HttpServer
 
 _SWITCH_SECONDS = 0.0005
+_LONGEST_WAIT_SECONDS = 10.0
+"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking."""
+_SESSIONS_WITHIN_SECONDS = 1.0
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
 
 _log = structlog.get_logger()
-
-SourceFactory = Callable[[Settings, SessionTable, Callable[[], Load]], Source]
-
-
-def source_from_settings(settings: Settings, table: SessionTable, load: Callable[[], Load]) -> Source:
-    """The source that [source] names, for `relayd run`.
-
-    Raises:
-        ConfigurationError: `relayd run` has no such source, or its key cannot be read.
-    """
-    source = settings.source
-    if source.kind == "file":
-        return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
-    if source.kind == "embedded":
-        raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
-    client = HttpClient(source.url, source.read_key, source.timeout)
-    link = NegotiatedLink(
-        NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
-    )
-    keeper = Keeper(LastGood(settings.state.directory), table)
-    return ControlPlaneSource(link, table, keeper, source.poll_interval, source.shrink_hold, load)
 
 
 class Relay:
@@ -73,6 +62,9 @@ class Relay:
         make_source: what follows the sessions.
         remove_fast_path: whether the fast path ends with `serve`; else it goes on forwarding for those who are bound,
             until the next relay takes it over.
+        keeps_state: whether there is a file of what is bound, for the next relay to go on with.
+        manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
+        kept: sockets of the relay before this one.
     """
 
     def __init__(
@@ -80,19 +72,29 @@ class Relay:
         settings: Settings,
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
+        keeps_state: bool = True,
+        manager: ServiceManager | None = None,
+        kept: Sequence[socket.socket] = (),
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
         self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
+        self._keeps_state = keeps_state
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
-        self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
+        self.engine = Engine(self.table)
+        self._service: Service | None = None
+        if manager is not None:
+            self.engine = engine = ProbedEngine(self.table)
+            self._service = Service(manager, engine, self.source.status)
+        self._kept = kept
         self.engine.lookups = self.source.lookups
         self._series = SessionSeries(settings.admin.max_session_series)
-        self._journal = Journal(self.engine.counters)
         self._growth = Growth()
+        self._drain = Drain(self.engine, self.source.status)
+        self._draining: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
 
@@ -102,7 +104,9 @@ class Relay:
         Raises:
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
-        sockets, warnings = open_sockets(self.settings.relay)
+        sockets, warnings = open_sockets(self.settings.relay, self._kept)
+        if self._service is not None:
+            self._service.keep(sockets)
         try:
             admin_socket = listen(self.settings.admin.bind, "admin.bind")
         except UnavailableError:
@@ -111,16 +115,19 @@ class Relay:
         loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
+        records = self._open_state(sockets)
+        restoration = self._restoration(records, sockets)
         try:
             self._fast_path = start_fast_path(
                 self.settings,
                 self.engine,
                 [(one.endpoint, one.socket.getsockname()[0]) for one in sockets],
                 loop.call_soon,
+                records,
             )
             # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
             ports = self._ports = open_ports(
-                self.settings.relay.forwarder, self.engine, sockets, merge=self._fast_path is None
+                self.settings.relay.forwarder, self.engine, sockets, records, merge=self._fast_path is None
             )
         except UnavailableError:
             if self._fast_path is not None:
@@ -128,30 +135,25 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
+        restoration.listen_last()
         loop_delay = LoopDelay()
-        metrics = RelayMetrics(
-            self.engine,
-            self._series,
-            self.source.status,
-            loop.time,
-            self._absorb,
-            ports,
-            loop_delay.histogram,
-            self._fast_path,
-        )
-        admin = HttpServer(
-            create_admin(self.settings.relay, self.engine, self.source.status, metrics, self._absorb), admin_socket
-        )
-
-        await ports.start()
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
-            asyncio.create_task(self._tick_forever(), name="journal"),
+            asyncio.create_task(self._tick_forever(restoration), name="journal"),
             asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
+        if self._service is not None:
+            tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
+        if restoration or self._kept:
+            # So that nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
+            longest_seconds = _LONGEST_WAIT_SECONDS if restoration else _SESSIONS_WITHIN_SECONDS
+            await self._until_loaded(tasks, longest_seconds)
+        self._give_up_the_rest(restoration)
+        await ports.start()
+        admin = self._admin(admin_socket, ports, loop_delay.histogram)
         admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
@@ -168,14 +170,64 @@ class Relay:
         try:
             await self._wait_for_the_end([*tasks, admin_task])
         finally:
+            if self._service is not None:
+                self._service.stopping()
             ports.stop()
             admin.stop()
+            if self._draining is not None:
+                tasks.append(self._draining)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path)
+            records.close()
         _log.info("relay stopped")
+
+    def _admin(self, sock: socket.socket, ports: Ports, loop_delay: Histogram) -> "HttpServer":
+        """The admin server on this socket."""
+        # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
+        from relayd.edge.admin import create_admin  # noqa: PLC0415
+        from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
+        from relayd.http_server import HttpServer  # noqa: PLC0415
+
+        status, now = self.source.status, asyncio.get_running_loop().time
+        metrics = RelayMetrics(self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path)
+        app = create_admin(self.settings, self.engine, status, self._drain, metrics, self._absorb, self._fast_path)
+        return HttpServer(app, sock)
+
+    def _open_state(self, sockets: list[BoundSocket]) -> Records:
+        """What the process before this one left; the engine goes on counting where it was."""
+        addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
+        digest = int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little")
+        directory = self.settings.state.directory if self._keeps_state else None
+        self._state = StateMemory(directory, digest)
+        records = self._records = Records(self._state, asyncio.get_running_loop().time)
+        self.engine.counters.go_on_in(records.counters_memory())
+        self._journal = Journal(self.engine.counters)
+        self.table.on_authorized.append(records.authorized)
+        return records
+
+    def _restoration(self, records: Records, sockets: list[BoundSocket]) -> Restoration:
+        return Restoration(
+            self._state,
+            records,
+            self.table,
+            [one.endpoint for one in sockets],
+            self.engine.counters,
+            asyncio.get_running_loop().time,
+            self.settings.limits.user_timeout,
+        )
+
+    async def _until_loaded(self, tasks: list[asyncio.Task[None]], longest_seconds: float) -> None:
+        loaded = asyncio.create_task(self.owner.loaded.wait())
+        await asyncio.wait([loaded, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
+        loaded.cancel()
+
+    def _give_up_the_rest(self, restoration: Restoration) -> None:
+        """Of what was bound before, that which no session names any more; once there are sessions at all."""
+        if restoration and self.owner.loaded.is_set():
+            restoration.finish()
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -189,9 +241,18 @@ class Relay:
         """Ends `serve`."""
         self._stopping.set()
 
+    def terminate(self) -> None:
+        """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""
+        if self._drain.awaited or not self.settings.drain.on_sigterm:
+            self.stop()
+        else:
+            self._draining = asyncio.create_task(self._drain_and_stop())
+
     def reload(self) -> None:
         """Reads the session source again."""
         _log.info("reading the session source again")
+        if self._service is not None:
+            self._service.reloading()
         self.source.reload()
 
     async def _wait_for_the_end(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -203,10 +264,16 @@ class Relay:
             if task.done():
                 task.result()
 
-    async def _tick_forever(self) -> None:
+    async def _drain_and_stop(self) -> None:
+        if await self._drain.until_done(self.settings.drain.limit_seconds):
+            self.stop()
+
+    async def _tick_forever(self, restoration: Restoration) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._absorb(())
+            self._records.beat()
+            self._give_up_the_rest(restoration)
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 
@@ -233,10 +300,11 @@ class Relay:
             self._growth.more()
         self._series.event(event)
         self._journal.event(event)
+        self._records.event(event)
 
 
 async def run(settings: Settings, remove_fast_path: bool = False) -> None:
-    """`relayd run`: a relay that ends with SIGTERM or SIGINT and reads its source again with SIGHUP.
+    """`relayd run`: SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
 
     Args:
         settings: the whole configuration.
@@ -244,10 +312,12 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> None:
     """
     # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    relay = Relay(settings, remove_fast_path=remove_fast_path)
+    manager = ServiceManager.from_environment(os.environ)
+    kept = take_kept_sockets(os.environ, settings.relay, manager)
+    relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, relay.stop)
+    loop.add_signal_handler(signal.SIGTERM, relay.terminate)
+    loop.add_signal_handler(signal.SIGINT, relay.stop)
     loop.add_signal_handler(signal.SIGHUP, relay.reload)
     await relay.serve()
 

@@ -13,9 +13,9 @@ from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.edge.sockets import open_sockets
 from relayd.edge.xdp.examine import examine_fast_path
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
-from relayd.http_server import listen
 from relayd.live_client import AdminClient
 from relayd.settings import RelaySettings, Settings
+from relayd.tcp import listen
 
 _Findings = list[str]
 _CLOCKS_APART_SECONDS = 5

@@ -19,10 +19,11 @@ from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.control_plane.follow import ControlPlaneSource
 from relayd.embedded import EmbeddedLink
 from relayd.errors import FatalError
-from relayd.http_server import HttpServer, listen
+from relayd.http_server import HttpServer
 from relayd.settings import Settings
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.view import players_table, show
+from relayd.tcp import listen
 
 _SEATS_WITHOUT_GAME = 4
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -51,7 +52,7 @@ async def run_dev(settings: Settings, options: DevOptions) -> int:
     key = secrets.token_hex(16)
     async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
         api = HttpServer(app, listener)
-        relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True)
+        relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True, keeps_state=False)
         relaying = asyncio.create_task(relay.serve())
         serving = asyncio.create_task(api.run_until_stopped())
         try:

@@ -1,6 +1,8 @@
 """Asks a running relay over its admin HTTP server."""
 
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -20,22 +22,53 @@ class AdminClient:
         """Which ports the relay has."""
         return self._get("/v1/relay")
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """All sessions in the table, in summary."""
+    def status(self) -> dict[str, Any]:
+        """How the whole relay stands."""
+        return self._get("/v1/status")
+
+    def sessions(self, active: bool = False) -> list[dict[str, Any]]:
+        """All sessions in the table, or those that somebody is bound in, in summary."""
         found: list[dict[str, Any]] = []
         while True:
-            page = self._get("/v1/sessions", {"limit": _PAGE, "offset": len(found)})
+            page = self._get("/v1/sessions", {"limit": _PAGE, "offset": len(found), "active": active})
             found += page["sessions"]
             if not page["sessions"] or len(found) >= page["total_count"]:
                 return found
 
     def session(self, session_id: str) -> dict[str, Any]:
         """One session in full."""
-        return self._get(f"/v1/sessions/{session_id}")
+        return self._get(f"/v1/sessions/{quote(session_id, safe='')}")
 
-    def _get(self, path: str, params: dict[str, int] | None = None) -> dict[str, Any]:
+    def explain(self, target: str) -> dict[str, Any]:
+        """What is known of a token, a session or an address."""
+        return self._get("/v1/explain", {"target": target})
+
+    def drain(self) -> dict[str, Any]:
+        """Begins the drain, and says how far it is."""
+        return self._ask("POST", "/v1/drain")
+
+    def undo_drain(self) -> dict[str, Any]:
+        """Takes new games again."""
+        return self._ask("DELETE", "/v1/drain")
+
+    def drain_status(self) -> dict[str, Any]:
+        """How far the drain is."""
+        return self._get("/v1/drain")
+
+    def watch(self, session_id: str) -> dict[str, Any]:
+        """Has the engine see every datagram of a session for a few seconds; says what they look like."""
+        return self._ask("POST", f"/v1/sessions/{quote(session_id, safe='')}/watch")
+
+    def unwatch(self, session_id: str) -> None:
+        """Ends that before its time."""
+        httpx.delete(f"{self._base}/v1/sessions/{quote(session_id, safe='')}/watch", timeout=10.0, trust_env=False)
+
+    def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
+        return self._ask("GET", path, params)
+
+    def _ask(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         try:
-            answer = httpx.get(self._base + path, params=params, timeout=10.0, trust_env=False)
+            answer = httpx.request(method, self._base + path, params=params, timeout=10.0, trust_env=False)
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"

@@ -51,9 +51,12 @@ class _Unfailing(io.TextIOBase):
             self._stream.flush()
 
 
+TOKEN_DIGITS = 3
+
+
 def short_token(token: int) -> str:
     """A token as logs and the admin API may show it: its last three decimal digits, enough to tell users apart.
 
     What is left to guess are 22 bits, on which an authorized user of the session would have to try.
     """
-    return f"…{token % 1000:03d}"
+    return f"…{token % 10**TOKEN_DIGITS:0{TOKEN_DIGITS}d}"

@@ -26,6 +26,8 @@ class TableOwner:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._lock = asyncio.Lock()
+        self.loaded = asyncio.Event()
+        """Set once there was a desired state."""
 
     def session_ids(self) -> KeysView[str]:
         """The sessions in the table now."""
@@ -47,6 +49,7 @@ class TableOwner:
             with many_new_objects():
                 async for _ in in_slices(self._table.reconcile(snapshot, loop.time())):
                     pass
+            self.loaded.set()
             if self._table.edition != edition or not loaded:
                 _log.info(
                     "sessions applied", sessions=len(self._table.sessions), before=before, users=self._table.users

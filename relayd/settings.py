@@ -209,6 +209,19 @@ class FastPathSettings(Section):
     )
 
 
+class DrainSettings(Section):
+    """[drain]: leaving without ending games."""
+
+    on_sigterm: bool = Field(
+        False,
+        description="SIGTERM drains, and ends the relay once nobody plays any more; a second SIGTERM ends it at once.",
+    )
+    limit_seconds: Seconds = Field(
+        3600.0,
+        description="Longest wait for games to end, on SIGTERM and of `relayd drain --wait`. 0 = no limit.",
+    )
+
+
 class StateSettings(Section):
     """[state]: what outlives a restart."""
 
@@ -237,6 +250,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     fast_path: FastPathSettings = FastPathSettings()
     limits: Limits = Limits()
+    drain: DrainSettings = DrainSettings()
     state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()
 

@@ -58,3 +58,24 @@ def print_session(session: dict[str, Any], as_json: bool) -> None:
     console.print(table)
     for reason, count in session["drops"].items():
         console.print(f"dropped {count} × {reason}")
+
+
+def print_explanation(explanation: dict[str, Any], as_json: bool) -> None:
+    """Prints what was found, what to do about it, and what happened of late."""
+    if as_json:
+        typer.echo(json.dumps(explanation, indent=2))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for finding in explanation["findings"]:
+        console.print(f"{finding['code']}{'' if finding['current'] else ' (earlier)'}")
+        console.print(f"    {finding['sentence']}")
+        if finding["advice"]:
+            console.print(f"    → {finding['advice']}")
+    if explanation["changes"]:
+        console.print("of late")
+    for change in explanation["changes"]:
+        who = f"user {change['user']}, " if change["user"] else ""
+        where = f", {change['port']} port, {change['address']}" if change["port"] else ""
+        often = f", {change['times']} times" if change["times"] > 1 else ""
+        what = f"{who}{change['what']}, session {change['session_id']}"
+        console.print(f"    {change['seconds_ago']:.1f} s ago  {what}{where}{often}")

@@ -16,8 +16,10 @@ from relayd.controlplane.service import ControlPlane
 from relayd.controlplane.sqlite import SqliteStore
 from relayd.controlplane.webhook import Webhooks
 from relayd.errors import ConfigurationError
-from relayd.http_server import HttpServer, listen
+from relayd.http_server import HttpServer
+from relayd.service_manager import ServiceManager
 from relayd.settings import ApiSettings, read_secret
+from relayd.tcp import listen
 
 log = structlog.get_logger()
 
@@ -51,8 +53,12 @@ async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) 
         await control_plane.stop()
 
 
-async def serve(api: ApiSettings) -> None:
+async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None:
     """The control plane alone, until SIGTERM or SIGINT.
+
+    Args:
+        api: its configuration.
+        manager: the service manager that is told when it is ready, and that the loop runs.
 
     Raises:
         ConfigurationError: the configuration cannot be used.
@@ -66,6 +72,8 @@ async def serve(api: ApiSettings) -> None:
 
             def end() -> None:
                 log.info("control plane stopping")
+                if manager is not None:
+                    manager.tell("STOPPING=1")
                 control_plane.release()
                 server.stop()
 
@@ -75,7 +83,13 @@ async def serve(api: ApiSettings) -> None:
             if api.token_file is None and not await control_plane.has_keys():
                 log.warning("no api key", way_out="set [api] token_file, or make one: relayd control-plane keys add")
             log.info("control plane ready", address=api.bind, database=api.database)
+            watching: list[asyncio.Task[None]] = []
+            if manager is not None:
+                manager.tell("READY=1")
+                watching.append(asyncio.create_task(manager.watch_forever()))
             await server.run_until_stopped()
+            for task in watching:
+                task.cancel()
     finally:
         listener.close()
     log.info("control plane stopped")

@@ -3,19 +3,34 @@
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State
 
+Row = list[int] | memoryview
+"""Counts by verdict or state."""
+
+_ROWS = 3 * len(Port)
+_ROW = 32
+"""Room for as many verdicts as there will be for a while: 8 bytes each."""
+
 
 class Counters:
     """Totals of the whole relay, by port of arrival."""
 
     __slots__ = ("bytes", "datagrams", "refusals_told")
 
+    MEMORY_BYTES = _ROWS * _ROW * 8
+
     def __init__(self) -> None:
-        self.datagrams = [[0] * len(Verdict) for _ in Port]
+        self.datagrams: list[Row] = [[0] * len(Verdict) for _ in Port]
         """``datagrams[port][verdict]``"""
-        self.bytes = [[0] * len(Verdict) for _ in Port]
+        self.bytes: list[Row] = [[0] * len(Verdict) for _ in Port]
         """``bytes[port][verdict]``"""
-        self.refusals_told = [[0] * len(State) for _ in Port]
+        self.refusals_told: list[Row] = [[0] * len(State) for _ in Port]
         """``refusals_told[port][state]``: how many dropped datagrams were answered with that state."""
+
+    def go_on_in(self, memory: memoryview) -> None:
+        """Goes on with the counts in this memory of MEMORY_BYTES, and counts in it from now on."""
+        words = memory.cast("Q")
+        rows: list[Row] = [words[start : start + _ROW] for start in range(0, _ROWS * _ROW, _ROW)]
+        self.datagrams, self.bytes, self.refusals_told = (rows[first::3] for first in range(3))
 
 
 class Traffic:

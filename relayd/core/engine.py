@@ -112,17 +112,18 @@ class Engine:
     def _decide(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
         size = len(data)
         if size < HEADER_BYTES:
-            return _DROP[Verdict.TOO_SHORT]
+            return self._drop(Verdict.TOO_SHORT, endpoint, data, source, now)
         if size > MAX_DATAGRAM_BYTES:
-            return _DROP[Verdict.TOO_LONG]
+            return self._drop(Verdict.TOO_LONG, endpoint, data, source, now)
         user_token, session_token, kind = unpack_header(data)
         port = endpoint.port
         if kind == DATA:
             header_bytes = HEADER_BYTES if port is Port.CLIENT else HOST_DATA_HEADER_BYTES
             if size <= header_bytes:
-                return _DROP[Verdict.NO_PAYLOAD if size == header_bytes else Verdict.TOO_SHORT]
+                malformed = Verdict.NO_PAYLOAD if size == header_bytes else Verdict.TOO_SHORT
+                return self._drop(malformed, endpoint, data, source, now)
         elif kind != PING:
-            return _DROP[Verdict.UNKNOWN_TYPE]
+            return self._drop(Verdict.UNKNOWN_TYPE, endpoint, data, source, now)
 
         session = self.table.by_token.get(session_token)
         if session is None:
@@ -144,27 +145,27 @@ class Engine:
         if kind == PING:
             return Action(Verdict.ANSWERED, endpoint, source, _VALID)
         if port is Port.SERVER:
-            return self._to_player(session, data)
+            return self._to_player(session, endpoint, data, source, now)
         if binding.connection_undecided:
             self.table.decide_connection(binding, opens_connection(data))
-        return self._to_host(session, binding, data)
+        return self._to_host(session, binding, data, now)
 
-    def _to_host(self, session: Session, player: Binding, data: bytes) -> Action:
+    def _to_host(self, session: Session, player: Binding, data: bytes, now: float) -> Action:
         host = session.host
         if host is None:
             session.count_drop(Verdict.NO_HOST)
-            return _DROP[Verdict.NO_HOST]
+            return self._drop(Verdict.NO_HOST, player.endpoint, data, player.address, now)
         player.traffic.to_host_datagrams += 1
         player.traffic.to_host_bytes += len(data)
         datagram = player.user.to_host_header + data[HEADER_BYTES:]
         return Action(Verdict.FORWARDED, host.endpoint, host.address, datagram, player)
 
-    def _to_player(self, session: Session, data: bytes) -> Action:
+    def _to_player(self, session: Session, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
         user = session.players.get(connection_id(data))
         player = user.client_binding if user is not None else None
         if player is None:
             session.count_drop(Verdict.UNKNOWN_CONNECTION)
-            return _DROP[Verdict.UNKNOWN_CONNECTION]
+            return self._drop(Verdict.UNKNOWN_CONNECTION, endpoint, data, source, now)
         player.traffic.to_player_datagrams += 1
         player.traffic.to_player_bytes += len(data)
         datagram = TO_PLAYER_HEADER + data[HOST_DATA_HEADER_BYTES:]
@@ -177,13 +178,13 @@ class Engine:
         if self._limits.pin_ip and source[0] != user.ip_address:
             return Verdict.ADDRESS_REFUSED
         if binding is not None:
-            if now - self.table.heard(binding) < self._limits.rebind_after:
+            if self._silence(binding, now) < self._limits.rebind_after:
                 return Verdict.ADDRESS_CONFLICT
             self.table.move(binding, endpoint, source, now)
             return binding
         session = user.session
         host = session.host if endpoint.port is Port.SERVER else None
-        if host is not None and now - self.table.heard(host) < self._limits.host_timeout:
+        if host is not None and self._silence(host, now) < self._limits.host_timeout:
             return Verdict.HOST_CONFLICT
         if self.draining and session.bound == 0:
             return Verdict.DRAINING
@@ -192,6 +193,10 @@ class Engine:
         elif self._limits.max_bound_users and sum(self.table.bound) >= self._limits.max_bound_users:
             return Verdict.RELAY_FULL
         return self.table.bind(user, endpoint, source, now)
+
+    def _silence(self, binding: Binding, now: float) -> float:
+        """For how long a binding was not heard. Whatever forwards beside the engine may be ahead of its clock."""
+        return max(0.0, now - self.table.heard(binding))
 
     def _refuse(
         self,
@@ -208,10 +213,16 @@ class Engine:
         # An unknown pair is asked about even if its sender is not told: strangers must not keep a player out.
         unknown = verdict is Verdict.UNKNOWN_PAIR
         state = self._state_of_unknown(data, now) if unknown else REFUSAL_STATE.get(verdict)
+        dropped = self._drop(verdict, endpoint, data, source, now)
         if state is None or not self._refusals.allows(source[0], now):
-            return _DROP[verdict]
+            return dropped
         self.counters.refusals_told[endpoint.port][state] += 1
         return Action(verdict, endpoint, source, STATE_DATAGRAM[state])
+
+    def _drop(self, verdict: Verdict, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+        """Drops a datagram, and notes it for whoever asks why."""
+        self.table.history.refused(verdict, endpoint.port, data, source, now)
+        return _DROP[verdict]
 
     def _state_of_unknown(self, data: bytes, now: float) -> State:
         user_token, session_token, _ = unpack_header(data)

@@ -19,6 +19,8 @@ class EventKind(enum.Enum):
     HOST_REPLACED = "host unbound, another user took over"
     CONNECTION_RENEWED = "player began a new connection"
     CONNECTION_KEPT = "player goes on with its connection"
+    WATCH_BEGAN = "session captured, not forwarded by the fast path"
+    WATCH_ENDED = "session no longer captured"
 
 
 class Event(NamedTuple):

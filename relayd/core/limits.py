@@ -90,7 +90,7 @@ class RefusalLimiter:
 
     def allows(self, ip_address: str, now: float) -> bool:
         """Whether one more refusal may be told to this address now."""
-        source = _network(ip_address)
+        source = network_of(ip_address)
         bucket = self._sources.get(source)
         if bucket is not None:
             return bucket.take(now) and self._total.take(now)
@@ -102,7 +102,7 @@ class RefusalLimiter:
         return bucket.take(now)
 
 
-def _network(ip_address: str) -> str:
+def network_of(ip_address: str) -> str:
     """An IPv4 address itself; of an IPv6 address its /64, all of which one host may use (RFC 4291, 2.5.4)."""
     if ":" not in ip_address:
         return ip_address

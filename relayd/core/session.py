@@ -3,6 +3,8 @@
 Slots, and objects only once they are needed, keep a user that never came under 400 bytes.
 """
 
+from collections.abc import Iterator
+
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.limits import TokenBucket
@@ -111,6 +113,13 @@ class Session:
         if self.drops is None:
             self.drops = {}
         self.drops[verdict] = self.drops.get(verdict, 0) + datagrams
+
+    def bindings(self) -> Iterator[Binding]:
+        """All there are."""
+        for user in self.users.values():
+            for binding in (user.server_binding, user.client_binding):
+                if binding is not None:
+                    yield binding
 
     def traffic(self) -> Traffic:
         """What was forwarded in this session so far, revoked users included."""

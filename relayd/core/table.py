@@ -14,6 +14,7 @@ from relayd.core.counters import Traffic
 from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
+from relayd.core.history import History
 from relayd.core.limits import Limits, TokenBucket
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
@@ -48,10 +49,14 @@ class Table:
         """Sessions with somebody bound."""
         self.heard: Callable[[Binding], float] = last_seen
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
-        self.on_authorized: Callable[[User, bool], None] | None = None
-        """Told of each user that is let into a session (True) or is no longer in it (False), after the change."""
+        self.on_authorized: list[Callable[[User, bool], None]] = []
+        """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
+        self.watched: set[Session] = set()
+        """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
+        self.history = History(self.by_token)
+        """What changed and what was refused of late."""
         self._new_connection_id = new_connection_id
-        self._tell = on_event or (lambda _event: None)
+        self._on_event = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
         """Heap of when to look whether a binding was heard; the number only keeps bindings from being compared."""
         self._idleness: list[tuple[float, int, Session]] = []
@@ -126,7 +131,7 @@ class Table:
             self._tombstones.pop(spec.token, None)
             self._await_idleness(session, now)
             self.edition += 1
-            self._tell(Event(EventKind.SESSION_ADDED, session))
+            self._tell(Event(EventKind.SESSION_ADDED, session), now)
         users = session.users
         for token in users.keys() - {user.token for user in spec.users}:
             self._revoke(users[token], now)
@@ -136,13 +141,15 @@ class Table:
                 user = users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
                 self.users += 1
                 self.edition += 1
-                if self.on_authorized is not None:
-                    self.on_authorized(user, True)
+                for tell in self.on_authorized:
+                    tell(user, True)
             else:
                 user.ip_address = user_spec.ip_address
 
     def _revoke(self, user: User, now: float) -> None:
         session = user.session
+        if user.server_binding is user.client_binding is None:
+            self.history.revoked(user, now)
         for binding in (user.server_binding, user.client_binding):
             if binding is not None:
                 self._unbind(binding, EventKind.USER_REVOKED, now)
@@ -154,8 +161,8 @@ class Table:
         del session.users[user.token]
         self.users -= 1
         self.edition += 1
-        if self.on_authorized is not None:
-            self.on_authorized(user, False)
+        for tell in self.on_authorized:
+            tell(user, False)
 
     def _end_session(self, session: Session, kind: EventKind, now: float) -> None:
         if session.bound:
@@ -167,26 +174,53 @@ class Table:
         del self.by_token[session.token]
         self.users -= len(session.users)
         self.edition += 1
+        self.watched.discard(session)
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
-        self._tell(Event(kind, session))
-        if self.on_authorized is not None:
+        self._tell(Event(kind, session), now)
+        for tell in self.on_authorized:
             for user in session.users.values():
-                self.on_authorized(user, False)
+                tell(user, False)
         # Users and session point at each other: without this only the garbage collector would find them.
         session.users.clear()
         session.players.clear()
+
+    def remember_ended(self, session_token: int, forgotten_at: float) -> None:
+        """Goes on with what a process before this one knew of a session that ended; to be told oldest first."""
+        if session_token not in self.by_token:
+            self._tombstones[session_token] = forgotten_at
+
+    def watch(self, session: Session, now: float) -> None:
+        """Has the engine see every datagram of a session of this table."""
+        if session not in self.watched:
+            self.watched.add(session)
+            self._tell(Event(EventKind.WATCH_BEGAN, session), now)
+
+    def unwatch(self, session: Session, now: float) -> None:
+        """Ends that; a session that is not watched, or is gone, stays as it is."""
+        if session in self.watched:
+            self.watched.remove(session)
+            self._tell(Event(EventKind.WATCH_ENDED, session), now)
 
     def ended_recently(self, session_token: int, now: float) -> bool:
         """Whether a session with this token ended a short while ago."""
         forgotten_at = self._tombstones.get(session_token)
         return forgotten_at is not None and now < forgotten_at
 
+    def _tell(self, event: Event, now: float) -> None:
+        self.history.changed(event, now)
+        self._on_event(event)
+
     # Bindings -----------------------------------------------------------------------------------------------
 
     def bind(self, user: User, endpoint: Endpoint, address: Address, now: float) -> Binding:
         """Binds a user that is not bound on that port. On the server port this makes it the host."""
+        undecided = endpoint.port is Port.CLIENT and self._choose_connection_id(user)
+        return self._bind(user, endpoint, address, now, undecided)
+
+    def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, undecided: bool) -> Binding:
         binding = Binding(user, endpoint, address, now)
+        binding.connection_undecided = undecided
         if self.limits.user_datagrams_per_second:
             binding.bucket = TokenBucket(self.limits.user_datagrams_per_second, now)
         session = user.session
@@ -194,13 +228,12 @@ class Table:
             user.server_binding = session.host = binding
         else:
             user.client_binding = binding
-            self._choose_connection_id(binding)
         if session.bound == 0:
             self.active_sessions += 1
         session.bound += 1
         self.bound[endpoint.port] += 1
         heappush(self._silence, (now + self.limits.user_timeout, next(self._numbers), binding))
-        self._tell(Event(EventKind.USER_BOUND, session, binding))
+        self._tell(Event(EventKind.USER_BOUND, session, binding), now)
         return binding
 
     def move(self, binding: Binding, endpoint: Endpoint, address: Address, now: float) -> None:
@@ -208,9 +241,9 @@ class Table:
         binding.endpoint = endpoint
         binding.address = address
         binding.last_seen = now
-        if endpoint.port is Port.CLIENT:
-            self._choose_connection_id(binding)
-        self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding))
+        if endpoint.port is Port.CLIENT and self._choose_connection_id(binding.user):
+            binding.connection_undecided = True
+        self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding), now)
 
     def replace_host(self, host: Binding, now: float) -> None:
         """Unbinds a host that was silent for too long, for another user to take its place."""
@@ -222,9 +255,17 @@ class Table:
         if opens_connection:
             self._renew_connection_id(binding.user)
         kind = EventKind.CONNECTION_RENEWED if opens_connection else EventKind.CONNECTION_KEPT
-        self._tell(Event(kind, binding.user.session, binding))
+        self._tell(Event(kind, binding.user.session, binding), binding.last_seen)
 
-    def restore(self, user: User, endpoint: Endpoint, address: Address, connection_id: int, now: float) -> Binding:
+    def restore(
+        self,
+        user: User,
+        endpoint: Endpoint,
+        address: Address,
+        connection_id: int,
+        now: float,
+        undecided: bool = False,
+    ) -> Binding:
         """Binds a user as it was bound before a restart, under the id that the host knows it by.
 
         Args:
@@ -233,20 +274,18 @@ class Table:
             address: the peer.
             connection_id: of a player, and of no other in the session; 0 for a host.
             now: seconds.
+            undecided: see `Binding.connection_undecided`.
         """
         if connection_id:
             user.set_connection_id(connection_id)
-        binding = self.bind(user, endpoint, address, now)
-        binding.connection_undecided = False
-        return binding
+        return self._bind(user, endpoint, address, now, undecided)
 
-    def _choose_connection_id(self, binding: Binding) -> None:
-        """For a player at a new address: keep the id, change it, or let the first DATA decide."""
-        user = binding.user
+    def _choose_connection_id(self, user: User) -> bool:
+        """For a player at a new address: keeps its id or changes it; True if its first DATA has to decide."""
         if user.connection_id == 0 or self.limits.connection_id_policy is ConnectionIdPolicy.PER_ADDRESS:
             self._renew_connection_id(user)
-        elif self.limits.connection_id_policy is ConnectionIdPolicy.KCP:
-            binding.connection_undecided = True
+            return False
+        return self.limits.connection_id_policy is ConnectionIdPolicy.KCP
 
     def _renew_connection_id(self, user: User) -> None:
         connection_id = self._new_connection_id()
@@ -268,7 +307,7 @@ class Table:
             self.active_sessions -= 1
             session.empty_since = now
             self._await_idleness(session, now)
-        self._tell(Event(kind, session, binding))
+        self._tell(Event(kind, session, binding), now)
 
     # Time ---------------------------------------------------------------------------------------------------
 

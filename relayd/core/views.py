@@ -1,15 +1,70 @@
 """What those who show counters need of sockets and kernel."""
 
 from collections.abc import Callable, Iterable
+from mmap import mmap
 from typing import NamedTuple, Protocol
 
 from relayd.core.histogram import Histogram
-from relayd.core.session import Session
+from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 
 Absorb = Callable[[Iterable[Session]], None]
 """Adds what was forwarded without the engine to its counts and to those of these sessions."""
+
+
+DECIDED_BY_FORWARDER = (
+    Verdict.FORWARDED,
+    Verdict.ANSWERED,
+    Verdict.SEND_QUEUE_FULL,
+    Verdict.SEND_FAILED,
+    Verdict.OVERLOADED,
+)
+"""What a forwarding thread decides by itself, in the order of its totals."""
+
+
+class CountsMemory(NamedTuple):
+    """Where a forwarding thread counts, so that its counts outlive the process."""
+
+    memory: mmap
+    totals_at: int
+    """Datagrams and bytes by port and `DECIDED_BY_FORWARDER`: 8 bytes each."""
+    counts_at: int
+    """Of slot 0."""
+    stride_bytes: int
+    """From the counts of one slot to those of the next."""
+
+
+class KeptCounts(Protocol):
+    """Counts that outlive the process, as those see them who add to them what the kernel counted."""
+
+    @property
+    def go_on(self) -> bool:
+        """Whether the counts are those of a process before this one."""
+
+    def account(self, user: User) -> None:
+        """To be called whenever something was added to the counts of a user."""
+
+
+class BindingRecords(Protocol):
+    """What outlives the process, as those see it who serve the sockets."""
+
+    counts: CountsMemory
+
+    def begin(self, binding: Binding) -> int:
+        """Writes a binding down. Returns its slot, in which may be counted; 0 if there is no room."""
+
+    def end(self, binding: Binding) -> None:
+        """Takes a binding out: what was counted in its slot has to be in its user's counts before."""
+
+    def slot_of(self, binding: Binding) -> int:
+        """Where a binding is written down; 0 if it is not."""
+
+    def last_seen(self, slot: int) -> float:
+        """When a forwarding thread last heard a binding, in seconds; 0.0 for never."""
+
+    def account(self, user: User) -> None:
+        """To be called whenever something was added to the counts of a user."""
 
 
 class SocketMemory(NamedTuple):
@@ -46,3 +101,6 @@ class KernelView(Protocol):
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Of the engine's count, what the kernel decided."""
+
+    def conflicts(self, binding: Binding) -> int:
+        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""

@@ -1,7 +1,6 @@
 """The admin HTTP server: metrics, health, live sessions, drain. Tokens are only shown shortened."""
 
 import asyncio
-from itertools import islice
 from typing import Annotated, Any
 
 import structlog
@@ -13,26 +12,35 @@ from starlette.middleware.base import RequestResponseEndpoint
 from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.session import Session
-from relayd.core.views import Absorb
+from relayd.core.views import Absorb, KernelView
+from relayd.edge.drain import Drain
+from relayd.edge.explain.route import explain_route
 from relayd.edge.live import describe_session, summarise_session
-from relayd.edge.metrics import RelayMetrics
+from relayd.edge.metrics.relay_metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
+from relayd.edge.status import describe_relay
+from relayd.edge.watch import watch_routes
 from relayd.pacing import in_slices
-from relayd.settings import RelaySettings
+from relayd.settings import Settings
 
 _log = structlog.get_logger()
 
 
 def create_admin(
-    relay: RelaySettings,
+    settings: Settings,
     engine: Engine,
     source: SourceStatus,
+    drain: Drain,
     metrics: RelayMetrics,
     absorb: Absorb,
+    kernel: KernelView | None = None,
 ) -> FastAPI:
     """The admin application of a relay. `absorb` is called before anything is shown of a session."""
+    relay = settings.relay
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
+    app.include_router(watch_routes(relay, table, kernel))
+    app.include_router(explain_route(settings, engine, source, absorb, kernel))
 
     @app.middleware("http")
     async def refuse_other_sites(request: Request, answer: RequestResponseEndpoint) -> Response:
@@ -40,6 +48,12 @@ def create_admin(
         if request.method != "GET" and "origin" in request.headers:
             return JSONResponse({"message": "not for web pages: send no Origin header"}, status_code=403)
         return await answer(request)
+
+    @app.exception_handler(Exception)
+    async def say_what_failed(request: Request, error: Exception) -> Response:
+        """A defect; the log has the rest."""
+        _log.error("a request could not be answered", path=request.url.path, exc_info=error)
+        return JSONResponse({"message": "relayd failed to answer; its log says why"}, status_code=500)
 
     @app.get("/metrics")
     async def scrape() -> Response:
@@ -62,12 +76,23 @@ def create_admin(
 
     @app.get("/v1/sessions")
     async def sessions(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 1000, offset: Annotated[int, Query(ge=0)] = 0
+        limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        active: bool = False,
     ) -> Response:
-        page = list(islice(table.sessions.values(), offset, offset + limit))
+        """Sessions in summary; with ``active``, only those that somebody is bound in."""
+        listed = list(table.sessions.values())
+        if active:
+            listed = [session async for session in in_slices(listed) if session.bound]
+        page = listed[offset : offset + limit]
         absorb(page)
         shown = [summary async for summary in in_slices(map(summarise_session, page))]
-        return JSONResponse({"total_count": len(table.sessions), "sessions": shown})
+        return JSONResponse({"total_count": len(listed), "sessions": shown})
+
+    @app.get("/v1/status")
+    async def status() -> dict[str, Any]:
+        absorb(())
+        return describe_relay(engine, source, kernel, asyncio.get_running_loop().time())
 
     @app.get("/v1/sessions/{session_id}")
     async def session(session_id: str) -> Response:
@@ -77,25 +102,16 @@ def create_admin(
         absorb([found])
         return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
 
-    def drain_status() -> dict[str, Any]:
-        return {
-            "draining": engine.draining,
-            "active_sessions": table.active_sessions,
-            "bound_users": sum(table.bound),
-        }
+    @app.get("/v1/drain")
+    async def drain_status() -> dict[str, Any]:
+        return drain.status()._asdict()
 
     @app.post("/v1/drain")
-    async def drain() -> dict[str, Any]:
-        if not engine.draining:
-            _log.info("draining: new sessions are refused", active_sessions=table.active_sessions)
-        engine.draining = True
-        return drain_status()
+    async def begin_drain() -> dict[str, Any]:
+        return drain.begin()._asdict()
 
     @app.delete("/v1/drain")
     async def undo_drain() -> dict[str, Any]:
-        if engine.draining:
-            _log.info("no longer draining")
-        engine.draining = False
-        return drain_status()
+        return drain.undo()._asdict()
 
     return app

@@ -8,7 +8,7 @@ import structlog
 from relayd.core.engine import Engine
 from relayd.core.events import Event
 from relayd.core.session import Session
-from relayd.core.views import SocketView
+from relayd.core.views import BindingRecords, SocketView
 from relayd.edge.sockets import BoundSocket
 from relayd.edge.udp import UdpPorts
 from relayd.errors import UnavailableError
@@ -35,7 +35,11 @@ class Ports(SocketView, Protocol):
 
 
 def open_ports(
-    mode: Literal["auto", "native", "python"], engine: Engine, sockets: Sequence[BoundSocket], merge: bool
+    mode: Literal["auto", "native", "python"],
+    engine: Engine,
+    sockets: Sequence[BoundSocket],
+    records: BindingRecords,
+    merge: bool,
 ) -> Ports:
     """The ports on these sockets, which are theirs to close from now on.
 
@@ -43,20 +47,21 @@ def open_ports(
         mode: relay.forwarder of the settings.
         engine: what judges.
         sockets: opened and bound.
+        records: what outlives the process.
         merge: whether several datagrams to one peer may leave as one (UDP_SEGMENT).
 
     Raises:
         UnavailableError: "native" is asked for and not to be had.
     """
     if mode == "python":
-        return UdpPorts(engine, sockets)
+        return UdpPorts(engine, sockets, records)
     try:
         from relayd.edge.native.ports import NativePorts  # noqa: PLC0415 - not there where it was not compiled
 
-        return NativePorts(engine, sockets, merge)
+        return NativePorts(engine, sockets, records, merge)
     except (ImportError, OSError, ValueError) as error:
         why = f"its C part was not compiled: {_WAY_OUT}" if isinstance(error, ImportError) else str(error)
         if mode == "native":
             raise UnavailableError(f'relay.forwarder: "native" is not to be had: {why}') from None
         _log.warning("datagrams are forwarded by Python alone, at about a third of the rate", why=why)
-        return UdpPorts(engine, sockets)
+        return UdpPorts(engine, sockets, records)

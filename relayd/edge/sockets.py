@@ -28,8 +28,12 @@ class BoundSocket(NamedTuple):
     socket: socket.socket
 
 
-def open_sockets(settings: RelaySettings) -> tuple[list[BoundSocket], list[str]]:
+def open_sockets(settings: RelaySettings, kept: Iterable[socket.socket] = ()) -> tuple[list[BoundSocket], list[str]]:
     """Opens a socket per port and address of `bind`.
+
+    Args:
+        settings: addresses, ports, and what is asked for each socket.
+        kept: sockets of a process before this one, all of which `fits`: used in the place of new ones.
 
     Returns:
         The sockets, and a warning for each thing asked for that the kernel did not give in full.
@@ -43,7 +47,8 @@ def open_sockets(settings: RelaySettings) -> tuple[list[BoundSocket], list[str]]
         for ip_address in settings.bind:
             try:
                 for port, number in ((Port.SERVER, settings.server_port), (Port.CLIENT, settings.client_port)):
-                    sock = _open(ip_address, number)
+                    found = (one for one in kept if _is_bound(one, ip_address, number))
+                    sock = next(found, None) or _open(ip_address, number)
                     bound.append(BoundSocket(Endpoint(port, len(bound)), sock))
                     warnings += _prepare(sock, settings)
             except OSError as error:
@@ -58,6 +63,26 @@ def open_sockets(settings: RelaySettings) -> tuple[list[BoundSocket], list[str]]
     return bound, list(dict.fromkeys(warnings))
 
 
+def fits(sock: socket.socket, settings: RelaySettings) -> bool:
+    """Whether a socket is one that `open_sockets` would open."""
+    numbers = (settings.server_port, settings.client_port)
+    return any(_is_bound(sock, ip_address, number) for ip_address in settings.bind for number in numbers)
+
+
+def _is_bound(sock: socket.socket, ip_address: str, number: int) -> bool:
+    """Whether a socket is as `_open` makes it."""
+    family = _family(ip_address)
+    return (
+        (sock.family, sock.type) == (family, socket.SOCK_DGRAM)
+        and sock.getsockname()[:2] == (ip_address, number)
+        and (family == socket.AF_INET or sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) != 0)
+    )
+
+
+def _family(ip_address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in ip_address else socket.AF_INET
+
+
 def memory_of(bound: Iterable[BoundSocket]) -> list[tuple[Port, SocketMemory]]:
     """What the kernel keeps for each of the sockets."""
     return [(one.endpoint.port, _memory(one.socket)) for one in bound]
@@ -70,7 +95,7 @@ def _memory(sock: socket.socket) -> SocketMemory:
 
 
 def _open(ip_address: str, number: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in ip_address else socket.AF_INET
+    family = _family(ip_address)
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
@@ -96,12 +121,11 @@ def _cannot_bind(ip_address: str, number: int, error: OSError) -> str:
 
 
 def _prepare(sock: socket.socket, settings: RelaySettings) -> Iterator[str]:
-    if settings.dscp:
-        # RFC 2474: the upper six bits of the former TOS and traffic class octets.
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, settings.dscp << 2)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, settings.dscp << 2)
+    # RFC 2474: the upper six bits of the former TOS and traffic class octets. 0 too: a kept socket may have others.
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, settings.dscp << 2)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, settings.dscp << 2)
     for name, option, force, asked, sysctl in (
         ("receive", socket.SO_RCVBUF, _SO_RCVBUFFORCE, settings.receive_buffer_bytes, "net.core.rmem_max"),
         ("send", socket.SO_SNDBUF, _SO_SNDBUFFORCE, settings.send_buffer_bytes, "net.core.wmem_max"),

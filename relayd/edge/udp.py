@@ -10,10 +10,10 @@ import structlog
 
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
-from relayd.core.events import Event
+from relayd.core.events import Event, EventKind
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
-from relayd.core.views import SocketMemory
+from relayd.core.views import BindingRecords, SocketMemory
 from relayd.core.wire import Port
 from relayd.edge.sockets import BoundSocket, memory_of
 
@@ -28,10 +28,12 @@ class Judge:
     Args:
         engine: the engine.
         sockets: what it names by their endpoints.
+        records: told of what was forwarded for whom.
     """
 
-    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket]) -> None:
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords) -> None:
         self._engine = engine
+        self._records = records
         self._sockets = [one.socket for one in sockets]
 
     def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
@@ -40,6 +42,8 @@ class Judge:
             action = self._engine.handle(endpoint, data, source, now)
             if action.endpoint is not None:
                 self._send(endpoint, len(data), action, action.endpoint)
+            if action.player is not None:
+                self._records.account(action.player.user)
         except Exception:  # noqa: BLE001
             # A defect; but one that went further would end the port for everybody.
             _log.exception("a datagram could not be handled", port=endpoint.port.label)
@@ -59,8 +63,9 @@ class Judge:
 class UdpPorts:
     """All sockets of the relay, on uvloop's own datagram transports."""
 
-    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket]) -> None:
-        self._judge = Judge(engine, sockets)
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords) -> None:
+        self._judge = Judge(engine, sockets, records)
+        self._records = records
         self._bound = sockets
         self._transports: list[asyncio.DatagramTransport] = []
 
@@ -78,7 +83,14 @@ class UdpPorts:
             transport.close()
 
     def event(self, event: Event) -> None:
-        """Nothing to follow: the engine sees every datagram."""
+        """Follows a change of the table."""
+        binding = event.binding
+        if binding is None:
+            return
+        if event.kind is not EventKind.USER_BOUND:
+            self._records.end(binding)
+        if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
+            self._records.begin(binding)
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Nothing to add: the engine counts every datagram."""

@@ -36,6 +36,8 @@ class PlayerReport(NamedTuple):
     """Duplicated or out of order, both ways."""
     corrupted: int
     unreachable: int
+    longest_pause_seconds: float
+    """Between two messages of the host."""
     round_trip_p50_seconds: float | None
     round_trip_p99_seconds: float | None
 
@@ -111,6 +113,7 @@ class Game:
             unordered=sum(tally.duplicated + tally.reordered for tally in tallies),
             corrupted=player.corrupted,
             unreachable=player.unreachable,
+            longest_pause_seconds=player.longest_pause_seconds,
             round_trip_p50_seconds=statistics.median(trips) if trips else None,
             round_trip_p99_seconds=trips[(len(trips) * 99) // 100] if trips else None,
         )

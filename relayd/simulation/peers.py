@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -27,6 +28,7 @@ HELLO_SECONDS = 0.1
 _SIZES_BYTES = (37, 48, 53, 66, 48, 97, 37, 66, 120, 53, 48, 310)
 
 _ROUND_TRIPS_KEPT = 2000
+_RECEIVE_BUFFER_BYTES = 1 << 20
 
 
 class Peer(asyncio.DatagramProtocol, ABC):
@@ -47,6 +49,9 @@ class Peer(asyncio.DatagramProtocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport to send by."""
         self._transport = transport  # type: ignore[assignment]
+        # What waited while a relay was being restarted comes all at once.
+        sock: socket.socket = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002
         """Takes in a state or hands on a message."""
@@ -106,6 +111,10 @@ class Host(Peer):
         self._by_id: dict[int, Connection] = {}
         self._ticks = 0
 
+    def all_connections(self) -> list[Connection]:
+        """Every connection there ever was."""
+        return list(self._by_id.values())
+
     def tick(self, now: float) -> None:
         """Sends every player its part of the game."""
         super().tick(now)
@@ -158,6 +167,9 @@ class Player(Peer):
         self._game = game
         self._cookie = 0
         self._hello_at = 0.0
+        self.longest_pause_seconds = 0.0
+        """Between two messages of the host."""
+        self._arrived_at: float | None = None
 
     @property
     def connected(self) -> bool:
@@ -189,6 +201,10 @@ class Player(Peer):
         if payload.sequence == HELLO_SEQUENCE:
             return
         self.tally.arrived(payload.sequence)
+        now = time.monotonic()
+        if self._arrived_at is not None:
+            self.longest_pause_seconds = max(self.longest_pause_seconds, now - self._arrived_at)
+        self._arrived_at = now
         if payload.echo_ns:
             self.round_trips_seconds.append((time.monotonic_ns() - payload.echo_ns) / 1e9)
 

@@ -10,20 +10,25 @@ from tests.integration.waiting import PATIENCE_SECONDS
 
 Done = subprocess.CompletedProcess[str]
 
-_WITHOUT_NET_ADMIN = """
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+
+_WITHOUT = """
 import ctypes, os, sys
-PR_CAPBSET_DROP, CAP_NET_ADMIN = 24, 12
-ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0)
-os.execv(sys.argv[1], sys.argv[1:])
+PR_CAPBSET_DROP = 24
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, int(sys.argv[1]), 0, 0, 0)
+os.execv(sys.argv[2], sys.argv[2:])
 """
 """Refused to somebody who is not root, and who does not have the capability anyway."""
 
 
 def relayd(
-    *arguments: str, variables: dict[str, str] | None = None, net_admin: bool = True, home: Path = REPOSITORY
+    *arguments: str,
+    variables: dict[str, str] | None = None,
+    without: int | None = None,
+    home: Path = REPOSITORY,
 ) -> Done:
-    """Runs it to its end; `home` is where its package is."""
-    prefix = [] if net_admin else [sys.executable, "-c", _WITHOUT_NET_ADMIN]
+    """Runs it to its end; ``without`` a capability; `home` is where its package is."""
+    prefix = [] if without is None else [sys.executable, "-c", _WITHOUT, str(without)]
     return subprocess.run(
         [*prefix, *command(*arguments)],
         cwd=home,

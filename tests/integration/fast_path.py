@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.integration.relay_process import RelayProcess
+
 _CLONE_NEWNET = 0x4000_0000
 
 
@@ -39,3 +41,15 @@ def bpf_file_system(folder: Path) -> Iterator[Path]:
 def on_loopback(pins: Path) -> dict[str, dict[str, Any]]:
     """Settings of a relay that must be on the fast path, on the loopback interface."""
     return {"fast_path": {"mode": "require", "interfaces": ["lo"], "pin_directory": str(pins / "relayd")}}
+
+
+def by_kernel(relay: RelayProcess, verdict: str) -> float:
+    """How many datagrams the kernel decided so."""
+    metrics = relay.metrics()
+    return sum(metrics.get(("relayd_fast_path_datagrams_total", port, verdict), 0.0) for port in ("server", "client"))
+
+
+def in_all(relay: RelayProcess, verdict: str) -> float:
+    """How many were decided so, by whomever."""
+    metrics = relay.metrics()
+    return sum(metrics["relayd_datagrams_total", port, verdict] for port in ("server", "client"))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -129,13 +129,11 @@ class RelayProcess:
         self.settings = configuration(self._overrides)
         self.config_path.write_text(to_toml(self.settings), encoding="utf-8")
         with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
-            self._process = subprocess.Popen(
-                command(*self._arguments, *_options(self._arguments), "--config", str(self.config_path)),
-                stdout=out,
-                stderr=err,
-                cwd=self.home,
-                env=environment(),
-            )
+            arguments = command(*self._arguments, *_options(self._arguments), "--config", str(self.config_path))
+            self._process = self._popen(arguments, out, err)
+
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(arguments, stdout=out, stderr=err, cwd=self.home, env=environment())
 
     def _is_up(self) -> bool:
         status = self.process.poll()

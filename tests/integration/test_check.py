@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.commands import assert_one_clear_line, relayd, write_config
+from tests.integration.commands import CAP_NET_ADMIN, assert_one_clear_line, relayd, write_config
 from tests.integration.config import Sections, new_session, write_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.relay_process import RelayProcess
@@ -130,7 +130,7 @@ def test_buffers_that_the_kernel_does_not_give(folder: Path) -> None:
     wanted = 1 << 30
     for key, sysctl in (("receive_buffer_bytes", "net.core.rmem_max"), ("send_buffer_bytes", "net.core.wmem_max")):
         config = write_config(folder, {"relay": {key: wanted}})
-        done = relayd("check", "--config", str(config), net_admin=False)
+        done = relayd("check", "--config", str(config), without=CAP_NET_ADMIN)
         assert done.returncode == 0, done
         (warning,) = [line for line in done.stdout.splitlines() if line.startswith("warning")]
         assert f"`sysctl -w {sysctl}={wanted}`" in warning

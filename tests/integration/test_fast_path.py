@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from relayd.core.wire import State
+from relayd.edge.xdp import libbpf
+from relayd.edge.xdp.attach import attached_program
+from relayd.edge.xdp.pins import Pins
+from relayd.edge.xdp.program import KernelProgram, Sizes
 from relayd.simulation.game import Game, GameKeys
 from tests.integration.captures import load_capture
-from tests.integration.config import SessionKeys, configuration, new_session, new_token, to_toml, write_sessions
-from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
+from tests.integration.commands import relayd, write_config
+from tests.integration.config import SessionKeys, new_session, new_token, write_sessions
+from tests.integration.fast_path import bpf_file_system, by_kernel, in_all, on_loopback, own_network
 from tests.integration.relay_process import RelayProcess, command, counted, environment
 from tests.integration.test_recorded_games import Replay
 from tests.integration.waiting import eventually
@@ -35,16 +40,6 @@ def relay_in(folder: Path, pins: Path, session: SessionKeys, *options: str, **mo
     return RelayProcess(folder, [session], {**on_loopback(pins), **more}, ("run", *options))
 
 
-def by_kernel(relay: RelayProcess, verdict: str) -> float:
-    metrics = relay.metrics()
-    return sum(metrics.get(("relayd_fast_path_datagrams_total", port, verdict), 0.0) for port in ("server", "client"))
-
-
-def in_all(relay: RelayProcess, verdict: str) -> float:
-    metrics = relay.metrics()
-    return sum(metrics["relayd_datagrams_total", port, verdict] for port in ("server", "client"))
-
-
 @pytest.mark.parametrize("name", ["game-host-2-clients", "game-client-restart"])
 def test_recorded_games_play_through_the_kernel(name: str, tmp_path: Path, pins: Path) -> None:
     capture = load_capture(name)
@@ -52,7 +47,8 @@ def test_recorded_games_play_through_the_kernel(name: str, tmp_path: Path, pins:
         assert relay.metrics()["relayd_fast_path_up",] == 1
         before = relay.counts()
         replay = Replay(relay, capture, stack)
-        replay.run()
+        # To answer, the relay has come to the end of what it had to do, such as to give a binding to the kernel.
+        replay.run(after_the_first=lambda: relay.get("/healthz"))
         relay.assert_counted(
             before,
             *(
@@ -122,15 +118,15 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
     def restart() -> RelayProcess:
         again = RelayProcess(relay.folder, None, {**settings}, ("run",))
         again._secrets = relay._secrets
+        stack.callback(again.kill)
         again.__enter__()
         eventually(lambda: again.log_lines(event="fast path goes on with what it served before"), "it is adopted")
         assert again.log_lines(bindings=9)
         return again
 
-    try:
+    with ExitStack() as stack:
+        stack.callback(relay.kill)
         asyncio.run(play())
-    finally:
-        relay.kill()
 
 
 def hellos(game: Game) -> int:
@@ -178,7 +174,8 @@ def test_without_a_process_there_is_no_icmp_error(tmp_path: Path, pins: Path) ->
     session = new_session("away")
     first = relay_in(tmp_path / "relay", pins, session)
     first.__enter__()
-    with first.host(session) as host, first.player(session) as player:
+    with ExitStack() as stack, first.host(session) as host, first.player(session) as player:
+        stack.callback(first.kill)
         eventually(lambda: host.ping() and by_kernel(first, "answered"), "the kernel serves the host")
         port = first.address("client")
         settings = first.settings
@@ -218,6 +215,38 @@ def test_another_program_is_not_displaced(tmp_path: Path, pins: Path) -> None:
             second.allowed_errors = 0
 
 
+@pytest.mark.parametrize("how", ["xdpdrv", "xdpgeneric"])
+def test_a_foreign_program_is_not_displaced(how: str, tmp_path: Path, pins: Path) -> None:
+    """One put there with ip(8), in the driver or the generic way."""
+    program = KernelProgram.load(Sizes(1, 1))
+    libbpf.pin(program.fd, str(pins / "foreign"))
+    program.close()
+    for arguments in (
+        "add cable type veth peer name end",
+        "set cable up",
+        f"set dev cable {how} pinned {pins}/foreign",
+    ):
+        subprocess.run(["ip", "link", *arguments.split()], check=True)
+    foreign = attached_program(socket.if_nametoindex("cable"))
+    fast_path = {"interfaces": ["cable"], "pin_directory": str(pins / "relayd")}
+    why = f"cable: XDP program {foreign} is on it already and is not displaced"
+    write_sessions(tmp_path / "sessions.json", [new_session("x")])
+    for name in ("run", "check"):
+        done = relayd(name, "--config", str(write_config(tmp_path, {"fast_path": {**fast_path, "mode": "require"}})))
+        assert done.returncode == 69, done.stderr
+        assert why in done.stderr
+    folder = tmp_path / "auto"
+    folder.mkdir()
+    session = new_session("sockets")
+    with RelayProcess(folder, [session], {"fast_path": {**fast_path, "mode": "auto"}}) as relay:
+        assert why in relay.stderr
+        assert relay.metrics()["relayd_fast_path_up",] == 0
+        with relay.host(session) as host:
+            assert host.ping() == b"\x01\x02"
+    assert attached_program(socket.if_nametoindex("cable")) == foreign
+    assert not Pins(pins / "relayd", "relay-1").exist()
+
+
 @pytest.mark.parametrize(
     ("fast_path", "why"),
     [
@@ -228,17 +257,9 @@ def test_another_program_is_not_displaced(tmp_path: Path, pins: Path) -> None:
 )
 def test_required_and_not_to_be_had(fast_path: dict[str, object], why: str, tmp_path: Path, pins: Path) -> None:
     where = {} if "pin_directory" in fast_path else {"pin_directory": str(pins / "relayd")}
-    (tmp_path / "relayd.toml").write_text(to_toml(configuration({"fast_path": {**where, **fast_path}})))
     write_sessions(tmp_path / "sessions.json", [new_session("x")])
     for name in ("run", "check"):
-        done = subprocess.run(
-            command(name, "--config", str(tmp_path / "relayd.toml")),
-            capture_output=True,
-            text=True,
-            env=environment(),
-            timeout=30,
-            check=False,
-        )
+        done = relayd(name, "--config", str(write_config(tmp_path, {"fast_path": {**where, **fast_path}})))
         assert done.returncode == 69, done.stderr
         assert why in done.stderr
 

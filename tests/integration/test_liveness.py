@@ -135,7 +135,8 @@ def test_draining_and_back(start_relay: StartRelay) -> None:
     with relay.host(playing) as host, relay.player(playing) as player, relay.host(waiting) as newcomer:
         assert host.ping() == VALID
         status, body = relay.request("POST", "/v1/drain")
-        assert (status, json.loads(body)) == (200, {"draining": True, "active_sessions": 1, "bound_users": 1})
+        told = {"control_plane_told": None}
+        assert (status, json.loads(body)) == (200, {"draining": True, "active_sessions": 1, "bound_users": 1, **told})
         assert relay.metrics()["relayd_draining",] == 1
         assert newcomer.ping() == ERROR
         # A game that is on goes on, and may still be joined.
@@ -144,7 +145,7 @@ def test_draining_and_back(start_relay: StartRelay) -> None:
         host.say(connection_id, b"come in")
         assert player.hear() == b"come in"
         status, body = relay.request("DELETE", "/v1/drain")
-        assert (status, json.loads(body)) == (200, {"draining": False, "active_sessions": 1, "bound_users": 2})
+        assert (status, json.loads(body)) == (200, {"draining": False, "active_sessions": 1, "bound_users": 2, **told})
         assert relay.metrics()["relayd_draining",] == 0
         assert newcomer.ping() == VALID
 

@@ -2,7 +2,8 @@
 
 import struct
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -14,6 +15,8 @@ from tests.integration.peers import INVALID, VALID, Host, Peer, Player
 from tests.integration.relay_process import RelayProcess, counted, told
 
 pytestmark = pytest.mark.usefixtures("forwarder")
+
+_FIRST = 3
 
 REBIND_AFTER_SECONDS = 0.5
 """The relay's default. Both restarts in the recordings come later than that after the last sign of life."""
@@ -42,11 +45,18 @@ class Replay:
             else:
                 self.players[name] = stack.enter_context(Player(relay.address(port), 0, 0))
                 self.heard_by_players[name] = []
+        self._said: Counter[str] = Counter()
         self._deliveries = capture.delivery_of_host_data()
         self._last_heard: dict[str, tuple[str, float]] = {}
         """Of each player by name: from where and when it last sent."""
 
-    def run(self) -> None:
+    def run(self, after_the_first: Callable[[], object] = lambda: None) -> None:
+        """Plays it.
+
+        Args:
+            after_the_first: called after each of a peer's first datagrams, which in the real game had tens of
+                milliseconds between them.
+        """
         for index, recorded in enumerate(self.capture.datagrams):
             if not recorded.arrived:
                 continue
@@ -59,6 +69,9 @@ class Replay:
                 self._player_says(recorded)
             else:
                 self._host_says(recorded, self._deliveries[index])
+            self._said[recorded.peer] += 1
+            if self._said[recorded.peer] <= _FIRST:
+                after_the_first()
 
     def _ping(self, peer: Peer, recorded: Recorded) -> None:
         peer.send(recorded.datagram)

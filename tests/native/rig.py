@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from relayd.core.endpoint import Address
 from relayd.core.verdict import Verdict
+from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port, encode_ping
 from tests.integration.waiting import PATIENCE_SECONDS
 from tests.native import compiled
@@ -18,13 +19,6 @@ SESSION = 0xCAFEBABE
 HOST, ALICE, BOB = 2000, 1001, 1002
 FENCE, FENCE_SESSION = 3000, 0xFE7CE
 VALID = b"\x01\x02"
-DECIDED = (
-    Verdict.FORWARDED,
-    Verdict.ANSWERED,
-    Verdict.SEND_QUEUE_FULL,
-    Verdict.SEND_FAILED,
-    Verdict.OVERLOADED,
-)
 _FENCE = encode_ping(FENCE, FENCE_SESSION)
 
 
@@ -112,7 +106,7 @@ class Rig:
         found = {
             (port, verdict): counted
             for port, of_port in zip((S, C), self.forwarder.totals(), strict=True)
-            for verdict, counted in zip(DECIDED, of_port, strict=True)
+            for verdict, counted in zip(DECIDED_BY_FORWARDER, of_port, strict=True)
         }
         for port in (S, C):
             datagrams, size_bytes = found[port, Verdict.ANSWERED]

@@ -106,14 +106,14 @@ def test_one_that_could_not_be_made_leaves_nothing_behind(tmp_path: Path) -> Non
 
 
 _FORGETFUL = """
-import socket, sys
+import mmap, socket, sys
 from relayd.edge.native._forwarder import Forwarder
 relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 relay.bind(("127.0.0.1", 0))
 peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 peer.bind(("127.0.0.1", 0))
-forwarder = Forwarder([(relay.fileno(), 1)], True)
-forwarder.add(0, peer.getsockname(), 1, 2, 3)
+forwarder = Forwarder([(relay.fileno(), 1)], True, mmap.mmap(-1, 1 << 16), 0, 4096, 128)
+forwarder.add(1, 0, peer.getsockname(), 1, 2, 3)
 forwarder.start()
 cycle = [forwarder]
 cycle.append(cycle)
@@ -214,6 +214,10 @@ def test_it_is_readable_while_there_is_something_to_take() -> None:
         assert select.select([rig.forwarder], [], [], 10)[0] == [rig.forwarder]
 
 
+def counting_at(memory: Any, totals_at: int, counts_at: int, stride: int) -> object:
+    return compiled.BareForwarder([], True, memory, totals_at, counts_at, stride)
+
+
 def adds(*arguments: Any) -> Callable[[Any], object]:
     return lambda forwarder: forwarder.add(*arguments)
 
@@ -228,7 +232,10 @@ def adds(*arguments: Any) -> Callable[[Any], object]:
         (adds(1, HERE, 1, -2, 3), OverflowError, "negative"),
         (adds(1, HERE, 1, 2, 1 << 70), OverflowError, "too large"),
         (adds(1, HERE, 1, 2, 3.0), TypeError, "integer"),
-        (adds(1, HERE, 1, 2), TypeError, "5 arguments"),
+        (lambda forwarder: forwarder.bare.add(9, 1, HERE, 1, 2), TypeError, "6 arguments"),
+        (lambda forwarder: forwarder.bare.add(0, 1, HERE, 1, 2, 3), ValueError, "0: no such slot"),
+        (lambda forwarder: forwarder.bare.add(1, 1, HERE, 1, 2, 3), ValueError, "1: no such slot, or not a free one"),
+        (lambda forwarder: forwarder.bare.add(compiled.SLOTS, 1, HERE, 1, 2, 3), ValueError, "no such slot"),
         (adds(1, ["127.0.0.1", 5000], 1, 2, 3), TypeError, "must be tuple"),
         (adds(1, (), 1, 2, 3), TypeError, "at least 2 arguments"),
         (adds(1, ("127.0.0.1", 65536), 1, 2, 3), ValueError, "65536: no UDP port"),
@@ -239,17 +246,23 @@ def adds(*arguments: Any) -> Callable[[Any], object]:
         (adds(1, HERE, ALICE, SESSION, 8), ValueError, "there already"),
         (adds(1, HERE, BOB, SESSION, 7), ValueError, "there already"),
         (adds(0, HERE, BOB, SESSION, 0), ValueError, "there already"),
-        (lambda forwarder: forwarder.remove(0), KeyError, "0: no such flow"),
-        (lambda forwarder: forwarder.counts(999), KeyError, "999: no such flow"),
-        (lambda forwarder: forwarder.last_seen(1 << 32), KeyError, "no such flow"),
-        (lambda forwarder: forwarder.last_seen(-1), OverflowError, "negative"),
-        (lambda forwarder: forwarder.counts("1"), TypeError, "int"),
+        (lambda forwarder: forwarder.bare.remove(0), KeyError, "0: no such flow"),
+        (lambda forwarder: forwarder.bare.remove(1 << 32), KeyError, "no such flow"),
+        (lambda forwarder: forwarder.bare.take_counts(compiled.SLOTS), KeyError, "no such slot"),
+        (lambda forwarder: forwarder.bare.take_counts(1 << 32), KeyError, "no such slot"),
+        (lambda forwarder: forwarder.bare.take_counts(-1), OverflowError, "negative"),
+        (lambda forwarder: forwarder.bare.take_counts("1"), TypeError, "int"),
         (lambda forwarder: forwarder.take(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.take(None), TypeError, "int"),
         (lambda _: compiled.Forwarder([[3, 1]], True), TypeError, "tuple of file descriptor and port"),  # type: ignore[list-item]
         (lambda _: compiled.Forwarder([(3,)], True), TypeError, "2 arguments"),  # type: ignore[list-item]
         (lambda _: compiled.Forwarder([(0, 2)], True), ValueError, "2: no such port"),
         (lambda _: compiled.Forwarder((), True), TypeError, "must be list"),  # type: ignore[arg-type]
+        (lambda _: counting_at(bytes(8192), 0, 4096, 128), TypeError, "read-write"),
+        (lambda _: counting_at(bytearray(8192), -8, 4096, 128), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), 0, 8192, 128), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), 0, 4096, 32), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), 8100, 4096, 128), ValueError, "not in the memory"),
     ],
 )
 def test_what_is_called_wrongly_says_so_and_changes_nothing(

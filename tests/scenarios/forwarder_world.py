@@ -15,12 +15,14 @@ from relayd.core.events import Event
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
+from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.edge.sockets import BoundSocket
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.records import Records
 from relayd.edge.udp import Judge
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.native import compiled
-from tests.native.rig import DECIDED
 from tests.scenarios.scenarios import LIMITS, Peer
 from tests.scenarios.worlds import Outcome, specs
 
@@ -52,11 +54,13 @@ class ForwarderWorld:
             ids = itertools.count(1)
             self.table = Table(Limits.model_validate(LIMITS), lambda: next(ids), self._on_event)
             self.engine = Engine(self.table)
-            self._judge = Judge(self.engine, bound)
-            self.forwarder = compiled.Forwarder(
-                [(one.socket.fileno(), int(one.endpoint.port)) for one in bound], self._merge
+            records = Records(StateMemory(None, 0), time.monotonic)
+            self._judge = Judge(self.engine, bound, records)
+            self.forwarder = compiled.BareForwarder(
+                [(one.socket.fileno(), int(one.endpoint.port)) for one in bound], self._merge, *records.counts
             )
-            self._flows = compiled.Flows(self.forwarder, self.table)
+            self._totals = [[(0, 0)] * len(DECIDED_BY_FORWARDER) for _ in Port]
+            self._flows = compiled.Flows(self.forwarder, self.table, records)
             self.table.apply(Snapshot.of(specs(set())), time.monotonic())
             self.forwarder.start()
             stack.callback(self.forwarder.stop)
@@ -112,8 +116,8 @@ class ForwarderWorld:
     def _counts(self) -> list[int]:
         """Datagrams by verdict, whoever decided."""
         counts = [sum(of_verdict) for of_verdict in zip(*self.engine.counters.datagrams, strict=True)]
-        for of_port in self.forwarder.totals():
-            for verdict, (datagrams, _) in zip(DECIDED, of_port, strict=True):
+        for of_port in self._decisions():
+            for verdict, (datagrams, _) in zip(DECIDED_BY_FORWARDER, of_port, strict=True):
                 counts[verdict] += datagrams
         return counts
 
@@ -121,7 +125,15 @@ class ForwarderWorld:
         return [Verdict(number) for number, count in enumerate(self._counts()) if count != before[number]]
 
     def _decided(self) -> int:
-        return sum(datagrams for of_port in self.forwarder.totals() for datagrams, _ in of_port)
+        return sum(datagrams for of_port in self._decisions() for datagrams, _ in of_port)
+
+    def _decisions(self) -> list[list[tuple[int, int]]]:
+        """What the thread decided so far."""
+        self._totals = [
+            [(had[0] + more[0], had[1] + more[1]) for had, more in zip(before, taken, strict=True)]
+            for before, taken in zip(self._totals, self.forwarder.take_totals(), strict=True)
+        ]
+        return self._totals
 
     def _told(self) -> int:
         return sum(map(sum, self.engine.counters.refusals_told))

@@ -21,6 +21,7 @@ from relayd.edge.xdp.program import KernelProgram, Sizes
 from relayd.settings import Settings
 from tests.integration.namespaces import Namespace
 from tests.scenarios.frames import Packet, Parsed, build, parse
+from tests.support.kept import NothingKept
 
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
 RELAY = {4: "10.77.0.1", 6: "fd77::1"}
@@ -89,12 +90,10 @@ class Rig:
             self.network.ip("address", "add", f"{RELAY[6]}/64", "dev", "lo", "nodad")
             self._sockets = self.network.run(self.open_sockets)
             stack.callback(self.close_sockets)
-            ids = itertools.count(0x0101)
-            self.table = Table(self.settings.limits, lambda: next(ids), self._on_event)
-            self.engine = Engine(self.table)
             self.program = KernelProgram.load(self._sizes, content=self._content, name=self._name, more_maps=self._more)
             stack.callback(self.program.close)
-            self.fast_path = self.network.run(self.make_fast_path)
+            self._ids = itertools.count(0x0101)
+            self.start()
             self._stack = stack.pop_all()
         return self
 
@@ -104,10 +103,16 @@ class Rig:
     def _on_event(self, event: Event) -> None:
         self.fast_path.event(event)
 
-    def make_fast_path(self, adopt: bool = False) -> FastPath:
+    def start(self, adopt: bool = False) -> None:
+        """Makes table and engine. With ``adopt`` they are those of a new process after a crash, over the same maps."""
+        self.table = Table(self.settings.limits, lambda: next(self._ids), self._on_event)
+        self.engine = Engine(self.table)
+        self.fast_path = self.network.run(self.make_fast_path, adopt)
+
+    def make_fast_path(self, adopt: bool) -> FastPath:
         waiting: Callable[[Callable[[], None]], None] = lambda _function: None  # noqa: E731
         endpoints = [(one, "::" if one.number // 2 else "0.0.0.0") for one in self.endpoints]
-        return FastPath(self.settings, self.engine, endpoints, self.program, None, adopt, waiting)
+        return FastPath(self.settings, self.engine, endpoints, self.program, None, adopt, waiting, NothingKept())
 
     def open_sockets(self) -> list[socket.socket]:
         opened = []

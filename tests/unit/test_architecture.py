@@ -12,16 +12,31 @@ FILES = {
 }
 
 WORLD = {"socket", "asyncio", "time", "random", "secrets", "logging", "structlog"}
-CONTROLPLANE_MAY_USE = ("core", "settings", "errors", "pacing", "http_server", "log", "controlplane")
+CONTROLPLANE_MAY_USE = (
+    "core",
+    "settings",
+    "errors",
+    "pacing",
+    "http_server",
+    "tcp",
+    "log",
+    "service_manager",
+    "controlplane",
+)
 EDGE_MAY_USE = {
     "sockets": {"sockets"},
+    "systemd": {"systemd", "sockets"},
+    "probes": {"probes", "sockets"},
     "udp": {"udp", "sockets"},
     "native": {"native", "udp", "sockets"},
     "forwarder": {"forwarder", "native", "udp", "sockets"},
     "source": {"source"},
     "live": {"live"},
     "metrics": {"metrics", "source"},
-    "admin": {"admin", "live", "metrics", "source"},
+    "explain": {"explain", "source"},
+    "drain": {"drain", "source"},
+    "status": {"status", "source"},
+    "admin": {"admin", "drain", "explain", "live", "metrics", "source", "status", "watch"},
 }
 """By first part below edge. Anything that is not listed may use only itself."""
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from relayd.edge.explain.causes import Cause
+
 FOLDER = Path(__file__).parents[2] / "docs"
 
 
@@ -24,3 +26,8 @@ def _pages() -> dict[str, Callable[[], str]]:
 @pytest.mark.parametrize("name", _pages())
 def test_page_says_what_the_code_does(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == _pages()[name](), "run: python docs/generate.py"
+
+
+def test_every_cause_is_in_the_table_of_troubleshooting() -> None:
+    page = (FOLDER / "troubleshooting.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == [one.value for one in Cause]

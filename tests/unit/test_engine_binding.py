@@ -119,3 +119,12 @@ def test_draining_lets_sessions_that_run_go_on() -> None:
     assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
     relay.now += 1
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+
+
+def test_a_user_moves_at_once_though_it_was_heard_by_a_clock_that_is_ahead() -> None:
+    relay = Relay(Limits(rebind_after=0.0, host_timeout=0.0))
+    relay.player_pings()
+    relay.host_pings()
+    relay.table.heard = lambda binding: relay.now + 0.001
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+    assert relay.host_pings(user=BOB, source=BOB_AT).verdict is Verdict.ANSWERED

@@ -207,3 +207,21 @@ def test_removed_and_added_in_one_change_begins_anew() -> None:
 def test_numbers_of_bound_by_port() -> None:
     relay = running()
     assert (relay.table.bound[Port.SERVER], relay.table.bound[Port.CLIENT]) == (2, 1)
+
+
+def test_a_session_is_watched_once_and_until_it_ends() -> None:
+    relay = running()
+    session = relay.table.sessions["game"]
+    relay.events.clear()
+    for _ in range(2):
+        relay.table.watch(session, relay.now)
+    assert session in relay.table.watched
+    for _ in range(2):
+        relay.table.unwatch(session, relay.now)
+    assert relay.kinds() == [EventKind.WATCH_BEGAN, EventKind.WATCH_ENDED]
+    relay.table.watch(session, relay.now)
+    relay.apply()
+    assert not relay.table.watched
+    relay.events.clear()
+    relay.table.unwatch(session, relay.now)
+    assert relay.events == []

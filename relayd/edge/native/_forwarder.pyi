@@ -1,5 +1,6 @@
 """The forwarding thread, in C: forwarder.c."""
 
+from mmap import mmap
 from typing import Self
 
 from relayd.core.endpoint import Address
@@ -13,13 +14,25 @@ class Forwarder:
     Args:
         endpoints: (file descriptor, port) of each socket. They stay the caller's, and open until `stop`.
         merge: whether several datagrams to one peer may leave in one system call as one (UDP_SEGMENT).
+        memory: writable, and kept as long as this object lives: all is counted in it.
+        totals_at: where the totals begin: ``u64[port][decision][datagrams, bytes]``.
+        counts_at: where the counts of slot 0 begin: ``f64 last_seen_seconds, u64[6]``, as `take_counts` has them.
+        stride: bytes from the counts of one slot to those of the next; there are as many slots as the memory has room.
 
     Raises:
         OSError: the kernel does not give what is needed.
-        ValueError: more than 64 sockets, or a port that is neither server nor client.
+        ValueError: more than 64 sockets, a port that is neither server nor client, or places outside of the memory.
     """
 
-    def __new__(cls, endpoints: list[tuple[int, int]], merge: bool) -> Self: ...
+    def __new__(
+        cls,
+        endpoints: list[tuple[int, int]],
+        merge: bool,
+        memory: mmap,
+        totals_at: int,
+        counts_at: int,
+        stride: int,
+    ) -> Self: ...
     def start(self) -> None:
         """Starts the thread.
 
@@ -41,39 +54,37 @@ class Forwarder:
         taken before were judged and their answers sent.
         """
 
-    def add(self, endpoint: int, address: Address, user: int, session: int, connection_id: int) -> int:
-        """Forwards for a binding from now on. Returns its slot.
+    def add(self, slot: int, endpoint: int, address: Address, user: int, session: int, connection_id: int) -> None:
+        """Forwards for a binding from now on, and counts in that slot what it does.
 
         Raises:
             MemoryError: and nothing changed.
             OverflowError: a number that does not fit into 32 bits.
-            ValueError: no such endpoint, no IP address, no UDP port; or its user, its connection id or its session's
-                host is there already.
+            ValueError: no such endpoint, no IP address, no UDP port, not a free slot; or its user, its connection id or
+                its session's host is there already.
         """
 
-    def remove(self, slot: int) -> tuple[int, int, int, int, int, int]:
-        """No longer forwards for it. Returns `counts`, for the last time.
+    def remove(self, slot: int) -> None:
+        """No longer forwards for the binding in that slot; what was counted stays there.
 
         Raises:
             KeyError: no binding has that slot.
         """
 
-    def counts(self, slot: int) -> tuple[int, int, int, int, int, int]:
+    def take_counts(self, slot: int) -> tuple[int, int, int, int, int, int]:
         """Datagrams and bytes to the host, to the player; datagrams dropped for a full queue, for other errors.
 
-        Raises:
-            KeyError: no binding has that slot.
-        """
-
-    def last_seen(self, slot: int) -> float:
-        """When it was last heard, in seconds of CLOCK_MONOTONIC.
+        They begin at zero again.
 
         Raises:
-            KeyError: no binding has that slot.
+            KeyError: there is no such slot.
         """
 
-    def totals(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded."""
+    def take_totals(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded.
+
+        They begin at zero again.
+        """
 
     def delays(self) -> tuple[tuple[int, ...], float]:
         """From the kernel's receive time to the send: counts by bucket, and the sum in seconds.

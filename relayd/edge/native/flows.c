@@ -91,14 +91,21 @@ static void map_remove(struct map *map, uint64_t key, uint32_t slot)
 
 /* ---- Flows ------------------------------------------------------------------------------------------------------- */
 
-bool flows_create(struct flows *flows)
+static size_t chunk_count(const struct flows *flows)
+{
+	return ((size_t)flows->slots + CHUNK - 1) >> CHUNK_BITS;
+}
+
+bool flows_create(struct flows *flows, uint32_t slots)
 {
 	struct map *maps[] = { &flows->pairs[SERVER], &flows->pairs[CLIENT], &flows->connections, &flows->hosts };
 
 	memset(flows, 0, sizeof(*flows));
-	flows->next_slot = 1;
+	flows->slots = slots;
+	flows->chunks = calloc(chunk_count(flows) + 1, sizeof(*flows->chunks));
 	for (size_t i = 0; i < sizeof(maps) / sizeof(*maps); i++) {
-		if (getrandom(&maps[i]->seed, sizeof(maps[i]->seed), 0) != sizeof(maps[i]->seed) ||
+		if (!flows->chunks ||
+		    getrandom(&maps[i]->seed, sizeof(maps[i]->seed), 0) != sizeof(maps[i]->seed) ||
 		    !map_create(maps[i], FIRST_ENTRIES)) {
 			flows_destroy(flows);
 			return false;
@@ -109,10 +116,9 @@ bool flows_create(struct flows *flows)
 
 void flows_destroy(struct flows *flows)
 {
-	for (size_t i = 0; i < flows->chunk_count; i++)
+	for (size_t i = 0; flows->chunks && i < chunk_count(flows); i++)
 		free(flows->chunks[i]);
 	free(flows->chunks);
-	free(flows->free_slots);
 	free(flows->pairs[SERVER].entries);
 	free(flows->pairs[CLIENT].entries);
 	free(flows->connections.entries);
@@ -127,12 +133,7 @@ struct flow *flows_at(const struct flows *flows, uint32_t slot)
 
 bool flows_has(const struct flows *flows, uint32_t slot)
 {
-	const struct flow *flow;
-
-	if (!slot || slot >= flows->next_slot)
-		return false;
-	flow = flows_at(flows, slot);
-	return map_find(&flows->pairs[flow->port], key_of(flow->user, flow->session)) == slot;
+	return slot && slot < flows->slots && flows->chunks[slot >> CHUNK_BITS] && flows_at(flows, slot)->used;
 }
 
 bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding)
@@ -143,53 +144,31 @@ bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding
 			: map_find(&flows->hosts, binding->session));
 }
 
-/* A slot of its own chunk if there is none left. Chunks stay where they are: flows are known by their addresses. */
-static uint32_t take_slot(struct flows *flows)
+bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding)
 {
-	if (flows->free_count)
-		return flows->free_slots[--flows->free_count];
-	if (flows->next_slot >> CHUNK_BITS == flows->chunk_count) {
-		size_t count = flows->chunk_count + 1;
-		struct flow **chunks = realloc(flows->chunks, count * sizeof(*chunks));
-		uint32_t *free_slots;
-
-		if (!chunks)
-			return 0;
-		flows->chunks = chunks;
-		/* As many as there can ever be, so that giving one back never fails. */
-		free_slots = realloc(flows->free_slots, count * CHUNK * sizeof(*free_slots));
-		if (!free_slots)
-			return 0;
-		flows->free_slots = free_slots;
-		chunks[count - 1] = aligned_alloc(64, CHUNK * sizeof(**chunks));
-		if (!chunks[count - 1])
-			return 0;
-		memset(chunks[count - 1], 0, CHUNK * sizeof(**chunks));
-		flows->chunk_count = count;
-	}
-	return flows->next_slot++;
-}
-
-uint32_t flows_add(struct flows *flows, const struct flow *binding)
-{
-	struct flow *flow;
-	uint32_t slot, generation;
+	struct flow **chunk = &flows->chunks[slot >> CHUNK_BITS], *flow;
+	uint32_t generation;
 
 	if (!map_reserve(&flows->pairs[binding->port]) || !map_reserve(&flows->connections) || !map_reserve(&flows->hosts))
-		return 0;
-	slot = take_slot(flows);
-	if (!slot)
-		return 0;
+		return false;
+	/* Chunks stay where they are: flows are known by their addresses. */
+	if (!*chunk) {
+		*chunk = aligned_alloc(64, CHUNK * sizeof(**chunk));
+		if (!*chunk)
+			return false;
+		memset(*chunk, 0, CHUNK * sizeof(**chunk));
+	}
 	flow = flows_at(flows, slot);
 	generation = flow->generation + 1;
 	*flow = *binding;
-	flow->generation = generation ? generation : 1;
+	flow->used = true;
+	flow->generation = generation;
 	map_put_where_there_is_room(&flows->pairs[flow->port], key_of(flow->user, flow->session), slot);
 	if (flow->port == CLIENT)
 		map_put_where_there_is_room(&flows->connections, key_of(flow->session, flow->connection_id), slot);
 	else
 		map_put_where_there_is_room(&flows->hosts, flow->session, slot);
-	return slot;
+	return true;
 }
 
 void flows_remove(struct flows *flows, uint32_t slot)
@@ -201,6 +180,6 @@ void flows_remove(struct flows *flows, uint32_t slot)
 		map_remove(&flows->connections, key_of(flow->session, flow->connection_id), slot);
 	else
 		map_remove(&flows->hosts, flow->session, slot);
+	flow->used = false;
 	flow->generation++;
-	flows->free_slots[flows->free_count++] = slot;
 }

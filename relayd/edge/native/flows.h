@@ -18,7 +18,7 @@ struct peer {
 	uint32_t scope;
 };
 
-/* One binding. What a datagram's sender is found by comes first: one line of the cache; what is counted, the next. */
+/* One binding: one line of the cache. */
 struct flow {
 	struct peer peer;
 	uint32_t user;
@@ -26,9 +26,15 @@ struct flow {
 	uint32_t connection_id;
 	uint16_t endpoint;
 	uint8_t port;
+	bool used;
 	uint64_t passed_up;	/* the last datagram that may have to reach the peers before any that is forwarded here */
 	double settled_at;	/* seconds; from then on `passed_up` is no reason to wait any more */
+	uint32_t generation;	/* another one for each binding that had this slot */
+} __attribute__((aligned(64)));
 
+/* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
+ * where the owner left them. relayd/edge/state/layout.py describes it to Python. */
+struct counts {
 	double last_seen;	/* seconds */
 	uint64_t to_host_datagrams;
 	uint64_t to_host_bytes;
@@ -36,8 +42,8 @@ struct flow {
 	uint64_t to_player_bytes;
 	uint64_t queue_full;
 	uint64_t send_failed;
-	uint32_t generation;	/* another one for each binding that has this slot; 0 never */
-} __attribute__((aligned(64)));
+	uint64_t reserved;
+};
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */
 struct map_entry {
@@ -56,22 +62,20 @@ struct flows {
 	struct map pairs[PORTS];	/* user and session token → who sent it */
 	struct map connections;		/* session token and connection id → player */
 	struct map hosts;		/* session token → host */
-	struct flow **chunks;
-	size_t chunk_count;
-	uint32_t *free_slots;
-	size_t free_count;
-	uint32_t next_slot;
+	struct flow **chunks;		/* each allocated with its first slot */
+	uint32_t slots;			/* slot 0 is nobody's */
 };
 
-/* Both return false without memory. */
-bool flows_create(struct flows *flows);
+/* Returns false without memory. */
+bool flows_create(struct flows *flows, uint32_t slots);
 void flows_destroy(struct flows *flows);
 
 /* Whether something that would lead to this binding leads to another. */
 bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding);
 
-/* Takes a binding up, of which nothing leads elsewhere, and returns its slot; 0 without memory, and nothing changed. */
-uint32_t flows_add(struct flows *flows, const struct flow *binding);
+/* Takes a binding up, of which nothing leads elsewhere, in a slot that nobody has. False without memory, and then nothing
+ * changed. */
+bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding);
 void flows_remove(struct flows *flows, uint32_t slot);
 
 struct flow *flows_at(const struct flows *flows, uint32_t slot);

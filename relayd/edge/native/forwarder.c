@@ -119,8 +119,8 @@ static socklen_t address_from_peer(union address *address, const struct peer *pe
 
 static void correct(struct forwarder *f, enum port port, const struct leaving *one)
 {
-	struct total *wrong = &f->totals[port][one->counted_as], *right = &f->totals[port][one->became];
-	struct flow *player;
+	struct total *wrong = &f->memory.totals[port][one->counted_as], *right = &f->memory.totals[port][one->became];
+	struct counts *player;
 
 	wrong->datagrams--;
 	wrong->bytes -= one->arrived_bytes;
@@ -128,10 +128,10 @@ static void correct(struct forwarder *f, enum port port, const struct leaving *o
 	right->bytes += one->arrived_bytes;
 	if (!one->player_slot)
 		return;
-	player = flows_at(&f->flows, one->player_slot);
 	/* Of a flow that was removed meanwhile, the owner has taken the counts already. */
-	if (player->generation != one->player_generation)
+	if (flows_at(&f->flows, one->player_slot)->generation != one->player_generation)
 		return;
+	player = counts_at(f, one->player_slot);
 	if (port == CLIENT) {
 		player->to_host_datagrams--;
 		player->to_host_bytes -= one->arrived_bytes;
@@ -161,8 +161,8 @@ static void wait_longer(const struct forwarder *f, struct flow *flow, double now
 
 static void count(struct forwarder *f, enum port port, enum verdict verdict, uint32_t size)
 {
-	f->totals[port][verdict].datagrams++;
-	f->totals[port][verdict].bytes += size;
+	f->memory.totals[port][verdict].datagrams++;
+	f->memory.totals[port][verdict].bytes += size;
 }
 
 static void pass_up(struct forwarder *f, unsigned number, const struct datagram *d)
@@ -214,8 +214,8 @@ static void to_host(struct forwarder *f, const struct datagram *d)
 	put_little_u32(start + 1, d->from->connection_id);
 	one->player_slot = d->from_slot;
 	one->player_generation = d->from->generation;
-	d->from->to_host_datagrams++;
-	d->from->to_host_bytes += d->size;
+	counts_at(f, d->from_slot)->to_host_datagrams++;
+	counts_at(f, d->from_slot)->to_host_bytes += d->size;
 }
 
 static void to_player(struct forwarder *f, const struct datagram *d)
@@ -227,8 +227,8 @@ static void to_player(struct forwarder *f, const struct datagram *d)
 	start[0] = DATA;
 	one->player_slot = d->to_slot;
 	one->player_generation = d->to->generation;
-	d->to->to_player_datagrams++;
-	d->to->to_player_bytes += d->size;
+	counts_at(f, d->to_slot)->to_player_datagrams++;
+	counts_at(f, d->to_slot)->to_player_bytes += d->size;
 }
 
 static void act(struct forwarder *f, unsigned number, struct datagram *d, double now)
@@ -247,7 +247,7 @@ static void act(struct forwarder *f, unsigned number, struct datagram *d, double
 			wait_longer(f, d->to, now);
 		return;
 	}
-	d->from->last_seen = now;
+	counts_at(f, d->from_slot)->last_seen = now;
 	if (d->kind == PING)
 		answer(f, port, d);
 	else if (port == CLIENT)
@@ -282,12 +282,12 @@ static bool comes_from_where_it_is_bound(const struct datagram *d, unsigned numb
 	return d->from->endpoint == number && memcmp(&d->from->peer, &d->source, sizeof(d->source)) == 0;
 }
 
-static struct flow *prefetched(const struct flows *flows, uint32_t slot)
+static struct flow *prefetched(const struct forwarder *f, uint32_t slot)
 {
-	struct flow *flow = flows_at(flows, slot);
+	struct flow *flow = flows_at(&f->flows, slot);
 
 	__builtin_prefetch(flow);
-	__builtin_prefetch(&flow->last_seen, 1);
+	__builtin_prefetch(counts_at(f, slot), 1);
 	return flow;
 }
 
@@ -311,9 +311,9 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 		d->from_slot = d->kind ? map_find(pairs, key_of(d->user, d->session)) : 0;
 		d->to_slot = d->kind == DATA ? map_find(receivers, d->next_key) : 0;
 		if (d->from_slot)
-			d->from = prefetched(&f->flows, d->from_slot);
+			d->from = prefetched(f, d->from_slot);
 		if (d->to_slot)
-			d->to = prefetched(&f->flows, d->to_slot);
+			d->to = prefetched(f, d->to_slot);
 	}
 	for (d = batch; d < end; d++) {
 		if (d->from && !comes_from_where_it_is_bound(d, number))
@@ -463,19 +463,21 @@ static int open_all(struct forwarder *f)
 	return watch(f->poll, f->stop, f->endpoint_count) < 0 ? errno : 0;
 }
 
-int forwarder_create(struct forwarder *f, const struct endpoint *endpoints, unsigned count, bool merge)
+int forwarder_create(struct forwarder *f, const struct endpoint *endpoints, unsigned count, bool merge,
+		     const struct memory *memory)
 {
 	int error;
 
 	memset(f, 0, sizeof(*f));
 	f->poll = f->stop = f->wake_owner = -1;
 	f->merge = merge;
+	f->memory = *memory;
 	f->endpoint_count = count;
 	f->endpoints = malloc(count * sizeof(*endpoints));
 	f->work = calloc(1, sizeof(*f->work) + count * sizeof(struct out));
 	f->ring = malloc(PASSED_UP * sizeof(*f->ring));
 	pthread_mutex_init(&f->lock, NULL);
-	if (!f->endpoints || !f->work || !f->ring || !flows_create(&f->flows)) {
+	if (!f->endpoints || !f->work || !f->ring || !flows_create(&f->flows, memory->slots)) {
 		forwarder_destroy(f);
 		return ENOMEM;
 	}

@@ -23,6 +23,14 @@ struct total {
 	uint64_t bytes;
 };
 
+/* The owner's memory, in which all is counted. */
+struct memory {
+	struct total (*totals)[VERDICTS];	/* by port */
+	uint8_t *first_counts;			/* of slot 0 */
+	size_t counts_stride;			/* from one slot's `struct counts` to the next one's */
+	uint32_t slots;
+};
+
 /* How long datagrams were in the relay: upper bounds of the buckets, in nanoseconds. One more bucket has no bound. */
 #define DELAY_BUCKETS 12
 extern const uint64_t delay_bounds_ns[DELAY_BUCKETS];
@@ -54,10 +62,10 @@ struct forwarder {
 	int stop;				/* eventfd */
 	int poll;
 	struct work *work;			/* the thread's own */
+	struct memory memory;
 
 	pthread_mutex_t lock;			/* over all that follows */
 	struct flows flows;
-	struct total totals[PORTS][VERDICTS];
 	struct delays delays;
 	struct passed_up *ring;
 	uint64_t ring_head;			/* number of the next one to be put in */
@@ -66,11 +74,17 @@ struct forwarder {
 };
 
 /* Prepares everything but the thread. Returns 0 or an errno; then nothing is left behind. Takes no socket over. */
-int forwarder_create(struct forwarder *f, const struct endpoint *endpoints, unsigned count, bool merge);
+int forwarder_create(struct forwarder *f, const struct endpoint *endpoints, unsigned count, bool merge,
+		     const struct memory *memory);
 void forwarder_destroy(struct forwarder *f);
 
 /* The thread's main: forwards until `stop` is written to. */
 void *forwarder_run(void *forwarder);
+
+static inline struct counts *counts_at(const struct forwarder *f, uint32_t slot)
+{
+	return (struct counts *)(f->memory.first_counts + (size_t)slot * f->memory.counts_stride);
+}
 
 double clock_seconds(void);
 

@@ -13,6 +13,7 @@
 typedef struct {
 	PyObject_HEAD
 	struct forwarder f;
+	Py_buffer memory;
 	pthread_t thread;
 	bool created;
 	bool running;
@@ -75,77 +76,65 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 {
 	struct flow flow = { 0 };
 	PyObject *address;
-	uint32_t endpoint, slot;
-	bool taken;
+	uint32_t slot, endpoint;
+	bool taken, added;
 
-	if (!PyArg_ParseTuple(arguments, "O&O!O&O&O&", u32_of, &endpoint, &PyTuple_Type, &address, u32_of, &flow.user,
-			      u32_of, &flow.session, u32_of, &flow.connection_id) ||
+	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
+			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
 		return PyErr_Format(PyExc_ValueError, "%u: no such endpoint", (unsigned)endpoint);
+	if (!slot || slot >= self->f.memory.slots || flows_has(&self->f.flows, slot))
+		return PyErr_Format(PyExc_ValueError, "%u: no such slot, or not a free one", (unsigned)slot);
 	flow.endpoint = (uint16_t)endpoint;
 	flow.port = (uint8_t)self->f.endpoints[endpoint].port;
-	flow.last_seen = clock_seconds();
-	flow.settled_at = flow.last_seen + SETTLES_SECONDS;
+	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
 
 	pthread_mutex_lock(&self->f.lock);
 	flow.passed_up = self->f.ring_head;
 	taken = flows_leads_elsewhere(&self->f.flows, &flow);
-	slot = taken ? 0 : flows_add(&self->f.flows, &flow);
+	added = !taken && flows_add(&self->f.flows, slot, &flow);
 	pthread_mutex_unlock(&self->f.lock);
 	if (taken) {
 		PyErr_SetString(PyExc_ValueError, "its user, its connection id or its session's host is there already");
 		return NULL;
 	}
-	return slot ? PyLong_FromUnsignedLong(slot) : PyErr_NoMemory();
-}
-
-/* Copies a flow; removes it as well if asked to. */
-static int look(Forwarder *self, PyObject *number, struct flow *flow, bool and_remove)
-{
-	unsigned long slot = PyLong_AsUnsignedLong(number);
-	bool there;
-
-	if (slot == (unsigned long)-1 && PyErr_Occurred())
-		return -1;
-	pthread_mutex_lock(&self->f.lock);
-	there = slot <= UINT32_MAX && flows_has(&self->f.flows, (uint32_t)slot);
-	if (there)
-		*flow = *flows_at(&self->f.flows, (uint32_t)slot);
-	if (there && and_remove)
-		flows_remove(&self->f.flows, (uint32_t)slot);
-	pthread_mutex_unlock(&self->f.lock);
-	if (!there)
-		PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
-	return there ? 0 : -1;
-}
-
-static PyObject *counts_of(const struct flow *flow)
-{
-	return Py_BuildValue("(KKKKKK)", flow->to_host_datagrams, flow->to_host_bytes, flow->to_player_datagrams,
-			     flow->to_player_bytes, flow->queue_full, flow->send_failed);
+	if (!added)
+		return PyErr_NoMemory();
+	Py_RETURN_NONE;
 }
 
 static PyObject *remove_flow(Forwarder *self, PyObject *number)
 {
-	struct flow flow;
+	unsigned long slot = PyLong_AsUnsignedLong(number);
 
-	return look(self, number, &flow, true) < 0 ? NULL : counts_of(&flow);
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	if (slot > UINT32_MAX || !flows_has(&self->f.flows, (uint32_t)slot))
+		return PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
+	pthread_mutex_lock(&self->f.lock);
+	flows_remove(&self->f.flows, (uint32_t)slot);
+	pthread_mutex_unlock(&self->f.lock);
+	Py_RETURN_NONE;
 }
 
-static PyObject *counts(Forwarder *self, PyObject *number)
+static PyObject *take_counts(Forwarder *self, PyObject *number)
 {
-	struct flow flow;
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct counts *there, copy;
 
-	return look(self, number, &flow, false) < 0 ? NULL : counts_of(&flow);
-}
-
-static PyObject *last_seen(Forwarder *self, PyObject *number)
-{
-	struct flow flow;
-
-	return look(self, number, &flow, false) < 0 ? NULL : PyFloat_FromDouble(flow.last_seen);
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	if (slot >= self->f.memory.slots)
+		return PyErr_Format(PyExc_KeyError, "%lu: no such slot", slot);
+	there = counts_at(&self->f, (uint32_t)slot);
+	pthread_mutex_lock(&self->f.lock);
+	copy = *there;
+	*there = (struct counts){ .last_seen = copy.last_seen };
+	pthread_mutex_unlock(&self->f.lock);
+	return Py_BuildValue("(KKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
+			     copy.to_player_bytes, copy.queue_full, copy.send_failed);
 }
 
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
@@ -211,14 +200,15 @@ static PyObject *fileno_of(Forwarder *self, PyObject *nothing)
 
 /* ---- Sums -------------------------------------------------------------------------------------------------------- */
 
-static PyObject *totals(Forwarder *self, PyObject *nothing)
+static PyObject *take_totals(Forwarder *self, PyObject *nothing)
 {
 	struct total copy[PORTS][VERDICTS];
 	PyObject *all = PyTuple_New(PORTS);
 
 	(void)nothing;
 	pthread_mutex_lock(&self->f.lock);
-	memcpy(copy, self->f.totals, sizeof(copy));
+	memcpy(copy, self->f.memory.totals, sizeof(copy));
+	memset(self->f.memory.totals, 0, sizeof(copy));
 	pthread_mutex_unlock(&self->f.lock);
 	for (int port = 0; all && port < PORTS; port++) {
 		PyObject *of_port = PyTuple_New(VERDICTS);
@@ -308,19 +298,12 @@ static PyObject *stop(Forwarder *self, PyObject *nothing)
 	Py_RETURN_NONE;
 }
 
-static int initialise(Forwarder *self, PyObject *arguments, PyObject *keywords)
+static int parse_endpoints(PyObject *list, struct endpoint *endpoints, size_t most)
 {
-	static char *names[] = { "endpoints", "merge", NULL };
-	struct endpoint endpoints[64];
-	PyObject *list;
-	int merge, error;
-	Py_ssize_t count;
+	Py_ssize_t count = PyList_GET_SIZE(list);
 
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!p", names, &PyList_Type, &list, &merge))
-		return -1;
-	count = PyList_GET_SIZE(list);
-	if (count > (Py_ssize_t)(sizeof(endpoints) / sizeof(*endpoints))) {
-		PyErr_SetString(PyExc_ValueError, "more than 64 sockets");
+	if (count > (Py_ssize_t)most) {
+		PyErr_Format(PyExc_ValueError, "more than %zu sockets", most);
 		return -1;
 	}
 	for (Py_ssize_t i = 0; i < count; i++) {
@@ -339,7 +322,43 @@ static int initialise(Forwarder *self, PyObject *arguments, PyObject *keywords)
 		}
 		endpoints[i].port = (enum port)port;
 	}
-	error = forwarder_create(&self->f, endpoints, (unsigned)count, merge != 0);
+	return (int)count;
+}
+
+/* Finds the parts of the owner's memory, and that they are in it. */
+static int parse_memory(const Py_buffer *buffer, Py_ssize_t totals_at, Py_ssize_t counts_at, Py_ssize_t stride,
+			struct memory *memory)
+{
+	const Py_ssize_t totals_bytes = PORTS * VERDICTS * sizeof(struct total);
+
+	if (totals_at < 0 || totals_at % 8 || totals_at + totals_bytes > buffer->len || counts_at < 0 || counts_at % 64 ||
+	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at + stride > buffer->len) {
+		PyErr_SetString(PyExc_ValueError, "totals or counts are not in the memory");
+		return -1;
+	}
+	memory->totals = (struct total(*)[VERDICTS])((char *)buffer->buf + totals_at);
+	memory->first_counts = (uint8_t *)buffer->buf + counts_at;
+	memory->counts_stride = (size_t)stride;
+	memory->slots = (uint32_t)((size_t)(buffer->len - counts_at - (Py_ssize_t)sizeof(struct counts)) / (size_t)stride + 1);
+	return 0;
+}
+
+static int initialise(Forwarder *self, PyObject *arguments, PyObject *keywords)
+{
+	static char *names[] = { "endpoints", "merge", "memory", "totals_at", "counts_at", "stride", NULL };
+	struct endpoint endpoints[64];
+	struct memory memory;
+	Py_ssize_t totals_at, counts_at, stride;
+	PyObject *list;
+	int merge, count, error;
+
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!pw*nnn", names, &PyList_Type, &list, &merge,
+					 &self->memory, &totals_at, &counts_at, &stride))
+		return -1;
+	count = parse_endpoints(list, endpoints, sizeof(endpoints) / sizeof(*endpoints));
+	if (count < 0 || parse_memory(&self->memory, totals_at, counts_at, stride, &memory) < 0)
+		return -1;
+	error = forwarder_create(&self->f, endpoints, (unsigned)count, merge != 0, &memory);
 	if (error) {
 		errno = error;
 		PyErr_SetFromErrno(PyExc_OSError);
@@ -363,6 +382,7 @@ static void deallocate(Forwarder *self)
 	end_thread(self);
 	if (self->created)
 		forwarder_destroy(&self->f);
+	PyBuffer_Release(&self->memory);
 	Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -372,10 +392,9 @@ static PyMethodDef methods[] = {
 	{ "fileno", (PyCFunction)fileno_of, METH_NOARGS, "Readable while something is passed up." },
 	{ "take", (PyCFunction)take, METH_O, "What was passed up; what was taken before is then done with." },
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
-	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it; its last counts." },
-	{ "counts", (PyCFunction)counts, METH_O, "What was forwarded for it." },
-	{ "last_seen", (PyCFunction)last_seen, METH_O, "When it was last heard." },
-	{ "totals", (PyCFunction)totals, METH_NOARGS, "What was decided, by port and verdict." },
+	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
+	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
 	{ NULL },
 };

@@ -7,8 +7,7 @@ from relayd.core.engine import Engine
 from relayd.core.events import Event
 from relayd.core.histogram import Histogram
 from relayd.core.session import Session
-from relayd.core.verdict import Verdict
-from relayd.core.views import SocketMemory
+from relayd.core.views import DECIDED_BY_FORWARDER, BindingRecords, SocketMemory
 from relayd.core.wire import Port
 from relayd.edge.native._forwarder import DELAY_BOUNDS_SECONDS, Forwarder
 from relayd.edge.native.flows import Flows
@@ -19,15 +18,6 @@ _AT_ONCE = 64
 _TURNS = 4
 """Up to 256 datagrams, about 3 ms, before the rest of the loop gets its turn."""
 
-_DECIDED = (
-    Verdict.FORWARDED,
-    Verdict.ANSWERED,
-    Verdict.SEND_QUEUE_FULL,
-    Verdict.SEND_FAILED,
-    Verdict.OVERLOADED,
-)
-"""What the thread decides, in the order of its totals."""
-
 
 class NativePorts:
     """All sockets of the relay.
@@ -35,19 +25,21 @@ class NativePorts:
     Args:
         engine: judges what the thread does not forward by itself; its table tells `event` of each change.
         sockets: the sockets.
+        records: where the thread counts.
         merge: see `Forwarder`.
 
     Raises:
         OSError: the kernel does not give what the thread needs.
     """
 
-    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], merge: bool) -> None:
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords, merge: bool) -> None:
         self._engine = engine
         self._sockets = sockets
-        self._judge = Judge(engine, sockets)
-        self._forwarder = Forwarder([(one.socket.fileno(), int(one.endpoint.port)) for one in sockets], merge)
-        self._flows = Flows(self._forwarder, engine.table)
-        self._read = self._forwarder.totals()
+        self._judge = Judge(engine, sockets, records)
+        self._forwarder = Forwarder(
+            [(one.socket.fileno(), int(one.endpoint.port)) for one in sockets], merge, *records.counts
+        )
+        self._flows = Flows(self._forwarder, engine.table, records)
 
     async def start(self) -> None:
         """Begins to take datagrams in."""
@@ -69,13 +61,12 @@ class NativePorts:
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the thread counted to the counts of the engine and of these sessions: before anybody reads them."""
         self._flows.absorb(sessions)
-        # Read after the sessions, so that their sum is never more than the whole.
-        before, self._read = self._read, self._forwarder.totals()
+        # Taken after the sessions, so that their sum is never more than the whole.
         counters = self._engine.counters
-        for port in Port:
-            for verdict, (datagrams, size_bytes), was in zip(_DECIDED, self._read[port], before[port], strict=True):
-                counters.datagrams[port][verdict] += datagrams - was[0]
-                counters.bytes[port][verdict] += size_bytes - was[1]
+        for port, of_port in zip(Port, self._forwarder.take_totals(), strict=True):
+            for verdict, (datagrams, size_bytes) in zip(DECIDED_BY_FORWARDER, of_port, strict=True):
+                counters.datagrams[port][verdict] += datagrams
+                counters.bytes[port][verdict] += size_bytes
 
     def memory(self) -> list[tuple[Port, SocketMemory]]:
         """What the kernel keeps for each socket."""

@@ -84,10 +84,18 @@ class SourceStatus:
         """How often the origin could not be read or was not believed."""
         self.problem: str | None = None
         """Why the table does not follow the origin at present; None while it does."""
+        self.looked_at: float | None = None
+        """When the last look at the origin that is over began, on the event loop's clock."""
+        self.told_draining: bool | None = None
+        """What the origin was last told of whether the relay drains; None where it is told nothing."""
 
     def started(self, now: float) -> None:
         """Following begins: until the first success, the age is that of the attempt."""
         self.fresh_at = now
+
+    def looked(self, began: float) -> None:
+        """A look at the origin that began then is over, whatever came of it."""
+        self.looked_at = began
 
     def succeeded(self, now: float) -> None:
         """The table agrees with the origin."""

@@ -44,10 +44,13 @@ class FileSource:
 
     async def run(self) -> None:
         """Follows the file until cancelled."""
-        self.status.started(asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        self.status.started(loop.time())
         while True:
             self._wake.clear()
+            began = loop.time()
             await self._look()
+            self.status.looked(began)
             try:
                 await asyncio.wait_for(self._wake.wait(), self._poll_interval)
             except TimeoutError:

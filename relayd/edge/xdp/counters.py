@@ -3,14 +3,17 @@
 Totals per verdict are kept by the program for each processor; here only what was added since the last look is added on.
 """
 
+import struct
+
 from relayd.core.counters import Counters
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
-from relayd.edge.xdp.layout import Total
 from relayd.edge.xdp.libbpf import library
 from relayd.edge.xdp.maps import BpfMap
 
+_TOTAL = struct.Struct("<2Q")
 _TOTAL_WORDS = 2
+_VERDICTS = len(Verdict)
 
 
 class Totals:
@@ -18,13 +21,13 @@ class Totals:
 
     Args:
         totals: the map the program counts in.
-        account: the map that keeps the engine's own part for the next process.
+        taken_over: the map that keeps, for the next process, what was added so far.
         counters: the engine's, which get the sum.
     """
 
-    def __init__(self, totals: BpfMap, account: BpfMap, counters: Counters) -> None:
+    def __init__(self, totals: BpfMap, taken_over: BpfMap, counters: Counters) -> None:
         self._totals = totals
-        self._account = account
+        self._taken_over = taken_over.share()
         self._counters = counters
         self._processors = library().libbpf_num_possible_cpus()
         self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
@@ -38,29 +41,20 @@ class Totals:
                 seen = self._seen[port][verdict]
                 datagrams[verdict] += now[0] - seen[0]
                 sizes[verdict] += now[1] - seen[1]
-                self._seen[port][verdict] = now
+                if now != seen:
+                    self._seen[port][verdict] = now
+                    _TOTAL.pack_into(self._taken_over, _index(port, verdict) * _TOTAL.size, *now)
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Datagrams that the program decided so, as of the last `absorb`."""
         return self._seen[port][verdict][0]
 
-    def save(self) -> None:
-        """Leaves the engine's own part where the next process finds it."""
+    def go_on(self) -> None:
+        """The engine's counts have what a process before this one took over from the program."""
         for port in Port:
             for verdict in Verdict:
-                seen = self._seen[port][verdict]
-                own = Total(
-                    self._counters.datagrams[port][verdict] - seen[0], self._counters.bytes[port][verdict] - seen[1]
-                )
-                self._account.put(_index(port, verdict), bytes(own))
-
-    def restore(self) -> None:
-        """Adds the engine's part of a process before this one."""
-        for port in Port:
-            for verdict in Verdict:
-                own = Total.from_buffer_copy(self._account.lookup(_key(port, verdict)) or bytes(Total()))
-                self._counters.datagrams[port][verdict] += own.datagrams
-                self._counters.bytes[port][verdict] += own.bytes
+                at = _index(port, verdict) * _TOTAL.size
+                self._seen[port][verdict] = list(_TOTAL.unpack_from(self._taken_over, at))
 
     def _read(self, port: Port, verdict: Verdict) -> list[int]:
         raw = self._totals.lookup(_key(port, verdict), self._processors) or b""
@@ -69,7 +63,7 @@ class Totals:
 
 
 def _index(port: Port, verdict: Verdict) -> int:
-    return port * len(Verdict) + verdict
+    return port * _VERDICTS + verdict
 
 
 def _key(port: Port, verdict: Verdict) -> bytes:

@@ -63,8 +63,12 @@ def _interfaces(settings: Settings, problems: list[str]) -> list[str]:
 
 def _attached(settings: Settings) -> set[str]:
     """The interfaces that this relay's program is on."""
+    try:
+        links = Pins(settings.fast_path.pin_directory, settings.relay.id).links()
+    except OSError:
+        return set()  # no right to look; `prepare` says so
     found = set()
-    for interface, fd in Pins(settings.fast_path.pin_directory, settings.relay.id).links().items():
+    for interface, fd in links.items():
         if link_ifindex(fd):
             found.add(interface)
         os.close(fd)

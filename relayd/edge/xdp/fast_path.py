@@ -3,15 +3,19 @@
 import asyncio
 import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 import structlog
 
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
-from relayd.core.session import Session
+from relayd.core.session import Binding, Session
+from relayd.core.table import last_seen
 from relayd.core.verdict import Verdict
+from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
 from relayd.edge.xdp import layout
 from relayd.edge.xdp.addresses import AddressBook
@@ -23,11 +27,15 @@ from relayd.edge.xdp.pins import Pins
 from relayd.edge.xdp.program import KernelProgram
 from relayd.edge.xdp.slots import all_runs_over
 from relayd.errors import UnavailableError
+from relayd.garbage import many_new_objects
+from relayd.pacing import in_slices
 from relayd.settings import Settings
 
 _log = structlog.get_logger()
 
 _NEVER_NS = 1 << 62
+_PAUSE_SECONDS = 0.001
+"""Between two batches of entries taken out: the kernel frees them later, many at once, and holds who removed them."""
 
 
 class FastPath:
@@ -42,19 +50,21 @@ class FastPath:
         pins: Pins | None,
         adopt: bool,
         later: Callable[[Callable[[], None]], object],
+        kept: KeptCounts,
     ) -> None:
         self.program = program
         self.links: list[Link] = []
-        self.mirror = Mirror(program, engine.table, later)
-        self.totals = Totals(program.map("totals"), program.map("account_totals"), engine.counters)
+        self.mirror = Mirror(program, engine.table, later, kept.account)
+        self.totals = Totals(program.map("totals"), program.map("totals_taken_over"), engine.counters)
         self.adoption: Adoption | None = None
         self._settings = settings
         self._table = engine.table
         self._pins = pins
         self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
         self._was_up = True
+        if adopt and kept.go_on:
+            self.totals.go_on()
         if adopt:
-            self.totals.restore()
             self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints])
         self._write_control()
         self._addresses.refresh()
@@ -72,6 +82,11 @@ class FastPath:
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Datagrams that the kernel decided so, as of the last `absorb`."""
         return self.totals.by_kernel(port, verdict)
+
+    def conflicts(self, binding: Binding) -> int:
+        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""
+        slot = self.mirror.slot_of.get(binding)
+        return self.mirror.traffic.conflicts(slot) if slot is not None else 0
 
     def event(self, event: Event) -> None:
         """Follows the table."""
@@ -92,9 +107,9 @@ class FastPath:
 
     async def tick(self) -> None:
         """Follows what changed outside of the table, and gives retired slots free."""
-        self.mirror.tick()
+        # What found no room tries again.
+        self.mirror.flush()
         self.totals.absorb()
-        self.totals.save()
         try:
             self._addresses.refresh()
         except OSError as error:
@@ -104,7 +119,9 @@ class FastPath:
         if not self.mirror.pairs_complete:
             self._write_control()
         if self.adoption is not None and self._table.loaded:
-            self.adoption.finish()
+            with many_new_objects():
+                for _ in self.adoption.finish():
+                    await asyncio.sleep(_PAUSE_SECONDS)
             _log.info("fast path goes on with what it served before", bindings=self.adoption.restored)
             self.adoption = None
         if self._was_up and not self.up:
@@ -113,8 +130,8 @@ class FastPath:
         slots, indexes = self.mirror.slots.retired(), self.mirror.indexes.retired()
         if slots or indexes:
             await all_runs_over()
-            self.mirror.slots.free(slots)
-            self.mirror.indexes.free(indexes)
+            async for _ in in_slices(chain(self.mirror.slots.free(slots), self.mirror.indexes.free(indexes))):
+                pass
 
     def stop(self, remove: bool) -> None:
         """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
@@ -125,13 +142,13 @@ class FastPath:
                 detach(link.fd)
             if self._pins is not None:
                 self._pins.remove()
-        else:
-            for binding, slot in self.mirror.slot_of.items():
-                self.mirror.traffic.save(slot, binding.traffic)
-            self.totals.save()
         for link in self.links:
             os.close(link.fd)
         self.program.close()
+        for listener in (self.mirror.authorized, self.adoption.authorized if self.adoption else None):
+            if listener in self._table.on_authorized:
+                self._table.on_authorized.remove(listener)
+        self._table.heard = last_seen
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.
@@ -145,29 +162,45 @@ class FastPath:
         problems: list[str] = []
         for interface in self._settings.fast_path.interfaces:
             fd = pinned.pop(interface, None)
+            if fd is not None and not _is_on(fd, interface):
+                self._let_go(interface, fd)
+                fd = None
             try:
-                if fd is not None and link_ifindex(fd):
-                    exchange(fd, self.program.fd)
-                    link = Link(interface, link_ifindex(fd), attached_mode(link_ifindex(fd)), fd)
-                else:
-                    if fd is not None and self._pins is not None:
-                        os.close(fd)
-                        self._pins.unpin_link(interface)
-                    link = attach(self.program.fd, interface)
-                    if self._pins is not None:
-                        self._pins.pin_link(interface, link.fd)
+                link = self._attach(interface) if fd is None else self._take_over(interface, fd)
             except UnavailableError as error:
                 problems.append(str(error))
                 continue
             self.links.append(link)
-            self.program.map("interfaces").put(link.ifindex, int(link.mode).to_bytes(4, "little"))
             _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
         for interface, fd in pinned.items():
-            detach(fd)
-            os.close(fd)
-            if self._pins is not None:
-                self._pins.unpin_link(interface)
+            self._let_go(interface, fd)
+        self._write_interfaces()
         return problems
+
+    def _attach(self, interface: str) -> Link:
+        link = attach(self.program.fd, interface)
+        if self._pins is not None:
+            self._pins.pin_link(interface, link.fd)
+        return link
+
+    def _take_over(self, interface: str, fd: int) -> Link:
+        exchange(fd, self.program.fd)
+        ifindex = link_ifindex(fd)
+        return Link(interface, ifindex, attached_mode(ifindex), fd)
+
+    def _let_go(self, interface: str, fd: int) -> None:
+        detach(fd)
+        os.close(fd)
+        if self._pins is not None:
+            self._pins.unpin_link(interface)
+
+    def _write_interfaces(self) -> None:
+        interfaces = self.program.map("interfaces")
+        modes = {link.ifindex.to_bytes(4, "little"): int(link.mode).to_bytes(4, "little") for link in self.links}
+        for key in {key for key, _ in interfaces.items()} - modes.keys():
+            interfaces.delete(key)
+        for key, mode in modes.items():
+            interfaces.update(key, mode)
 
     def _write_control(self) -> None:
         flags = layout.ControlFlag(0)
@@ -193,6 +226,11 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
     for index, number in enumerate((relay.server_port, relay.client_port)):
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
     return entry
+
+
+def _is_on(link_fd: int, interface: str) -> bool:
+    """Whether a link is on the interface that has this name now; it may have been taken off, or renamed."""
+    return link_ifindex(link_fd) == {name: index for index, name in socket.if_nameindex()}.get(interface)
 
 
 def _interval(per_second: int) -> int:

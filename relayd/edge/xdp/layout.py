@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 
 from relayd.core.endpoint import Address
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Changes with every change of this layout: pinned maps of another version are replaced, not adopted."""
 
 PROGRAM = "relay"
@@ -114,13 +114,13 @@ class ConnectionKey(ctypes.LittleEndianStructure):
 
 
 class Total(ctypes.LittleEndianStructure):
-    """Entry of `totals`, for each processor, and of `account_totals`, by port and verdict."""
+    """Entry of `totals`, for each processor, and of `totals_taken_over`, by port and verdict."""
 
     _fields_ = (("datagrams", U64), ("bytes", U64))
 
 
-class Account(ctypes.LittleEndianStructure):
-    """Entry of `accounts`, by slot: what was forwarded for the user by other ways than under this slot."""
+class TakenOver(ctypes.LittleEndianStructure):
+    """Entry of `taken_over`, by slot: what of it was added to the user's own counts so far."""
 
     _fields_ = (
         ("to_host_datagrams", U64),
@@ -140,7 +140,7 @@ STRUCTURES: dict[str, type[ctypes.LittleEndianStructure]] = {
     "session": Session,
     "connection_key": ConnectionKey,
     "total": Total,
-    "account": Account,
+    "taken_over": TakenOver,
 }
 """By their names in C."""
 
@@ -157,8 +157,8 @@ VALUES: dict[str, tuple[int, int]] = {
     "totals": (4, ctypes.sizeof(Total)),
     "unknown_sources": (16, 8),
     "unknown_total": (4, 8),
-    "accounts": (4, ctypes.sizeof(Account)),
-    "account_totals": (4, ctypes.sizeof(Total)),
+    "taken_over": (4, ctypes.sizeof(TakenOver)),
+    "totals_taken_over": (4, ctypes.sizeof(Total)),
 }
 """Every map, with the bytes of a key and of a value."""
 

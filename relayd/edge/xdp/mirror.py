@@ -44,13 +44,21 @@ class Mirror:
 
     Args:
         program: whose maps it writes.
-        table: the table; its `heard` and `on_authorized` are this mirror's from now on.
+        table: the table; its `heard` is this mirror's from now on.
         later: has a function called soon, from the event loop.
+        account: told of a user whose counts have changed.
     """
 
-    def __init__(self, program: KernelProgram, table: Table, later: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        program: KernelProgram,
+        table: Table,
+        later: Callable[[Callable[[], None]], object],
+        account: Callable[[User], None],
+    ) -> None:
         self.table = table
-        self.traffic = SlotTraffic(program.map("states"), program.map("accounts"))
+        self._account = account
+        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"))
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
         self.slot_of: dict[Binding, int] = {}
@@ -67,7 +75,7 @@ class Mirror:
         self._new_pairs: dict[tuple[int, int], None] = {}
         self._old_pairs: dict[tuple[int, int], None] = {}
         table.heard = self.heard
-        table.on_authorized = self.authorized
+        table.on_authorized.append(self.authorized)
 
     # What the table tells -----------------------------------------------------------------------------------
 
@@ -83,6 +91,12 @@ class Mirror:
                 self.schedule()
         elif event.kind is EventKind.SESSION_ADDED:
             self._ended.delete(_u32(event.session.token))
+        elif event.kind is EventKind.WATCH_BEGAN:
+            for binding in event.session.bindings():
+                self.unlink(binding)
+        elif event.kind is EventKind.WATCH_ENDED:
+            self._to_link |= dict.fromkeys(event.session.bindings())
+            self.schedule()
         else:
             forgotten = int((self.traffic.now() + TOMBSTONE_SECONDS) * 1e9)
             self._ended.update(_u32(event.session.token), forgotten.to_bytes(8, "little"))
@@ -121,18 +135,18 @@ class Mirror:
     # Counters -----------------------------------------------------------------------------------------------
 
     def absorb(self, session: Session) -> None:
-        """Adds what the kernel counted for a session since the last look to the table's own counts."""
+        """Adds what the kernel counted for a session since the last look to the table's own counts, and keeps these."""
         if session in self.rows:
             for user in session.users.values():
                 for binding in (user.server_binding, user.client_binding):
                     slot = self.slot_of.get(binding) if binding is not None else None
                     if binding is not None and slot is not None:
-                        self.traffic.absorb(slot, binding.traffic, session)
+                        self.take_counts(slot, binding)
 
-    def tick(self) -> None:
-        """To be called every second: what found no slot tries again; accounts are kept up to date."""
-        self.flush()
-        self.traffic.save_young()
+    def take_counts(self, slot: int, binding: Binding) -> None:
+        """The same for one binding."""
+        self.traffic.absorb(slot, binding.traffic, binding.user.session)
+        self._account(binding.user)
 
     # Maps ---------------------------------------------------------------------------------------------------
 
@@ -156,6 +170,7 @@ class Mirror:
             or user.binding_on(binding.port) is not binding
             or binding.connection_undecided
             or binding.bucket is not None
+            or session in self.table.watched
             or not peer[1]
             # A link-local address says nothing without its interface.
             or peer[0].lower().startswith(("fe8", "fe9", "fea", "feb"))
@@ -166,7 +181,7 @@ class Mirror:
         slot = self.slots.take() if index else 0
         if not slot:
             if index and row is None:
-                self.indexes.free([(index, _nothing)])
+                self.indexes.put_back(index)
             return False
         entry = layout.Binding(
             peer=(ctypes.c_uint8 * 16)(*layout.pack_ip(peer[0])),
@@ -180,7 +195,7 @@ class Mirror:
         )
         try:
             self.bindings.put(slot, bytes(entry))
-            self.traffic.begin(slot, binding)
+            self.traffic.begin(slot)
             self.adopt(binding, slot, index)
             self._write_session(session)
             if binding.port is Port.CLIENT:
@@ -216,7 +231,7 @@ class Mirror:
             row.host_slot = 0
             self._write_session(session)
         row.slots -= 1
-        self.traffic.absorb(slot, binding.traffic, session)
+        self.take_counts(slot, binding)
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:
             del self.rows[session]

@@ -34,7 +34,7 @@ def entries(sizes: Sizes) -> dict[str, int]:
         "states": slots,
         "sessions": slots,
         "connections": slots,
-        "accounts": slots,
+        "taken_over": slots,
     }
 
 

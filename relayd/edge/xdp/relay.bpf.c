@@ -20,7 +20,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -148,8 +148,9 @@ struct total {
 	__u64 bytes;
 };
 
-/* User space's own account, kept here so that it outlives the process; this program does not touch it. */
-struct account {
+/* What user space has added to its own counts so far, kept here so that it outlives the process; this program does not
+ * touch it. */
+struct taken_over {
 	__u64 to_host_datagrams;
 	__u64 to_host_bytes;
 	__u64 to_player_datagrams;
@@ -253,17 +254,19 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct account);
-} accounts SEC(".maps");
+	__type(value, struct taken_over);
+} taken_over SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, PORTS * VERDICTS);
 	__type(key, __u32);
 	__type(value, struct total);
-} account_totals SEC(".maps");
+} totals_taken_over SEC(".maps");
 
 /* ---- One datagram ------------------------------------------------------------------------------------------------ */
 

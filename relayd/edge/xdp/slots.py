@@ -7,7 +7,7 @@ look at the place and count there. Only then is the place empty.
 import asyncio
 import ctypes
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 """System call numbers of membarrier(2); glibc has no function for it."""
@@ -41,11 +41,17 @@ class Slots:
         retired, self._retired = self._retired, []
         return retired
 
-    def free(self, retired: list[tuple[int, Callable[[], None]]]) -> None:
-        """Has a last look at these, and gives them out again."""
-        for number, last_look in retired:
+    def free(self, retired: list[tuple[int, Callable[[], None]]]) -> Iterator[None]:
+        """Has a last look at these, and gives them out again; takes the list apart, and pauses after each."""
+        while retired:
+            number, last_look = retired.pop()
             last_look()
             self._free.append(number)
+            yield
+
+    def put_back(self, number: int) -> None:
+        """Takes a number back that no map ever named."""
+        self._free.append(number)
 
 
 async def all_runs_over() -> None:

@@ -8,8 +8,9 @@ import uvloop
 
 from relayd.controlplane.models import CreateRequest, Heartbeat
 from relayd.controlplane.server import open_control_plane
-from relayd.http_server import HttpServer, listen
+from relayd.http_server import HttpServer
 from relayd.settings import ApiSettings
+from relayd.tcp import listen
 from tests.integration.controlplane.process import free_port
 
 

@@ -121,6 +121,7 @@ class ControlPlaneSource:
             if self.status.problem != str(error):
                 _log.warning("control plane not followed, the table stays as it was", problem=str(error))
             self.status.failed(str(error))
+            self.status.looked(began)
             doubted = isinstance(error, NotBelievedError)
             seconds = self._poll_interval if doubted else self._backoff.pause_seconds(error.retry_after_seconds)
             await _pause(seconds, self._reload)
@@ -129,6 +130,7 @@ class ControlPlaneSource:
             _log.info("control plane followed again")
         self._backoff.succeeded()
         self.status.succeeded(loop.time())
+        self.status.looked(began)
         self.lookups.answered(asked, loop.time())
         took = loop.time() - began
         if not self._heartbeats:
@@ -175,7 +177,9 @@ class ControlPlaneSource:
 
     async def _beat(self, wait_seconds: float) -> Version | None:
         ended = tuple(islice(self._ended, _MOST_ENDED_AT_ONCE))
-        newest = await self._link.heartbeat(Report(self._applied, self._load(), ended), wait_seconds)
+        load = self._load()
+        newest = await self._link.heartbeat(Report(self._applied, load, ended), wait_seconds)
+        self.status.told_draining = load.draining if newest is not None else None
         if newest is not None:
             for session_id in ended:
                 self._ended.pop(session_id, None)

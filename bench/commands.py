@@ -1,0 +1,107 @@
+"""The commands that deal with all scenarios: measure them, compare two files of results, renew the README.
+
+Exit status: 0 fine, 1 a defect, 64 wrong usage or a file that is no file of results, 69 nothing to be measured here.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench import everything, readme
+from bench.compare import compare as compare_results
+from bench.comparison_view import print_comparison
+from bench.headline import unmeasured
+from bench.namespace import enter
+from bench.registry import COMPARED
+from bench.results import Results
+from relayd.errors import EXIT_USAGE, FatalError, UsageError
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path("bench/results")
+LATEST = "latest"
+_USAGE_ERROR_OF_TYPER = 2
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@cli.command("all")
+def measure_all(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write NAME.json, NAME.md and NAME.png.")],
+    name: Annotated[str, typer.Option(help="What to call the files.")] = LATEST,
+    quick: Annotated[bool, typer.Option("--quick", help="Only show that all works: one short round.")] = False,
+    budget_seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="Begin nothing that would take longer than this in all.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Leave out all scenarios but these.")] = None,
+) -> None:
+    """Measure relayd and its peers side by side."""
+    for scenario in only or ():
+        if scenario not in COMPARED:
+            raise UsageError(f"there is no scenario {scenario!r}; there are: {', '.join(COMPARED)}")
+    _make_writable(out)
+    enter("all")
+    plan = everything.QUICK if quick else everything.FULL
+    if budget_seconds is not None:
+        plan = plan._replace(budget_seconds=budget_seconds)
+    scenarios = {scenario: module for scenario, module in COMPARED.items() if not only or scenario in only}
+    results = everything.measure(
+        scenarios, plan, _command(quick, plan.budget_seconds, only or ()), Console(stderr=True)
+    )
+    for missing in unmeasured(results):
+        typer.echo(f"Not in the chart: {missing.title}: {missing.scenario} gave no such figure.", err=True)
+    written = everything.write(results, out, name)
+    typer.echo((out / f"{name}.md").read_text(encoding="utf-8"))
+    typer.echo(f"Written: {', '.join(map(str, written))}", err=True)
+
+
+@cli.command()
+def compare(before: Path, after: Path) -> None:
+    """Say what changed beyond noise between two files of results."""
+    print_comparison(compare_results(Results.load(before), Results.load(after)), Console())
+
+
+@cli.command("readme")
+def renew_readme() -> None:
+    """Show the newest results in the README."""
+    page = ROOT / "README.md"
+    results = Results.load(ROOT / RESULTS / f"{LATEST}.json")
+    text = readme.updated(page.read_text(encoding="utf-8"), results, f"{RESULTS}/{LATEST}")
+    page.write_text(text, encoding="utf-8")
+
+
+NAMES = ("all", "compare", "readme")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one of the commands; the exit status."""
+    try:
+        cli(arguments, prog_name="python -m bench")
+    except FatalError as error:
+        typer.echo(f"bench: {error}", err=True)
+        return error.exit_code
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        # typer has explained a wrong usage by now.
+        return EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else int(end.code or 0)
+    return 0
+
+
+def _make_writable(folder: Path) -> None:
+    """Minutes before there is anything to write."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: is not writable")
+
+
+def _command(quick: bool, budget_seconds: float, only: Sequence[str]) -> str:
+    """What to type for the same, wherever its results are to go."""
+    options = ["--quick"] * quick + [f"--budget-seconds {budget_seconds:g}"] + [f"--only {name}" for name in only]
+    return f"python -m bench all --out DIR {' '.join(options)}"

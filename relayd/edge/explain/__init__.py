@@ -1,0 +1,1 @@
+"""Why a player does or does not get through, in words."""

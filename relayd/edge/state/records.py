@@ -1,0 +1,228 @@
+"""Keeps the state true to the table: a record for each binding, an account for each user that was ever bound."""
+
+import socket
+from collections.abc import Callable
+
+from relayd.core.counters import Counters, Traffic
+from relayd.core.endpoint import Address
+from relayd.core.events import Event, EventKind
+from relayd.core.session import Binding, Session, User
+from relayd.core.table import TOMBSTONE_SECONDS
+from relayd.core.views import CountsMemory
+from relayd.core.wire import Port
+from relayd.edge.state import layout
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.layout import Identity, Kind
+
+_ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
+
+
+class Records:
+    """What is written of bindings and users.
+
+    Args:
+        state: the memory.
+        now: seconds, on the clock of the table.
+    """
+
+    def __init__(self, state: StateMemory, now: Callable[[], float]) -> None:
+        self._state = state
+        self._now = now
+        self._memory = state.memory
+        self._free: list[int] = []
+        self._never_used = 1
+        self._slots: dict[Binding, int] = {}
+        self._accounts: dict[User, int] = {}
+        self._told_id: dict[User, int] = {}
+        """Under which connection id an account was written."""
+        self._revoked: dict[Session, list[int]] = {}
+        self.kept: dict[tuple[int, int, int], int] = {}
+        """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
+        self._tombstone = 0
+        self.counts = CountsMemory(
+            self._memory, layout.DECISIONS_AT, layout.record_at(0) + layout.COUNTS_AT, layout.RECORD_BYTES
+        )
+
+    def counters_memory(self) -> memoryview:
+        """Where the engine is to count."""
+        return memoryview(self._memory)[layout.COUNTERS_AT : layout.COUNTERS_AT + Counters.MEMORY_BYTES]
+
+    @property
+    def go_on(self) -> bool:
+        """Whether the counts are those of a process before this one."""
+        return not self._state.fresh
+
+    def close(self) -> None:
+        """Nothing is written any more."""
+        self._state.close()
+
+    def beat(self) -> None:
+        """To be called every second."""
+        self._state.beat()
+
+    # Bindings -----------------------------------------------------------------------------------------------
+
+    def begin(self, binding: Binding) -> int:
+        """Writes a binding down. Returns its slot, in which may be counted; 0 if there is no room."""
+        user = binding.user
+        kept = self.kept.pop((user.session.token, user.token, binding.port), 0)
+        slot = kept or self._take()
+        if slot:
+            self._slots[binding] = slot
+            self._write(slot, _identity_of(binding))
+        self.account(user)
+        return slot
+
+    def end(self, binding: Binding) -> None:
+        """Takes a binding out: what was counted in its slot has to be in its account before."""
+        slot = self._slots.pop(binding, 0)
+        if slot:
+            self.free(slot)
+        self.account(binding.user)
+
+    def slot_of(self, binding: Binding) -> int:
+        """Where a binding is written down; 0 if it is not."""
+        return self._slots.get(binding, 0)
+
+    def last_seen(self, slot: int) -> float:
+        """When the forwarding thread last heard a binding, in seconds; 0.0 for never."""
+        seen: float = layout.LAST_SEEN.unpack_from(self._memory, layout.record_at(slot) + layout.COUNTS_AT)[0]
+        return seen
+
+    # Users --------------------------------------------------------------------------------------------------
+
+    def account(self, user: User) -> None:
+        """Brings the account of a user up to date: to be called whenever something was added to its counts."""
+        traffic = user.traffic
+        if traffic is None:
+            return
+        slot = self._accounts.get(user, 0)
+        if not slot:
+            slot = self._take()
+            if not slot:
+                return
+            self._accounts[user] = slot
+        if self._told_id.get(user) != user.connection_id:
+            self._told_id[user] = user.connection_id
+            self._write(slot, _account_of(user), keep_counts=True)
+        layout.COUNTS.pack_into(
+            self._memory,
+            layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size,
+            traffic.to_host_datagrams,
+            traffic.to_host_bytes,
+            traffic.to_player_datagrams,
+            traffic.to_player_bytes,
+            0,
+            0,
+        )
+
+    def adopt_account(self, user: User, slot: int) -> None:
+        """Goes on with an account of the process before this one."""
+        self._accounts[user] = slot
+
+    def authorized(self, user: User, added: bool) -> None:
+        """Follows who is in a session: the account of one that no longer is stays until the session ends."""
+        slot = 0 if added else self._forget(user)
+        if slot:
+            self._revoked.setdefault(user.session, []).append(slot)
+
+    def event(self, event: Event) -> None:
+        """Follows sessions that end; to be told after all others."""
+        if event.kind not in _ENDS:
+            return
+        session = event.session
+        self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
+        for slot in self._revoked.pop(session, ()):
+            self.free(slot)
+        for user in session.users.values():
+            slot = self._forget(user)
+            if slot:
+                self.free(slot)
+
+    def _forget(self, user: User) -> int:
+        self._told_id.pop(user, None)
+        return self._accounts.pop(user, 0)
+
+    def bury(self, session_token: int, forgotten_at: float) -> None:
+        """Writes down that a session ended, over the oldest of those that did."""
+        at = layout.TOMBSTONES_AT + self._tombstone * layout.TOMBSTONE.size
+        self._tombstone = (self._tombstone + 1) % layout.TOMBSTONES
+        layout.TOMBSTONE.pack_into(self._memory, at, session_token, 1, forgotten_at)
+
+    # Places -------------------------------------------------------------------------------------------------
+
+    def begin_after(self, used: int, free: list[int]) -> None:
+        """Goes on with what is in the memory: ``used`` places, of which these are free."""
+        self._never_used = used
+        self._free = free
+
+    def free(self, slot: int) -> None:
+        """Empties a record."""
+        at = layout.record_at(slot)
+        self._memory[at : at + 4] = bytes(4)
+        self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
+        self._free.append(slot)
+
+    def _take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._never_used >= self._state.slots and not self._state.grow():
+            return 0
+        self._never_used += 1
+        return self._never_used - 1
+
+    def _write(self, slot: int, identity: Identity, keep_counts: bool = False) -> None:
+        at = layout.record_at(slot)
+        memory = self._memory
+        body = layout.encode(identity)
+        memory[at : at + 4] = bytes(4)
+        if not keep_counts:
+            memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
+        memory[at + 4 : at + layout.COUNTS_AT] = body
+        memory[at : at + 4] = layout.checksum(body)
+
+
+def pack_address(address: Address) -> tuple[int, int, int, bytes]:
+    """Family, port, scope and the 16 bytes of the IP address."""
+    ip, port, *more = address
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    return family, port, more[1] if more else 0, socket.inet_pton(family, ip).ljust(16, b"\0")
+
+
+def unpack_address(identity: Identity) -> Address:
+    """The peer of a binding, as sockets name it.
+
+    Raises:
+        ValueError: of no family that there is.
+    """
+    if identity.family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, identity.ip[:4]), identity.peer_port
+    return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
+
+
+def _identity_of(binding: Binding) -> Identity:
+    user = binding.user
+    return Identity(
+        Kind.BINDING,
+        binding.port,
+        binding.connection_undecided,
+        user.token,
+        user.session.token,
+        user.connection_id if binding.port is Port.CLIENT else 0,
+        binding.endpoint.number,
+        *pack_address(binding.address),
+    )
+
+
+def _account_of(user: User) -> Identity:
+    return Identity(Kind.ACCOUNT, 0, False, user.token, user.session.token, user.connection_id, 0, 0, 0, 0, bytes(16))
+
+
+def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
+    """Adds the counts of a record to these."""
+    at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
+    counts = layout.COUNTS.unpack_from(memory, at)
+    into.to_host_datagrams += counts[0]
+    into.to_host_bytes += counts[1]
+    into.to_player_datagrams += counts[2]
+    into.to_player_bytes += counts[3]

@@ -1,0 +1,44 @@
+"""The session source that the settings name."""
+
+import time
+from collections.abc import Callable
+
+from relayd.edge.source import Load, SessionTable, Source
+from relayd.edge.source.file import FileSource
+from relayd.errors import ConfigurationError
+from relayd.settings import Settings
+
+SourceFactory = Callable[[Settings, SessionTable, Callable[[], Load]], Source]
+
+
+def source_from_settings(settings: Settings, table: SessionTable, load: Callable[[], Load]) -> Source:
+    """The source that [source] names, for `relayd run`.
+
+    Raises:
+        ConfigurationError: `relayd run` has no such source, or its key cannot be read.
+    """
+    source = settings.source
+    if source.kind == "file":
+        return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
+    if source.kind == "embedded":
+        raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
+    return _control_plane(settings, table, load)
+
+
+def _control_plane(settings: Settings, table: SessionTable, load: Callable[[], Load]) -> Source:
+    # Half a second of imports, which a relay that reads a file is not to wait for.
+    from relayd.edge.source.control_plane.follow import ControlPlaneSource  # noqa: PLC0415
+    from relayd.edge.source.control_plane.http import HttpClient  # noqa: PLC0415
+    from relayd.edge.source.control_plane.keeper import Keeper  # noqa: PLC0415
+    from relayd.edge.source.control_plane.last_good import LastGood  # noqa: PLC0415
+    from relayd.edge.source.control_plane.negotiate import NegotiatedLink  # noqa: PLC0415
+    from relayd.edge.source.control_plane.node_api import NodeApi  # noqa: PLC0415
+    from relayd.edge.source.control_plane.public_list import PublicList  # noqa: PLC0415
+
+    source = settings.source
+    client = HttpClient(source.url, source.read_key, source.timeout)
+    link = NegotiatedLink(
+        NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
+    )
+    keeper = Keeper(LastGood(settings.state.directory), table)
+    return ControlPlaneSource(link, table, keeper, source.poll_interval, source.shrink_hold, load)

@@ -1,0 +1,78 @@
+"""The files in systemd/, as far as they can be judged without running them."""
+
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from relayd.settings import RelaySettings, load
+from tests.integration.relay_process import REPOSITORY
+
+FOLDER = REPOSITORY / "systemd"
+UNITS = ("relayd.service", "relayd@.service", "relayd-control-plane.service")
+MOST_EXPOSED = 2.0
+
+
+def directives(name: str) -> list[str]:
+    """Lines that are neither comments nor empty, a continued one as one."""
+    text = (FOLDER / name).read_text(encoding="utf-8").replace("\\\n", "")
+    return [re.sub(r" +", " ", line) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: systemd)")
+@pytest.mark.parametrize("name", UNITS)
+def test_little_is_exposed(name: str) -> None:
+    done = subprocess.run(
+        [
+            *("systemd-analyze", "security", "--offline=true", "--no-pager"),
+            f"--threshold={int(MOST_EXPOSED * 10)}",
+            str(FOLDER / name),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    assert level is not None
+    assert float(level[1]) <= MOST_EXPOSED
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_is_forbidden_is_explained(name: str) -> None:
+    """Each line has its reason above it, or belongs to the line above."""
+    hardening = (FOLDER / name).read_text(encoding="utf-8").partition("# ---")[2].partition("[Install]")[0]
+    lines = hardening.strip().splitlines()[1:]
+    belonging = ("DevicePolicy=", "SystemCall", "KeyringMode=")
+    for above, line in pairwise(lines):
+        assert line.startswith(("#", *belonging)) or above.startswith("#"), line
+
+
+def test_one_of_several_relays_differs_by_its_names_alone() -> None:
+    several = "\n".join(directives("relayd@.service"))
+    # The default where there is one relay.
+    several = several.replace("Environment=RELAYD_STATE__DIRECTORY=/var/lib/relayd-%i\n", "")
+    for name in (" --config /etc/relayd/%i.toml", " %i", "-%i"):
+        several = several.replace(name, "")
+    assert several.splitlines() == directives("relayd.service")
+
+
+def test_the_buffers_asked_for_can_be_had() -> None:
+    limits = dict(line.split(" = ") for line in directives("60-relayd.conf"))
+    relay = RelaySettings()
+    assert int(limits["net.core.rmem_max"]) >= relay.receive_buffer_bytes
+    assert int(limits["net.core.wmem_max"]) >= relay.send_buffer_bytes
+
+
+def test_the_sample_configuration_can_be_used(tmp_path: Path) -> None:
+    text = (FOLDER / "relayd.toml").read_text(encoding="utf-8")
+    sample = tmp_path / "relayd.toml"
+    sample.write_text(text, encoding="utf-8")
+    assert load(sample).source.kind == "file"
+    follows = re.sub(r'^(kind = "file"|path = .*)\n', "", text, flags=re.MULTILINE)
+    sample.write_text(re.sub(r"^# (\[|\w+ = )", r"\1", follows, flags=re.MULTILINE), encoding="utf-8")
+    assert load(sample).source.kind == "control_plane"
+    assert load(sample).api.token_file == Path("/run/credentials/relayd-control-plane.service/api-token")
