@@ -18,9 +18,9 @@ from relayd.edge.source import SourceStatus
 _INTRODUCTION = """\
 # Metrics
 
-At `GET /metrics` of the admin server, in Prometheus' text format. Counters of datagrams, bytes and refusals, of the
-relay and of its sessions, [go on](design.md#what-is-exact-and-what-is-not) where the process before left them;
-histograms and failures begin at 0 with the process. Bytes are those of the UDP payload as it arrived.
+At `GET /metrics` of the admin server, in Prometheus' text format. Counters of datagrams and of sessions go on from the
+relay before, also after a crash, where `state.directory` keeps them; the others begin at 0 with the process ([what is
+exact](design.md#what-is-exact-and-what-is-not)). Bytes are those of the UDP payload as it arrived.
 
 This page is written by `docs/generate.py` from `relayd/edge/metrics`.
 

@@ -4,11 +4,15 @@ import random
 import socket
 import struct
 
+import pytest
+
 from tests.integration.config import new_sessions, new_token
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID
 from tests.integration.relay_process import Counts, counted, told
 from tests.integration.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("forwarder")
 
 STORM = 20_000
 BATCH = 200

@@ -142,6 +142,19 @@ def test_every_word_in_code_exists(page: str) -> None:
     assert {word for word in words if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)} <= known
 
 
+def _routes() -> Iterator[str]:
+    """Of the admin server, from the decorators of what answers."""
+    for file in (ROOT / "relayd" / "edge").rglob("*.py"):
+        for method, path in re.findall(r'^ *@\w+\.(get|post|put|delete)\("([^"]+)"', text_of(str(file)), re.MULTILINE):
+            yield f"{method.upper()} {path.replace('{session_id}', 'ID')}"
+
+
+def test_every_request_of_the_admin_server_is_told() -> None:
+    rows = re.findall(r"^\| (`(?:GET|POST|PUT|DELETE) .*?) \| ", text_of("docs/running.md"), re.MULTILINE)
+    told = {span.partition("?")[0] for row in rows for span in spans(row)}
+    assert told == set(_routes())
+
+
 def _strings_of_the_program() -> set[str]:
     trees = (ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "relayd").rglob("*.py"))
     nodes = (node for tree in trees for node in ast.walk(tree))

@@ -38,10 +38,11 @@ class Forwarder:
 
         Raises:
             OSError: there can be no more threads.
+            RuntimeError: it runs already.
         """
 
     def stop(self) -> None:
-        """Ends the thread and waits for it."""
+        """Ends the thread and waits for it. It can be started again."""
 
     def fileno(self) -> int:
         """A file descriptor that is readable while `take` has something to give."""
@@ -58,7 +59,9 @@ class Forwarder:
 
         Raises:
             MemoryError: and nothing changed.
-            ValueError: no such endpoint, no IP address, or not a free slot.
+            OverflowError: a number that does not fit into 32 bits.
+            ValueError: no such endpoint, no IP address, no UDP port, not a free slot; or its user, its connection id or
+                its session's host is there already.
         """
 
     def remove(self, slot: int) -> None:

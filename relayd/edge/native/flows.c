@@ -136,6 +136,14 @@ bool flows_has(const struct flows *flows, uint32_t slot)
 	return slot && slot < flows->slots && flows->chunks[slot >> CHUNK_BITS] && flows_at(flows, slot)->used;
 }
 
+bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding)
+{
+	return map_find(&flows->pairs[binding->port], key_of(binding->user, binding->session)) ||
+	       (binding->port == CLIENT
+			? map_find(&flows->connections, key_of(binding->session, binding->connection_id))
+			: map_find(&flows->hosts, binding->session));
+}
+
 bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding)
 {
 	struct flow **chunk = &flows->chunks[slot >> CHUNK_BITS], *flow;

@@ -70,7 +70,11 @@ struct flows {
 bool flows_create(struct flows *flows, uint32_t slots);
 void flows_destroy(struct flows *flows);
 
-/* Takes a binding up in a slot that nobody has. False without memory, and then nothing changed. */
+/* Whether something that would lead to this binding leads to another. */
+bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding);
+
+/* Takes a binding up, of which nothing leads elsewhere, in a slot that nobody has. False without memory, and then nothing
+ * changed. */
 bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding);
 void flows_remove(struct flows *flows, uint32_t slot);
 

@@ -152,6 +152,13 @@ static bool settled(const struct forwarder *f, const struct flow *flow, double n
 	return flow->passed_up <= f->ring_tail || now >= flow->settled_at;
 }
 
+/* A flow that waits, waits for this one too. One that does not has nothing to do with it: its others need not wait. */
+static void wait_longer(const struct forwarder *f, struct flow *flow, double now)
+{
+	if (!settled(f, flow, now))
+		flow->passed_up = f->ring_head;
+}
+
 static void count(struct forwarder *f, enum port port, enum verdict verdict, uint32_t size)
 {
 	f->memory.totals[port][verdict].datagrams++;
@@ -234,8 +241,10 @@ static void act(struct forwarder *f, unsigned number, struct datagram *d, double
 	}
 	if (!settled(f, d->from, now) || (d->to && !settled(f, d->to, now))) {
 		pass_up(f, number, d);
-		/* What this sender sends next must not overtake it. */
-		d->from->passed_up = f->ring_head;
+		/* What comes next of this sender, or for this receiver, must not overtake it. */
+		wait_longer(f, d->from, now);
+		if (d->to)
+			wait_longer(f, d->to, now);
 		return;
 	}
 	counts_at(f, d->from_slot)->last_seen = now;
