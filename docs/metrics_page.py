@@ -19,8 +19,8 @@ _INTRODUCTION = """\
 # Metrics
 
 At `GET /metrics` of the admin server, in Prometheus' text format. Counters of datagrams and of sessions go on from the
-relay before, also after a crash, where `state.directory` keeps them; the others begin at 0 with the process. Bytes are
-those of the UDP payload as it arrived.
+relay before, also after a crash, where `state.directory` keeps them; the others begin at 0 with the process ([what is
+exact](design.md#what-is-exact-and-what-is-not)). Bytes are those of the UDP payload as it arrived.
 
 This page is written by `docs/generate.py` from `relayd/edge/metrics`.
 

@@ -120,6 +120,10 @@ class Records:
         """Goes on with an account of the process before this one."""
         self._accounts[user] = slot
 
+    def adopt_revoked(self, session: Session, slot: int) -> None:
+        """Goes on with the account of somebody who is no longer in that session."""
+        self._revoked.setdefault(session, []).append(slot)
+
     def authorized(self, user: User, added: bool) -> None:
         """Follows who is in a session: the account of one that no longer is stays until the session ends."""
         slot = 0 if added else self._forget(user)

@@ -54,6 +54,7 @@ class Restoration:
         self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
         self._take_decisions(counters)
         state.is_ours()
+        self._open = bool(self._accounts or self._bindings)
         if self:
             table.on_authorized.append(self.take_account)
 
@@ -63,8 +64,8 @@ class Restoration:
             self._table.on_authorized.append(self.take_bindings)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to bring back."""
-        return bool(self._accounts or self._bindings)
+        """Whether there was something to bring back, and `finish` is still to be called."""
+        return self._open
 
     def _read(self, state: StateMemory, keep_bindings: bool) -> None:
         used = 1
@@ -162,15 +163,23 @@ class Restoration:
         self.restored += 1
 
     def finish(self) -> None:
-        """The whole table is there: what it did not name is given up."""
+        """The whole table is there: what it did not name is given up, but for revoked users' counts in its sessions."""
+        self._open = False
         for listener in (self.take_account, self.take_bindings):
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
         for bindings in self._bindings.values():
             for _, slot in bindings:
                 self._records.free(slot)
-        for slot in self._accounts.values():
-            self._records.free(slot)
+        for (session_token, _), slot in self._accounts.items():
+            session = self._table.by_token.get(session_token)
+            if session is None:
+                self._records.free(slot)
+                continue
+            if session.revoked_traffic is None:
+                session.revoked_traffic = Traffic()
+            read_traffic(self._memory, slot, session.revoked_traffic)
+            self._records.adopt_revoked(session, slot)
         self._bindings.clear()
         self._accounts.clear()
         if self.restored:

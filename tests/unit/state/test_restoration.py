@@ -84,13 +84,24 @@ def test_whoever_is_no_longer_named_is_given_up(tmp_path: Path) -> None:
         for slot in range(1, life.state.slots)
         if layout.decode(life.state.memory[layout.record_at(slot) : layout.record_at(slot) + layout.COUNTS_AT])
     ]
-    assert len(used) == 2  # the host's binding and its account
+    assert len(used) == 3  # the host's binding and its account, and that of Alice
 
 
-def test_a_revoked_users_traffic_stays_the_sessions_in_this_life(tmp_path: Path) -> None:
-    before, _ = first_life(tmp_path)
-    before.authorize(game=(HOST, BOB))
-    assert before.table.by_token[SESSION].traffic().to_host_datagrams == 1
+def test_a_revoked_users_traffic_stays_the_sessions(tmp_path: Path) -> None:
+    life, _ = first_life(tmp_path)
+    for _ in range(3):
+        life.authorize(game=(HOST, BOB))
+        life.restoration.finish()
+        assert life.table.by_token[SESSION].traffic().to_host_datagrams == 1
+        life.killed()
+        life = Life(tmp_path)
+    life.authorize()
+    life.restoration.finish()
+    life.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, BOB))
+    life.restoration.finish()
+    assert life.table.by_token[SESSION].traffic().to_host_datagrams == 0
 
 
 def test_a_user_that_left_comes_back_under_its_id(tmp_path: Path) -> None:
