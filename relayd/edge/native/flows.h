@@ -33,16 +33,17 @@ struct flow {
 } __attribute__((aligned(64)));
 
 /* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
- * where the owner left them. relayd/edge/state/layout.py describes it to Python. */
+ * where the owner left them. relayd/edge/state/layout.py describes it to Python. Below zero for a while where the owner
+ * took what was being sent just then, and the kernel refused it. */
 struct counts {
 	double last_seen;	/* seconds */
-	uint64_t to_host_datagrams;
-	uint64_t to_host_bytes;
-	uint64_t to_player_datagrams;
-	uint64_t to_player_bytes;
-	uint64_t queue_full;
-	uint64_t send_failed;
-	uint64_t reserved;
+	int64_t to_host_datagrams;
+	int64_t to_host_bytes;
+	int64_t to_player_datagrams;
+	int64_t to_player_bytes;
+	int64_t queue_full;
+	int64_t send_failed;
+	int64_t reserved;
 };
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */

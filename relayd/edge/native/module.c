@@ -119,10 +119,20 @@ static PyObject *remove_flow(Forwarder *self, PyObject *number)
 	Py_RETURN_NONE;
 }
 
+/* What is below zero stays until as much came again: a sum that went down would look like one that began anew. */
+static long long take_count(int64_t *there)
+{
+	int64_t taken = *there > 0 ? *there : 0;
+
+	*there -= taken;
+	return taken;
+}
+
 static PyObject *take_counts(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
-	struct counts *there, copy;
+	struct counts *there;
+	long long taken[6];
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
@@ -130,11 +140,14 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 		return PyErr_Format(PyExc_KeyError, "%lu: no such slot", slot);
 	there = counts_at(&self->f, (uint32_t)slot);
 	pthread_mutex_lock(&self->f.lock);
-	copy = *there;
-	*there = (struct counts){ .last_seen = copy.last_seen };
+	taken[0] = take_count(&there->to_host_datagrams);
+	taken[1] = take_count(&there->to_host_bytes);
+	taken[2] = take_count(&there->to_player_datagrams);
+	taken[3] = take_count(&there->to_player_bytes);
+	taken[4] = take_count(&there->queue_full);
+	taken[5] = take_count(&there->send_failed);
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(KKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
-			     copy.to_player_bytes, copy.queue_full, copy.send_failed);
+	return Py_BuildValue("(LLLLLL)", taken[0], taken[1], taken[2], taken[3], taken[4], taken[5]);
 }
 
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
@@ -202,19 +215,22 @@ static PyObject *fileno_of(Forwarder *self, PyObject *nothing)
 
 static PyObject *take_totals(Forwarder *self, PyObject *nothing)
 {
-	struct total copy[PORTS][VERDICTS];
+	long long taken[PORTS][VERDICTS][2];
 	PyObject *all = PyTuple_New(PORTS);
 
 	(void)nothing;
 	pthread_mutex_lock(&self->f.lock);
-	memcpy(copy, self->f.memory.totals, sizeof(copy));
-	memset(self->f.memory.totals, 0, sizeof(copy));
+	for (int port = 0; port < PORTS; port++)
+		for (int verdict = 0; verdict < VERDICTS; verdict++) {
+			taken[port][verdict][0] = take_count(&self->f.memory.totals[port][verdict].datagrams);
+			taken[port][verdict][1] = take_count(&self->f.memory.totals[port][verdict].bytes);
+		}
 	pthread_mutex_unlock(&self->f.lock);
 	for (int port = 0; all && port < PORTS; port++) {
 		PyObject *of_port = PyTuple_New(VERDICTS);
 
 		for (int verdict = 0; of_port && verdict < VERDICTS; verdict++) {
-			PyObject *one = Py_BuildValue("(KK)", copy[port][verdict].datagrams, copy[port][verdict].bytes);
+			PyObject *one = Py_BuildValue("(LL)", taken[port][verdict][0], taken[port][verdict][1]);
 
 			if (one)
 				PyTuple_SET_ITEM(of_port, verdict, one);

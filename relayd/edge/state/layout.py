@@ -37,7 +37,8 @@ RECORD_BYTES = 128
 COUNTS_AT = 64
 """Within a record; relayd/edge/native/flows.h has the same as `struct counts`."""
 LAST_SEEN = struct.Struct("<d")
-COUNTS = struct.Struct("<6Q")
+COUNTS = struct.Struct("<6q")
+"""Below zero where the forwarding thread counted back what its owner had taken already."""
 
 _CHECKSUM = struct.Struct("<I")
 _IDENTITY = struct.Struct("<BBHIIIIHHI16s")

@@ -108,13 +108,15 @@ class Restoration:
     def _take_decisions(self, counters: Counters) -> None:
         count = len(Port) * len(DECIDED_BY_FORWARDER) * 2
         end = layout.DECISIONS_AT + count * 8
-        words = self._memory[layout.DECISIONS_AT : end].cast("Q")
+        words = self._memory[layout.DECISIONS_AT : end].cast("q")
         for port in Port:
             for index, verdict in enumerate(DECIDED_BY_FORWARDER):
                 at = 2 * (port * len(DECIDED_BY_FORWARDER) + index)
-                counters.datagrams[port][verdict] += words[at]
-                counters.bytes[port][verdict] += words[at + 1]
-        self._memory[layout.DECISIONS_AT : end] = bytes(count * 8)
+                for of_port, place in ((counters.datagrams, at), (counters.bytes, at + 1)):
+                    # What is below zero stays, as for the thread's owner.
+                    taken = max(0, words[place])
+                    of_port[port][verdict] += taken
+                    words[place] -= taken
 
     def take_account(self, user: User, added: bool) -> None:
         """Brings back the counts of a user that the session source names, and its connection id."""
