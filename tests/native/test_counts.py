@@ -1,4 +1,4 @@
-"""Counts are taken while datagrams are on their way: what the kernel then refuses is counted back, and nothing breaks."""
+"""Counts are taken while datagrams are on their way: what the kernel refuses then is counted back, and no harm done."""
 
 import struct
 

@@ -44,6 +44,10 @@ _CHECKSUM = struct.Struct("<I")
 _IDENTITY = struct.Struct("<BBHIIIIHHI16s")
 
 
+NOWHERE = 0xFFFF
+"""In the place of a socket's number: what it was bound to is not to be believed any more, only what was counted."""
+
+
 class Kind(IntEnum):
     """What a record is of."""
 

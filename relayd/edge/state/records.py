@@ -157,11 +157,21 @@ class Records:
         self._free = free
 
     def free(self, slot: int) -> None:
-        """Empties a record."""
+        """Empties a record, for another to be written there."""
+        self.empty(slot)
+        self._free.append(slot)
+
+    def empty(self, slot: int) -> None:
+        """Leaves nothing of a record."""
         at = layout.record_at(slot)
         self._memory[at : at + 4] = bytes(4)
         self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
-        self._free.append(slot)
+
+    def disbelieve(self, slot: int, binding: Identity) -> Identity:
+        """Keeps of a binding only whose it was and what was counted."""
+        nowhere = binding._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
+        self._write(slot, nowhere, keep_counts=True)
+        return nowhere
 
     def _take(self) -> int:
         if self._free:

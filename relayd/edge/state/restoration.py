@@ -73,8 +73,14 @@ class Restoration:
         for slot in range(1, state.slots):
             at = layout.record_at(slot)
             identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
-            if identity is None or not self._usable(identity, keep_bindings) or (identity.kind, identity.key) in found:
+            if identity is None:
                 continue
+            if (identity.kind, identity.key) in found:
+                self._records.empty(slot)
+                continue
+            if not self._usable(identity, keep_bindings):
+                # Written down at once: the next process would find it in a file that was used a moment before.
+                identity = self._records.disbelieve(slot, identity)
             # Up to the last one that is used, all that are not are free.
             free += range(used, slot)
             used = slot + 1
@@ -91,13 +97,15 @@ class Restoration:
         if identity.kind is Kind.ACCOUNT:
             return True
         if not keep_bindings or identity.endpoint >= len(self._endpoints):
-            return False
+            return False  # NOWHERE among them
         return self._endpoints[identity.endpoint].port == identity.port
 
     def _read_tombstones(self, state: StateMemory) -> None:
-        if state.silent_seconds() is None:
-            return
         end = layout.TOMBSTONES_AT + layout.TOMBSTONES * layout.TOMBSTONE.size
+        if state.silent_seconds() is None:
+            # Times of another life of the host: the next process could not tell.
+            self._memory[layout.TOMBSTONES_AT : end] = bytes(end - layout.TOMBSTONES_AT)
+            return
         area = bytes(self._memory[layout.TOMBSTONES_AT : end])
         stones = sorted(
             (forgotten_at, token) for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area) if used
@@ -145,6 +153,10 @@ class Restoration:
         if user.traffic is None:
             user.traffic = Traffic()
         read_traffic(self._memory, slot, user.traffic)
+        if identity.endpoint == layout.NOWHERE:
+            self._records.free(slot)
+            self._records.account(user)
+            return
         port = Port(identity.port)
         session = user.session
         holder = session.players.get(identity.connection_id) if port is Port.CLIENT else None
