@@ -12,6 +12,7 @@ which nobody could keep a checksum. A process can end between any two writes: a 
 which is written last.
 """
 
+import hashlib
 import struct
 import zlib
 from enum import IntEnum
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from relayd.core.wire import Port
 
 MAGIC = b"relayd\0\0"
-VERSION = 1
+VERSION = 2
 """Changes with every change of this layout and of what verdicts mean: a file of another version is set aside."""
 
 HEADER = struct.Struct("<8sIIIQ")
@@ -41,7 +42,7 @@ COUNTS = struct.Struct("<6q")
 """Below zero where the forwarding thread counted back what its owner had taken already."""
 
 _CHECKSUM = struct.Struct("<I")
-_IDENTITY = struct.Struct("<BBHIIIIHHI16s")
+_IDENTITY = struct.Struct("<BBHIIIIHHI16s8s")
 
 
 NOWHERE = 0xFFFF
@@ -79,6 +80,8 @@ class Identity(NamedTuple):
     scope: int
     ip: bytes
     """16 bytes; of an IPv4 address the first four."""
+    game: bytes
+    """8 bytes that stand for the session's id: another session may come to have the same tokens."""
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -86,10 +89,17 @@ class Identity(NamedTuple):
         return self.session, self.user, self.port
 
 
+def game_of(session_id: str) -> bytes:
+    """`Identity.game` of a session."""
+    return hashlib.blake2b(session_id.encode(), digest_size=8).digest()
+
+
 def encode(identity: Identity) -> bytes:
     """The first line of a record, but for its checksum, which is the first word."""
-    kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip = identity
-    body = _IDENTITY.pack(kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip)
+    kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip, game = identity
+    body = _IDENTITY.pack(
+        kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip, game
+    )
     return body.ljust(COUNTS_AT - _CHECKSUM.size, b"\0")
 
 

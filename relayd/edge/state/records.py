@@ -6,7 +6,7 @@ from collections.abc import Callable
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address
 from relayd.core.events import Event, EventKind
-from relayd.core.session import Binding, Session, User
+from relayd.core.session import Binding, User
 from relayd.core.table import TOMBSTONE_SECONDS
 from relayd.core.views import CountsMemory
 from relayd.core.wire import Port
@@ -35,7 +35,6 @@ class Records:
         self._accounts: dict[User, int] = {}
         self._told_id: dict[User, int] = {}
         """Under which connection id an account was written."""
-        self._revoked: dict[Session, list[int]] = {}
         self.kept: dict[tuple[int, int, int], int] = {}
         """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
         self._tombstone = 0
@@ -121,27 +120,18 @@ class Records:
         self._accounts[user] = slot
 
     def authorized(self, user: User, added: bool) -> None:
-        """Follows who is in a session: the account of one that no longer is stays until the session ends."""
-        slot = 0 if added else self._forget(user)
+        """Follows who is in a session: one that comes again is another user, with an account and an id of its own."""
+        if added:
+            return
+        self._told_id.pop(user, None)
+        slot = self._accounts.pop(user, 0)
         if slot:
-            self._revoked.setdefault(user.session, []).append(slot)
+            self.free(slot)
 
     def event(self, event: Event) -> None:
         """Follows sessions that end; to be told after all others."""
-        if event.kind not in _ENDS:
-            return
-        session = event.session
-        self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
-        for slot in self._revoked.pop(session, ()):
-            self.free(slot)
-        for user in session.users.values():
-            slot = self._forget(user)
-            if slot:
-                self.free(slot)
-
-    def _forget(self, user: User) -> int:
-        self._told_id.pop(user, None)
-        return self._accounts.pop(user, 0)
+        if event.kind in _ENDS:
+            self.bury(event.session.token, self._now() + TOMBSTONE_SECONDS)
 
     def bury(self, session_token: int, forgotten_at: float) -> None:
         """Writes down that a session ended, over the oldest of those that did."""
@@ -221,11 +211,14 @@ def _identity_of(binding: Binding) -> Identity:
         user.connection_id if binding.port is Port.CLIENT else 0,
         binding.endpoint.number,
         *pack_address(binding.address),
+        layout.game_of(user.session.session_id),
     )
 
 
 def _account_of(user: User) -> Identity:
-    return Identity(Kind.ACCOUNT, 0, False, user.token, user.session.token, user.connection_id, 0, 0, 0, 0, bytes(16))
+    session = user.session
+    game = layout.game_of(session.session_id)
+    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, bytes(16), game)
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:

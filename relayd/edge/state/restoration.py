@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from relayd.core.counters import Counters, Traffic
-from relayd.core.endpoint import Endpoint
+from relayd.core.endpoint import Address, Endpoint
 from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.views import DECIDED_BY_FORWARDER
@@ -51,6 +51,8 @@ class Restoration:
         self._accounts: dict[tuple[int, int], int] = {}
         self._bindings: dict[tuple[int, int], list[tuple[Identity, int]]] = {}
         silent = state.silent_seconds()
+        self._until = now() + longest_silence_seconds - (silent or 0.0)
+        """By then they are too old, if the session source has not named them yet."""
         self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
         self._take_decisions(counters)
         state.is_ours()
@@ -130,7 +132,6 @@ class Restoration:
         """Brings back the counts of a user that the session source names, and its connection id."""
         slot = self._accounts.pop((user.session.token, user.token), 0) if added else 0
         if slot:
-            self._records.adopt_account(user, slot)
             self._restore_account(user, slot)
 
     def take_bindings(self, user: User, added: bool) -> None:
@@ -141,39 +142,50 @@ class Restoration:
     def _restore_account(self, user: User, slot: int) -> None:
         at = layout.record_at(slot)
         identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
+        if identity is None or identity.game != layout.game_of(user.session.session_id):
+            self._records.free(slot)
+            return
+        self._records.adopt_account(user, slot)
         if user.traffic is None:
             user.traffic = Traffic()
             read_traffic(self._memory, slot, user.traffic)
-        connection_id = identity.connection_id if identity is not None else 0
+        connection_id = identity.connection_id
         if connection_id and not user.connection_id and connection_id not in user.session.players:
             user.set_connection_id(connection_id)
 
     def _restore(self, user: User, identity: Identity, slot: int) -> None:
+        if identity.game != layout.game_of(user.session.session_id):
+            self._records.free(slot)
+            return
         # What the forwarding thread counted there is not in the account yet.
         if user.traffic is None:
             user.traffic = Traffic()
         read_traffic(self._memory, slot, user.traffic)
-        if identity.endpoint == layout.NOWHERE:
+        address = self._address_to_restore(user, identity)
+        if address is None:
             self._records.free(slot)
             self._records.account(user)
-            return
-        port = Port(identity.port)
-        session = user.session
-        holder = session.players.get(identity.connection_id) if port is Port.CLIENT else None
-        taken = session.host is not None if port is Port.SERVER else holder is not None and holder is not user
-        if user.binding_on(port) is not None or taken:
-            self._records.free(slot)
-            self._records.account(user)
-            return
-        try:
-            address = unpack_address(identity)
-        except (OSError, ValueError):
-            self._records.free(slot)
             return
         self._records.kept[identity.key] = slot
         endpoint = self._endpoints[identity.endpoint]
         self._table.restore(user, endpoint, address, identity.connection_id, self._now(), identity.undecided)
         self.restored += 1
+
+    def _address_to_restore(self, user: User, identity: Identity) -> Address | None:
+        """Where it was bound; None if it must not be bound there now."""
+        port, session = Port(identity.port), user.session
+        holder = session.players.get(identity.connection_id, user) if port is Port.CLIENT else user
+        taken = user.binding_on(port) is not None or holder is not user
+        if taken or (port is Port.SERVER and session.host is not None):
+            return None
+        if identity.endpoint == layout.NOWHERE or self._now() >= self._until:
+            return None
+        try:
+            address = unpack_address(identity)
+        except (OSError, ValueError):
+            return None
+        # The settings and the session may say otherwise by now.
+        return None if self._table.limits.pin_ip and address[0] != user.ip_address else address
 
     def finish(self) -> None:
         """The whole table is there: what it did not name is given up."""

@@ -6,23 +6,10 @@ from pathlib import Path
 import pytest
 
 from relayd.core.verdict import Verdict
-from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.edge.state import layout
 from relayd.edge.state.file import NAME
-from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, TIMEOUT_SECONDS, C, Life, S
-
-PAYLOAD = b"\x01\0\0\0\0hello"
-
-
-def first_life(folder: Path) -> tuple[Life, int]:
-    """A host and Alice play; returns Alice's connection id too."""
-    life = Life(folder)
-    life.authorize(game=(HOST, ALICE, BOB))
-    life.handle(S, encode_ping(HOST, SESSION), HERE)
-    action = life.handle(C, encode_player_data(ALICE, SESSION, PAYLOAD), THERE)
-    (connection_id,) = struct.unpack_from("<i", action.datagram, 1)
-    life.handle(S, encode_host_data(HOST, SESSION, connection_id, b"back"), HERE)
-    return life, connection_id
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S, first_life
 
 
 def test_bindings_ids_and_counts_go_on(tmp_path: Path) -> None:
@@ -227,45 +214,3 @@ def test_more_than_the_first_room(tmp_path: Path) -> None:
     life.restoration.finish()
     assert life.restoration.restored == len(users)
     assert life.table.bound[Port.CLIENT] == len(users)
-
-
-def age(folder: Path, seconds: float) -> None:
-    """As if the process before had ended so long ago."""
-    with (folder / NAME).open("r+b") as file:
-        file.seek(layout.HEARTBEAT_AT)
-        boot, beat = layout.HEARTBEAT.unpack(file.read(layout.HEARTBEAT.size))
-        file.seek(layout.HEARTBEAT_AT)
-        file.write(layout.HEARTBEAT.pack(boot, beat - seconds))
-
-
-def test_bindings_that_are_too_old_stay_too_old_and_their_counts_are_kept(tmp_path: Path) -> None:
-    before, _ = first_life(tmp_path)
-    binding = before.table.by_token[SESSION].users[ALICE].client_binding
-    assert binding is not None
-    at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, 0, 0)
-    before.killed()
-    age(tmp_path, TIMEOUT_SECONDS + 1)
-    # It ended before it heard of any session, then it was started again: the file was used a moment before.
-    Life(tmp_path).killed()
-    for _ in range(2):
-        life = Life(tmp_path)
-        life.authorize(game=(HOST, ALICE, BOB))
-        life.restoration.finish()
-        session = life.table.by_token[SESSION]
-        assert (life.restoration.restored, session.bound) == (0, 0)
-        assert (session.traffic().to_host_datagrams, session.traffic().to_player_datagrams) == (6, 7)
-        life.killed()
-
-
-def test_ends_of_sessions_before_a_reboot_are_forgotten(tmp_path: Path) -> None:
-    before, _ = first_life(tmp_path)
-    before.authorize()
-    before.killed()
-    with (tmp_path / NAME).open("r+b") as file:
-        file.seek(layout.HEARTBEAT_AT)
-        file.write(bytes(16))
-    for _ in range(2):
-        life = Life(tmp_path)
-        assert not life.table.ended_recently(SESSION, life.now)
-        life.killed()
