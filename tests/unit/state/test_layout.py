@@ -21,6 +21,7 @@ _identities = st.builds(
     st.integers(1, 65535),
     _u32,
     st.binary(min_size=16, max_size=16),
+    st.binary(min_size=8, max_size=8),
 )
 
 

@@ -6,23 +6,10 @@ from pathlib import Path
 import pytest
 
 from relayd.core.verdict import Verdict
-from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.edge.state import layout
 from relayd.edge.state.file import NAME
-from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S
-
-PAYLOAD = b"\x01\0\0\0\0hello"
-
-
-def first_life(folder: Path) -> tuple[Life, int]:
-    """A host and Alice play; returns Alice's connection id too."""
-    life = Life(folder)
-    life.authorize(game=(HOST, ALICE, BOB))
-    life.handle(S, encode_ping(HOST, SESSION), HERE)
-    action = life.handle(C, encode_player_data(ALICE, SESSION, PAYLOAD), THERE)
-    (connection_id,) = struct.unpack_from("<i", action.datagram, 1)
-    life.handle(S, encode_host_data(HOST, SESSION, connection_id, b"back"), HERE)
-    return life, connection_id
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S, first_life
 
 
 def test_bindings_ids_and_counts_go_on(tmp_path: Path) -> None:
