@@ -10,6 +10,7 @@ import typer
 import uvloop
 
 from relayd import __version__, app, log, settings
+from relayd.capabilities import use_permitted
 from relayd.capture.command import CaptureOptions, run_capture
 from relayd.check import check_host
 from relayd.controlplane.cli import control_plane
@@ -177,6 +178,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    use_permitted()
     try:
         cli()
     except FatalError as error:
