@@ -6,8 +6,10 @@ import time
 import pytest
 
 from tests.deploy.conftest import SESSIONS, Loaded, Watched
+from tests.deploy.dashboard import annotations, as_asked, queries
 from tests.deploy.prometheus import needs_prometheus
 from tests.deploy.scaled import FOLDER
+from tests.integration.peers import Peer
 from tests.integration.relay_process import REPOSITORY
 from tests.integration.waiting import eventually
 
@@ -49,6 +51,21 @@ def test_a_scrape_of_many_sessions_takes_little_time(
     assert loaded.load.heard_back > heard_before
     # With 60 times the haste, nothing alarms anybody either.
     assert prometheus.firing(selector, f"{time.monotonic() - began:.0f}s") == set()
+
+
+def test_every_query_of_the_dashboard_has_an_answer(watched: Watched, loaded: Loaded) -> None:
+    with Peer(loaded.relay.address("client"), 1, 1) as stranger:
+        for title, expression in queries():
+            wanted = as_asked(expression)
+
+            def answered(wanted: str = wanted) -> bool:
+                # Refused, so that there is something to show of drops.
+                stranger.send_ping()
+                return bool(watched.prometheus.query(wanted))
+
+            eventually(answered, f"{title}: {wanted}")
+    for _, expression in annotations():
+        watched.prometheus.query(as_asked(expression))
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(loaded: Loaded) -> None:
