@@ -14,12 +14,13 @@ which is written last.
 """
 
 import hashlib
+import socket
 import struct
 import zlib
 from enum import IntEnum
 from typing import NamedTuple
 
-from relayd.core.wire import Port
+from relayd.core.wire import MAX_CONNECTION_ID, Port
 
 MAGIC = b"relayd\0\0"
 VERSION = 2
@@ -40,6 +41,8 @@ COUNTS_AT = 64
 """Within a record; relayd/edge/native/flows.h has the same as `struct counts`."""
 LAST_SEEN = struct.Struct("<d")
 COUNTS = struct.Struct("<6Q")
+MOST_COUNTED = 1 << 60
+"""What has no checksum and says more than this was damaged: a relay would count for centuries."""
 
 _CHECKSUM = struct.Struct("<I")
 _IDENTITY = struct.Struct("<BBHIIIIHHI16s8s")
@@ -61,6 +64,7 @@ class Kind(IntEnum):
 
 _KINDS = {int(kind) for kind in Kind}
 _PORTS = {int(port) for port in Port}
+_FAMILIES = {int(socket.AF_INET), int(socket.AF_INET6)}
 
 
 class Identity(NamedTuple):
@@ -111,13 +115,22 @@ def checksum(content: bytes) -> bytes:
 
 
 def decode(line: bytes) -> Identity | None:
-    """What a record says of itself; None where there is none, or half of one."""
+    """What a record says of itself; None where there is none, half of one, or one that no relayd writes."""
     if not any(line[: _CHECKSUM.size]) or line[: _CHECKSUM.size] != checksum(line[_CHECKSUM.size : COUNTS_AT]):
         return None
     kind, port, undecided, *rest = _IDENTITY.unpack_from(line, _CHECKSUM.size)
     if kind not in _KINDS or port not in _PORTS:
         return None
-    return Identity(Kind(kind), port, bool(undecided), *rest)
+    identity = Identity(Kind(kind), port, bool(undecided), *rest)
+    return identity if _can_be(identity) else None
+
+
+def _can_be(identity: Identity) -> bool:
+    if identity.kind is not Kind.BINDING:
+        return identity.connection_id <= MAX_CONNECTION_ID
+    least_id, most_id = (1, MAX_CONNECTION_ID) if identity.port == Port.CLIENT else (0, 0)
+    somewhere = identity.family in _FAMILIES and identity.peer_port > 0
+    return least_id <= identity.connection_id <= most_id and (somewhere or identity.endpoint == NOWHERE)
 
 
 def record_at(slot: int) -> int:

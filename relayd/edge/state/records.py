@@ -215,11 +215,7 @@ def pack_address(address: Address) -> tuple[int, int, int, bytes]:
 
 
 def unpack_address(identity: Identity) -> Address:
-    """The peer of a binding, as sockets name it.
-
-    Raises:
-        ValueError: of no family that there is.
-    """
+    """The peer of a binding, as sockets name it."""
     if identity.family == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, identity.ip[:4]), identity.peer_port
     return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
@@ -247,9 +243,11 @@ def _account_of(user: User) -> Identity:
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
-    """Adds the counts of a record to these."""
+    """Adds the counts of a record to these, unless it was damaged."""
     at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
     counts = layout.COUNTS.unpack_from(memory, at)
+    if max(counts) > layout.MOST_COUNTED:
+        return
     into.to_host_datagrams += counts[0]
     into.to_host_bytes += counts[1]
     into.to_player_datagrams += counts[2]

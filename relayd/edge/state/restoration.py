@@ -7,13 +7,15 @@ import structlog
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.session import User
-from relayd.core.table import Table
+from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.layout import Identity, Kind
 from relayd.edge.state.records import Records, read_traffic, unpack_address
+
+_DECISIONS_BYTES = len(Port) * len(DECIDED_BY_FORWARDER) * 2 * 8
 
 _log = structlog.get_logger()
 
@@ -55,6 +57,7 @@ class Restoration:
         self._until = now() + longest_silence_seconds - (silent or 0.0)
         """By then they are too old, if the session source has not named them yet."""
         self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
+        self._check_counters()
         self._take_decisions(counters)
         state.is_ours()
         self._open = bool(self._accounts or self._bindings or self._revoked)
@@ -112,22 +115,37 @@ class Restoration:
             self._memory[layout.TOMBSTONES_AT : end] = bytes(end - layout.TOMBSTONES_AT)
             return
         area = bytes(self._memory[layout.TOMBSTONES_AT : end])
+        now = self._now()
+        # They have no checksum: one that nobody can have written would never be forgotten.
         stones = sorted(
-            (forgotten_at, token) for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area) if used
+            (forgotten_at, token)
+            for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area)
+            if used and now < forgotten_at <= now + TOMBSTONE_SECONDS
         )
         for forgotten_at, token in stones:
             self._table.remember_ended(token, forgotten_at)
 
+    def _check_counters(self) -> None:
+        """They have no checksum: begins at zero where they cannot be."""
+        damaged = False
+        areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, _DECISIONS_BYTES))
+        for start, size in areas:
+            area = self._memory[start : start + size]
+            if max(area.cast("Q")) > layout.MOST_COUNTED:
+                area[:] = bytes(size)
+                damaged = True
+        if damaged:
+            _log.warning("the counts of the relay before are not used: they were damaged")
+
     def _take_decisions(self, counters: Counters) -> None:
-        count = len(Port) * len(DECIDED_BY_FORWARDER) * 2
-        end = layout.DECISIONS_AT + count * 8
+        end = layout.DECISIONS_AT + _DECISIONS_BYTES
         words = self._memory[layout.DECISIONS_AT : end].cast("Q")
         for port in Port:
             for index, verdict in enumerate(DECIDED_BY_FORWARDER):
                 at = 2 * (port * len(DECIDED_BY_FORWARDER) + index)
                 counters.datagrams[port][verdict] += words[at]
                 counters.bytes[port][verdict] += words[at + 1]
-        self._memory[layout.DECISIONS_AT : end] = bytes(count * 8)
+        self._memory[layout.DECISIONS_AT : end] = bytes(_DECISIONS_BYTES)
 
     def take_account(self, user: User, added: bool) -> None:
         """Brings back the counts of a user that the session source names, and its connection id."""
@@ -180,10 +198,7 @@ class Restoration:
             return None
         if identity.endpoint == layout.NOWHERE or self._now() >= self._until:
             return None
-        try:
-            address = unpack_address(identity)
-        except (OSError, ValueError):
-            return None
+        address = unpack_address(identity)
         # The settings and the session may say otherwise by now.
         return None if self._table.limits.pin_ip and address[0] != user.ip_address else address
 
