@@ -19,6 +19,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
+from relayd.edge.addresses import OwnAddresses
 from relayd.edge.drain import Drain
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
@@ -91,6 +92,7 @@ class Relay:
             self._service = Service(manager, engine, self.source.status)
         self._kept = kept
         self.engine.lookups = self.source.lookups
+        self._own_addresses = OwnAddresses(self.engine.sources, settings.relay)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
         self._drain = Drain(self.engine, self.source.status)
@@ -115,6 +117,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
+        self._own_addresses.refresh()
         records = self._open_state(sockets)
         restoration = self._restoration(records, sockets)
         try:
@@ -273,6 +276,7 @@ class Relay:
         while True:
             self._absorb(())
             self._records.beat()
+            self._own_addresses.refresh()
             self._give_up_the_rest(restoration)
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)

@@ -28,6 +28,7 @@ EDGE_MAY_USE = {
     "systemd": {"systemd", "sockets"},
     "probes": {"probes", "sockets"},
     "udp": {"udp", "sockets"},
+    "xdp": {"xdp", "addresses"},
     "native": {"native", "udp", "sockets"},
     "forwarder": {"forwarder", "native", "udp", "sockets"},
     "source": {"source"},

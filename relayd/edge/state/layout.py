@@ -20,7 +20,7 @@ from typing import NamedTuple
 from relayd.core.wire import Port
 
 MAGIC = b"relayd\0\0"
-VERSION = 1
+VERSION = 2
 """Changes with every change of this layout and of what verdicts mean: a file of another version is set aside."""
 
 HEADER = struct.Struct("<8sIIIQ")
