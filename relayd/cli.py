@@ -44,11 +44,13 @@ def run(
     ] = False,
 ) -> None:
     """Run the relay."""
-    from relayd import app
+    from relayd.run import run as run_relay
 
     loaded = settings.load(config)
     log.configure(loaded.log.level)
-    uvloop.run(app.run(loaded, detach_on_exit))
+    successor = uvloop.run(run_relay(loaded, detach_on_exit))
+    if successor is not None:
+        successor.replace_this_program()
 
 
 @cli.command()
@@ -160,6 +162,14 @@ def drain(
     from relayd.drain import DrainOptions, run_drain
 
     sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
+
+
+@cli.command()
+def upgrade(config: Config = None) -> None:
+    """Have the running relay replaced by the program that is installed now; games play on."""
+    from relayd.upgrade import run_upgrade
+
+    run_upgrade(settings.load(config))
 
 
 @fast_path_cli.command("status")

@@ -43,6 +43,10 @@ class AdminClient:
         """What is known of a token, a session or an address."""
         return self._get("/v1/explain", {"target": target})
 
+    def upgrade(self) -> dict[str, Any]:
+        """Has it replaced by the program that is installed now; says what it was."""
+        return self._ask("POST", "/v1/upgrade")
+
     def drain(self) -> dict[str, Any]:
         """Begins the drain, and says how far it is."""
         return self._ask("POST", "/v1/drain")

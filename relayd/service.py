@@ -70,9 +70,12 @@ class Service:
             self._reload_asked_at = asyncio.get_running_loop().time()
             self._manager.tell("RELOADING=1", _monotonic())
 
-    def stopping(self) -> None:
-        """The end has begun."""
-        self._manager.tell("STOPPING=1", "STATUS=stopping")
+    def stopping(self, for_another: bool) -> None:
+        """The end has begun, or the beginning of another program in this process."""
+        if for_another:
+            self._manager.tell("RELOADING=1", _monotonic(), "STATUS=being replaced")
+        else:
+            self._manager.tell("STOPPING=1", "STATUS=stopping")
 
     def _tell_state(self) -> None:
         text = self._in_words()

@@ -337,8 +337,8 @@ static int parse_memory(const Py_buffer *buffer, Py_ssize_t totals_at, Py_ssize_
 {
 	const Py_ssize_t totals_bytes = PORTS * VERDICTS * sizeof(struct total);
 
-	if (totals_at < 0 || totals_at % 8 || totals_at + totals_bytes > buffer->len || counts_at < 0 || counts_at % 64 ||
-	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at + stride > buffer->len) {
+	if (totals_at < 0 || totals_at % 8 || totals_at > buffer->len - totals_bytes || counts_at < 0 || counts_at % 64 ||
+	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at > buffer->len - stride) {
 		PyErr_SetString(PyExc_ValueError, "totals or counts are not in the memory");
 		return -1;
 	}
