@@ -36,6 +36,7 @@ from relayd.settings import Settings
 from relayd.sources import SourceFactory, source_from_settings
 from relayd.successor import Successor
 from relayd.tcp import listen
+from relayd.tls import Certificate
 
 if TYPE_CHECKING:
     from relayd.http_server import HttpServer
@@ -98,8 +99,11 @@ class Relay:
         """Runs the relay until `stop`.
 
         Raises:
+            ConfigurationError: the certificate of the admin server cannot be used; nothing was started.
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
+        admin = self.settings.admin
+        certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)
         if self._service is not None:
             self._service.keep(sockets)
@@ -154,8 +158,8 @@ class Relay:
             tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
         await legacy.until_loaded(self.owner.loaded, bool(self._kept), tasks)
         await ports.start()
-        admin = self._admin(admin_socket, ports, loop_delay.histogram)
-        admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
+        admin_server = self._admin(admin_socket, certificate, ports, loop_delay.histogram)
+        admin_task = asyncio.create_task(admin_server.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -176,7 +180,7 @@ class Relay:
             if self._service is not None:
                 self._service.stopping(self._upgrading)
             ports.stop()
-            admin.stop()
+            admin_server.stop()
             if self._draining is not None:
                 tasks.append(self._draining)
             for task in tasks:
@@ -187,7 +191,9 @@ class Relay:
             records.close()
         _log.info("relay stopped")
 
-    def _admin(self, sock: socket.socket, ports: Ports, loop_delay: Histogram) -> "HttpServer":
+    def _admin(
+        self, sock: socket.socket, certificate: Certificate | None, ports: Ports, loop_delay: Histogram
+    ) -> "HttpServer":
         """The admin server on this socket."""
         # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
         from relayd.edge.admin import create_admin  # noqa: PLC0415
@@ -199,7 +205,7 @@ class Relay:
         app = create_admin(
             self.settings, self.engine, status, self._drain, metrics, self._absorb, self.upgrade, self._fast_path
         )
-        return HttpServer(app, sock)
+        return HttpServer(app, sock, self.settings.admin.max_connections, certificate)
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""

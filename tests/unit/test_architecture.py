@@ -19,6 +19,7 @@ CONTROLPLANE_MAY_USE = (
     "pacing",
     "http_server",
     "tcp",
+    "tls",
     "log",
     "service_manager",
     "controlplane",
