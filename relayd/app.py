@@ -15,6 +15,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
+from relayd.edge.addresses import OwnAddresses
 from relayd.edge.drain import Drain
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
@@ -35,6 +36,7 @@ from relayd.settings import Settings
 from relayd.sources import SourceFactory, source_from_settings
 from relayd.successor import Successor
 from relayd.tcp import listen
+from relayd.tls import Certificate
 
 if TYPE_CHECKING:
     from relayd.http_server import HttpServer
@@ -84,6 +86,7 @@ class Relay:
         self.successor: Successor | None = None
         """Set when `serve` has ended for an upgrade."""
         self.engine.lookups = self.source.lookups
+        self._own_addresses = OwnAddresses(self.engine.sources, settings.relay)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
         self._drain = Drain(self.engine, self.source.status)
@@ -96,8 +99,11 @@ class Relay:
         """Runs the relay until `stop`.
 
         Raises:
+            ConfigurationError: the certificate of the admin server cannot be used; nothing was started.
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
+        admin = self.settings.admin
+        certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)
         if self._service is not None:
             self._service.keep(sockets)
@@ -109,6 +115,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
+        self._own_addresses.refresh()
         legacy = Legacy(
             self.settings.state.directory if self._keeps_state else None,
             sockets,
@@ -151,8 +158,8 @@ class Relay:
             tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
         await legacy.until_loaded(self.owner.loaded, bool(self._kept), tasks)
         await ports.start()
-        admin = self._admin(admin_socket, ports, loop_delay.histogram)
-        admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
+        admin_server = self._admin(admin_socket, certificate, ports, loop_delay.histogram)
+        admin_task = asyncio.create_task(admin_server.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -173,7 +180,7 @@ class Relay:
             if self._service is not None:
                 self._service.stopping(self._upgrading)
             ports.stop()
-            admin.stop()
+            admin_server.stop()
             if self._draining is not None:
                 tasks.append(self._draining)
             for task in tasks:
@@ -184,7 +191,9 @@ class Relay:
             records.close()
         _log.info("relay stopped")
 
-    def _admin(self, sock: socket.socket, ports: Ports, loop_delay: Histogram) -> "HttpServer":
+    def _admin(
+        self, sock: socket.socket, certificate: Certificate | None, ports: Ports, loop_delay: Histogram
+    ) -> "HttpServer":
         """The admin server on this socket."""
         # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
         from relayd.edge.admin import create_admin  # noqa: PLC0415
@@ -196,7 +205,7 @@ class Relay:
         app = create_admin(
             self.settings, self.engine, status, self._drain, metrics, self._absorb, self.upgrade, self._fast_path
         )
-        return HttpServer(app, sock)
+        return HttpServer(app, sock, self.settings.admin.max_connections, certificate)
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -248,6 +257,7 @@ class Relay:
         while True:
             self._absorb(())
             self._records.beat()
+            self._own_addresses.refresh()
             legacy.give_up_the_rest(self.owner.loaded)
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)

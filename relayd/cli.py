@@ -192,7 +192,7 @@ def fast_path_remove(config: Config = None) -> None:
 def _running_relay(config: Path | None) -> "AdminClient":
     from relayd.live_client import AdminClient
 
-    return AdminClient(settings.load(config).admin.bind)
+    return AdminClient(settings.load(config).admin)
 
 
 def _print_version(wanted: bool) -> None:

@@ -23,7 +23,7 @@ def run_upgrade(settings: Settings) -> None:
         UnavailableError: no relay answers, or none any more.
         FatalError: it was not replaced.
     """
-    client = AdminClient(settings.admin.bind)
+    client = AdminClient(settings.admin)
     before = client.upgrade()
     with Console(stderr=True).status(f"replacing relayd {before['version']}"):
         after = _wait(client, before["instance"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Address, Endpoint
-from relayd.core.limits import TokenBucket
+from relayd.core.meter import Meter
 from relayd.core.pings import Pings
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, to_host_header
@@ -19,10 +19,10 @@ class Binding:
     __slots__ = (
         "address",
         "bound_at",
-        "bucket",
         "connection_undecided",
         "endpoint",
         "last_seen",
+        "meter",
         "pings",
         "traffic",
         "user",
@@ -36,7 +36,8 @@ class Binding:
         self.last_seen = now
         self.connection_undecided = False
         """At a new address, and only its first DATA will tell whether the connection is a new one as well."""
-        self.bucket: TokenBucket | None = None
+        self.meter: Meter | None = None
+        """What it may send; None for no bound."""
         self.pings: Pings | None = None
         """Those the engine answered; None before the first."""
         if user.traffic is None:
@@ -110,7 +111,9 @@ class Session:
         "bound",
         "drops",
         "empty_since",
+        "guesses_due",
         "host",
+        "meter",
         "players",
         "revoked_traffic",
         "session_id",
@@ -136,6 +139,10 @@ class Session:
         self.revoked_traffic: Traffic | None = None
         """Counts of users that are no longer in the session."""
         self.drops: dict[Verdict, int] | None = None
+        self.meter: Meter | None = None
+        """What all in it together may send; None for no bound."""
+        self.guesses_due = 0.0
+        """When the user tokens guessed in it would have been due, had they come evenly: see `Guesses`."""
 
     def count_drop(self, verdict: Verdict, datagrams: int = 1) -> None:
         """Counts datagrams that named this session and were dropped."""

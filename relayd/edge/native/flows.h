@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "meter.h"
 #include "pings.h"
 
 enum port { SERVER, CLIENT, PORTS };
@@ -20,7 +21,7 @@ struct peer {
 	uint32_t scope;
 };
 
-/* One binding: one line of the cache. */
+/* One binding: one line of the cache, and another one where there is a rate to keep. */
 struct flow {
 	struct peer peer;
 	uint32_t user;
@@ -32,6 +33,8 @@ struct flow {
 	uint64_t passed_up;	/* the last datagram that may have to reach the peers before any that is forwarded here */
 	double settled_at;	/* seconds; from then on `passed_up` is no reason to wait any more */
 	uint32_t generation;	/* another one for each binding that had this slot */
+	bool metered;		/* whether there is a rate to keep */
+	struct meter meter __attribute__((aligned(64)));
 } __attribute__((aligned(64)));
 
 /* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
@@ -44,7 +47,7 @@ struct counts {
 	uint64_t to_player_bytes;
 	uint64_t queue_full;
 	uint64_t send_failed;
-	uint64_t reserved;
+	uint64_t rate_limited;
 };
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */

@@ -13,6 +13,9 @@ from relayd.edge.native._forwarder import Forwarder
 
 _ENDS = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _BEGINS = (EventKind.USER_BOUND,)
+_DROPS = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RATE_LIMITED)
+"""What the thread counts of each binding, in its order."""
+_NO_METER = (0, 0, 0, 0)
 _CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED, EventKind.CONNECTION_KEPT)
 
 
@@ -78,10 +81,11 @@ class Flows:
 
     def _add(self, binding: Binding, slot: int) -> None:
         user = binding.user
-        # A rate is the engine's to watch.
-        theirs = binding.connection_undecided or binding.bucket is not None or user.session in self._watched
+        # The rate of a session is the engine's to keep: it has to see all of it.
+        theirs = binding.connection_undecided or user.session.meter is not None or user.session in self._watched
         if not slot or theirs or binding in self._linked:
             return
+        meter = binding.meter
         self._forwarder.add(
             slot,
             binding.endpoint.number,
@@ -89,6 +93,7 @@ class Flows:
             user.token,
             user.session.token,
             user.connection_id if binding.port is Port.CLIENT else 0,
+            _NO_METER if meter is None else (*meter.rate, meter.datagrams_due_ns, meter.bytes_due_ns),
         )
         self._linked.add(binding)
 
@@ -97,7 +102,9 @@ class Flows:
             return
         slot = self._records.slot_of(binding)
         self._linked.discard(binding)
-        self._forwarder.remove(slot)
+        due_ns = self._forwarder.remove(slot)
+        if binding.meter is not None:
+            binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns
         # At a new address it may be asked about before the thread hears it there.
         binding.last_seen = max(binding.last_seen, self._records.last_seen(slot))
         binding.take_pings(self._answered(slot))
@@ -116,6 +123,6 @@ class Flows:
         traffic.to_player_datagrams += counts[2]
         traffic.to_player_bytes += counts[3]
         self._records.account(binding.user)
-        for verdict, dropped in ((Verdict.SEND_QUEUE_FULL, counts[4]), (Verdict.SEND_FAILED, counts[5])):
+        for verdict, dropped in zip(_DROPS, counts[4:], strict=True):
             if dropped:
                 session.count_drop(verdict, dropped)

@@ -223,10 +223,26 @@ static void to_player(struct forwarder *f, const struct datagram *d)
 	one->player_generation = d->to->generation;
 }
 
+/* Above its rate, a flow's datagrams cost nobody more than this. What has passed here and is passed up, the owner may
+ * count once more: it goes by the same rate. */
+static bool over_rate(struct forwarder *f, enum port port, const struct datagram *d, double now)
+{
+	struct counts *counts = counts_at(f, d->from_slot);
+
+	if (!d->from->metered || meter_take(&d->from->meter, d->size, (uint64_t)(now * 1e9)))
+		return false;
+	counts->last_seen = now;
+	counts->rate_limited++;
+	count(f, port, RATE_LIMITED, d->size);
+	return true;
+}
+
 static void act(struct forwarder *f, unsigned number, struct datagram *d, double now)
 {
 	enum port port = f->endpoints[number].port;
 
+	if (d->from && over_rate(f, port, d, now))
+		return;
 	if (!d->from || (d->kind == DATA && !d->to)) {
 		pass_up(f, number, d);
 		return;
@@ -302,8 +318,10 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 	for (d = batch; d < end; d++) {
 		d->from_slot = d->kind ? map_find(pairs, key_of(d->user, d->session)) : 0;
 		d->to_slot = d->kind == DATA ? map_find(receivers, d->next_key) : 0;
-		if (d->from_slot)
+		if (d->from_slot) {
 			d->from = prefetched(f, d->from_slot);
+			__builtin_prefetch(&d->from->meter, 1);
+		}
 		if (d->to_slot)
 			d->to = prefetched(f, d->to_slot);
 	}

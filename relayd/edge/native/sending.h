@@ -12,7 +12,7 @@
 #define BATCH 64
 
 /* All that the thread decides, by the names of relayd/core/verdict.py. */
-enum verdict { FORWARDED, ANSWERED, SEND_QUEUE_FULL, SEND_FAILED, OVERLOADED, VERDICTS };
+enum verdict { FORWARDED, ANSWERED, SEND_QUEUE_FULL, SEND_FAILED, OVERLOADED, RATE_LIMITED, VERDICTS };
 
 union address {
 	struct sockaddr any;

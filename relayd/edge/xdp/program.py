@@ -30,6 +30,7 @@ def entries(sizes: Sizes) -> dict[str, int]:
     slots = sizes.bound + 1
     return {
         "pairs": sizes.authorized,
+        "guesses": sizes.authorized,
         "bindings": slots,
         "states": slots,
         "pings": slots,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from relayd.core.verdict import Verdict
+from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.edge.state import layout
 from relayd.edge.state.file import NAME
@@ -47,7 +48,7 @@ def test_counts_of_the_forwarding_thread_are_added(tmp_path: Path) -> None:
     at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
     layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, 0, 0)
     # Forwarded on the client port, as the first of its decisions.
-    struct.pack_into("<QQ", before.state.memory, layout.DECISIONS_AT + 5 * 16, 5, 500)
+    struct.pack_into("<QQ", before.state.memory, layout.DECISIONS_AT + len(DECIDED_BY_FORWARDER) * 16, 5, 500)
     before.killed()
     for _ in range(2):
         life = Life(tmp_path)
