@@ -1,6 +1,7 @@
 """Asks a running relay over its admin HTTP server."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -65,7 +66,8 @@ class AdminClient:
 
     def unwatch(self, session_id: str) -> None:
         """Ends that before its time."""
-        httpx.delete(f"{self._base}/v1/sessions/{quote(session_id, safe='')}/watch", timeout=10.0, trust_env=False)
+        with suppress(httpx.HTTPError):  # a relay that is gone has ended it
+            httpx.delete(f"{self._base}/v1/sessions/{quote(session_id, safe='')}/watch", timeout=10.0, trust_env=False)
 
     def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         return self._ask("GET", path, params)
