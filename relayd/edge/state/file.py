@@ -92,6 +92,8 @@ class StateMemory:
         stored = memory[layout.HEADER_CHECKSUM_AT : layout.HEADER_CHECKSUM_AT + 4]
         if stored != layout.checksum(header) or slots > SLOTS:
             raise _UnusableError("its checksum is wrong")
+        # There already, but for a file that was copied: copies leave out what was never written to.
+        os.posix_fallocate(self._fd, 0, layout.record_at(slots))
         self.slots = slots
         self.fresh = False
         self.same_sockets = digest == self._digest
