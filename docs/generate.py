@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
+from api_page import api_page
 from metrics_page import metrics_page
 from pydantic_core import PydanticUndefined
 
@@ -107,7 +108,12 @@ def _texts_below_members(source: Path) -> dict[str, str]:
     }
 
 
-PAGES = {"metrics.md": metrics_page, "settings.md": settings_page, "verdicts.md": verdicts_page}
+PAGES = {
+    "api.md": api_page,
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+    "verdicts.md": verdicts_page,
+}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from relayd.service_manager import BEATS_IN_TIME, ServiceManager
 _BEAT_SECONDS = 1.0
 _SHORT_BEAT_SECONDS = 0.05
 """While somebody waits for what is to be told: a start or a reload."""
-_EXTENSION_USEC = 10_000_000
+EXTENSION = "EXTEND_TIMEOUT_USEC=10000000"
+"""What a manager is told again and again that may think the start takes too long."""
 
 _log = structlog.get_logger()
 
@@ -92,7 +93,7 @@ class Service:
         if not self._ready:
             # However long the session source takes: a relay that waits for it, and reads no socket meanwhile, is as
             # good as it can be. In an upgrade the manager's watchdog runs on.
-            self._manager.tell(f"EXTEND_TIMEOUT_USEC={_EXTENSION_USEC}")
+            self._manager.tell(EXTENSION)
             self._tell_watchdog()
             return
         unread = [f"{endpoint.port.label} {endpoint.number}" for endpoint in probes.unread()]

@@ -37,6 +37,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 def test_it_tells_how_it_stands_from_start_to_end(manager: Manager, tmp_path: Path) -> None:
     relay = ManagedRelay(tmp_path, manager, None)
     with relay:
+        assert manager.hear().lines == ["EXTEND_TIMEOUT_USEC=10000000"]
         stored = [manager.hear() for _ in range(2)]
         ports = [relay.settings["relay"][f"{port}_port"] for port in ("server", "client")]
         for message, port in zip(stored, ports, strict=True):

@@ -15,8 +15,8 @@ class Forwarder:
         endpoints: (file descriptor, port) of each socket. They stay the caller's, and open until `stop`.
         merge: whether several datagrams to one peer may leave in one system call as one (UDP_SEGMENT).
         memory: writable, and kept as long as this object lives: all is counted in it.
-        totals_at: where the totals begin: ``i64[port][decision][datagrams, bytes]``.
-        counts_at: where the counts of slot 0 begin: ``f64 last_seen_seconds, i64[6]``, as `take_counts` has them.
+        totals_at: where the totals begin: ``u64[port][decision][datagrams, bytes]``.
+        counts_at: where the counts of slot 0 begin: ``f64 last_seen_seconds, u64[6]``, as `take_counts` has them.
         stride: bytes from the counts of one slot to those of the next; there are as many slots as the memory has room.
 
     Raises:
@@ -74,16 +74,26 @@ class Forwarder:
     def take_counts(self, slot: int) -> tuple[int, int, int, int, int, int]:
         """Datagrams and bytes to the host, to the player; datagrams dropped for a full queue, for other errors.
 
-        They begin at zero again; what is below zero stays, and counts as nothing.
+        They begin at zero again.
 
         Raises:
             KeyError: there is no such slot.
         """
 
+    def pings(self, slot: int) -> tuple[int, int, int, int]:
+        """The PINGs that were answered to the binding in that slot, or to the last one that had it.
+
+        Returns:
+            last_ns, heard, missed and jitter_sixteenths_ns of relayd/core/pings.py.
+
+        Raises:
+            KeyError: no binding had that slot.
+        """
+
     def take_totals(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded.
 
-        They begin at zero again; what is below zero stays, and counts as nothing.
+        They begin at zero again.
         """
 
     def delays(self) -> tuple[tuple[int, ...], float]:

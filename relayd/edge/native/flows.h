@@ -8,6 +8,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "pings.h"
+
 enum port { SERVER, CLIENT, PORTS };
 
 /* A peer's address in one form for both families, every byte of it set, so that two can be compared as bytes. */
@@ -33,17 +35,16 @@ struct flow {
 } __attribute__((aligned(64)));
 
 /* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
- * where the owner left them. relayd/edge/state/layout.py describes it to Python. Below zero for a while where the owner
- * took what was being sent just then, and the kernel refused it. */
+ * where the owner left them. relayd/edge/state/layout.py describes it to Python. */
 struct counts {
 	double last_seen;	/* seconds */
-	int64_t to_host_datagrams;
-	int64_t to_host_bytes;
-	int64_t to_player_datagrams;
-	int64_t to_player_bytes;
-	int64_t queue_full;
-	int64_t send_failed;
-	int64_t reserved;
+	uint64_t to_host_datagrams;
+	uint64_t to_host_bytes;
+	uint64_t to_player_datagrams;
+	uint64_t to_player_bytes;
+	uint64_t queue_full;
+	uint64_t send_failed;
+	uint64_t reserved;
 };
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */
@@ -64,6 +65,7 @@ struct flows {
 	struct map connections;		/* session token and connection id → player */
 	struct map hosts;		/* session token → host */
 	struct flow **chunks;		/* each allocated with its first slot */
+	struct pings **pings;		/* by slot, in chunks too: apart from what every datagram needs */
 	uint32_t slots;			/* slot 0 is nobody's */
 };
 
@@ -81,6 +83,9 @@ void flows_remove(struct flows *flows, uint32_t slot);
 
 struct flow *flows_at(const struct flows *flows, uint32_t slot);
 bool flows_has(const struct flows *flows, uint32_t slot);
+
+/* Of the binding that has this slot, or had it last; NULL where there never was one. */
+struct pings *flows_pings(const struct flows *flows, uint32_t slot);
 uint32_t map_find(const struct map *map, uint64_t key);
 void map_prefetch(const struct map *map, uint64_t key);
 

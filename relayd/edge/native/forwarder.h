@@ -18,10 +18,9 @@
  * then KCP, which sorts, is served better by a datagram out of order than by one that waits. */
 #define SETTLES_SECONDS 0.05
 
-/* Below zero at times, as `struct counts`. */
 struct total {
-	int64_t datagrams;
-	int64_t bytes;
+	uint64_t datagrams;
+	uint64_t bytes;
 };
 
 /* The owner's memory, in which all is counted. */

@@ -119,20 +119,10 @@ static PyObject *remove_flow(Forwarder *self, PyObject *number)
 	Py_RETURN_NONE;
 }
 
-/* What is below zero stays until as much came again: a sum that went down would look like one that began anew. */
-static long long take_count(int64_t *there)
-{
-	int64_t taken = *there > 0 ? *there : 0;
-
-	*there -= taken;
-	return taken;
-}
-
 static PyObject *take_counts(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
-	struct counts *there;
-	long long taken[6];
+	struct counts *there, copy;
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
@@ -140,14 +130,27 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 		return PyErr_Format(PyExc_KeyError, "%lu: no such slot", slot);
 	there = counts_at(&self->f, (uint32_t)slot);
 	pthread_mutex_lock(&self->f.lock);
-	taken[0] = take_count(&there->to_host_datagrams);
-	taken[1] = take_count(&there->to_host_bytes);
-	taken[2] = take_count(&there->to_player_datagrams);
-	taken[3] = take_count(&there->to_player_bytes);
-	taken[4] = take_count(&there->queue_full);
-	taken[5] = take_count(&there->send_failed);
+	copy = *there;
+	*there = (struct counts){ .last_seen = copy.last_seen };
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(LLLLLL)", taken[0], taken[1], taken[2], taken[3], taken[4], taken[5]);
+	return Py_BuildValue("(KKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
+			     copy.to_player_bytes, copy.queue_full, copy.send_failed);
+}
+
+static PyObject *pings(Forwarder *self, PyObject *number)
+{
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct pings *there, copy;
+
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	there = slot < self->f.memory.slots ? flows_pings(&self->f.flows, (uint32_t)slot) : NULL;
+	if (!there)
+		return PyErr_Format(PyExc_KeyError, "%lu: no binding had that slot", slot);
+	pthread_mutex_lock(&self->f.lock);
+	copy = *there;
+	pthread_mutex_unlock(&self->f.lock);
+	return Py_BuildValue("(KKKK)", copy.last_ns, copy.heard, copy.missed, copy.jitter_sixteenths_ns);
 }
 
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
@@ -215,22 +218,19 @@ static PyObject *fileno_of(Forwarder *self, PyObject *nothing)
 
 static PyObject *take_totals(Forwarder *self, PyObject *nothing)
 {
-	long long taken[PORTS][VERDICTS][2];
+	struct total copy[PORTS][VERDICTS];
 	PyObject *all = PyTuple_New(PORTS);
 
 	(void)nothing;
 	pthread_mutex_lock(&self->f.lock);
-	for (int port = 0; port < PORTS; port++)
-		for (int verdict = 0; verdict < VERDICTS; verdict++) {
-			taken[port][verdict][0] = take_count(&self->f.memory.totals[port][verdict].datagrams);
-			taken[port][verdict][1] = take_count(&self->f.memory.totals[port][verdict].bytes);
-		}
+	memcpy(copy, self->f.memory.totals, sizeof(copy));
+	memset(self->f.memory.totals, 0, sizeof(copy));
 	pthread_mutex_unlock(&self->f.lock);
 	for (int port = 0; all && port < PORTS; port++) {
 		PyObject *of_port = PyTuple_New(VERDICTS);
 
 		for (int verdict = 0; of_port && verdict < VERDICTS; verdict++) {
-			PyObject *one = Py_BuildValue("(LL)", taken[port][verdict][0], taken[port][verdict][1]);
+			PyObject *one = Py_BuildValue("(KK)", copy[port][verdict].datagrams, copy[port][verdict].bytes);
 
 			if (one)
 				PyTuple_SET_ITEM(of_port, verdict, one);
@@ -347,8 +347,8 @@ static int parse_memory(const Py_buffer *buffer, Py_ssize_t totals_at, Py_ssize_
 {
 	const Py_ssize_t totals_bytes = PORTS * VERDICTS * sizeof(struct total);
 
-	if (totals_at < 0 || totals_at % 8 || totals_at + totals_bytes > buffer->len || counts_at < 0 || counts_at % 64 ||
-	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at + stride > buffer->len) {
+	if (totals_at < 0 || totals_at % 8 || totals_at > buffer->len - totals_bytes || counts_at < 0 || counts_at % 64 ||
+	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at > buffer->len - stride) {
 		PyErr_SetString(PyExc_ValueError, "totals or counts are not in the memory");
 		return -1;
 	}
@@ -410,6 +410,7 @@ static PyMethodDef methods[] = {
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
 	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
 	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "pings", (PyCFunction)pings, METH_O, "The PINGs that were answered in a slot." },
 	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
 	{ NULL },

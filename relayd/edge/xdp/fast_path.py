@@ -13,7 +13,7 @@ from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
 from relayd.core.session import Binding, Session
-from relayd.core.table import last_seen
+from relayd.core.table import last_seen, pings_answered
 from relayd.core.verdict import Verdict
 from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
@@ -149,6 +149,7 @@ class FastPath:
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
         self._table.heard = last_seen
+        self._table.pings = pings_answered
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 
 from relayd.core.endpoint import Address
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Changes with every change of this layout: pinned maps of another version are replaced, not adopted."""
 
 PROGRAM = "relay"
@@ -101,6 +101,12 @@ class State(ctypes.LittleEndianStructure):
     )
 
 
+class PingsEntry(ctypes.LittleEndianStructure):
+    """Entry of `pings`, by slot: `Pings` of relayd/core/pings.py."""
+
+    _fields_ = (("last_ns", U64), ("heard", U64), ("missed", U64), ("jitter_sixteenths_ns", U64))
+
+
 class Session(ctypes.LittleEndianStructure):
     """Entry of `sessions`, by index: the slot of the session's host."""
 
@@ -137,6 +143,7 @@ STRUCTURES: dict[str, type[ctypes.LittleEndianStructure]] = {
     "binding": Binding,
     "next_hop": NextHop,
     "state": State,
+    "pings": PingsEntry,
     "session": Session,
     "connection_key": ConnectionKey,
     "total": Total,
@@ -149,6 +156,7 @@ VALUES: dict[str, tuple[int, int]] = {
     "pairs": (ctypes.sizeof(PairKey), ctypes.sizeof(Pair)),
     "bindings": (4, ctypes.sizeof(Binding)),
     "states": (4, ctypes.sizeof(State)),
+    "pings": (4, ctypes.sizeof(PingsEntry)),
     "sessions": (4, ctypes.sizeof(Session)),
     "connections": (ctypes.sizeof(ConnectionKey), 4),
     "ended": (4, 8),

@@ -32,6 +32,7 @@ def entries(sizes: Sizes) -> dict[str, int]:
         "pairs": sizes.authorized,
         "bindings": slots,
         "states": slots,
+        "pings": slots,
         "sessions": slots,
         "connections": slots,
         "taken_over": slots,

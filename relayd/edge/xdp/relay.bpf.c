@@ -6,7 +6,7 @@
  * exactly as relayd/core/engine.py would (DATA of bound users, PINGs of bound users, what is malformed, what comes from
  * a wrong address, unknown tokens beyond a rate), or it passes it up to the sockets untouched. User space alone binds
  * and unbinds; this program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`,
- * `interfaces`, `ended`, `control`) and alone writes what user space reads (`states`, `totals`).
+ * `interfaces`, `ended`, `control`) and alone writes what user space reads (`states`, `pings`, `totals`).
  *
  * Integers of the wire are little-endian, and so is this program: it is compiled for bpfel only.
  */
@@ -20,7 +20,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define LAYOUT_VERSION 3
+#include "../native/pings.h"
+
+#define LAYOUT_VERSION 4
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -190,6 +192,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct state);
 } states SEC(".maps");
+
+/* By slot as `states`, and apart from them: only PINGs touch it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pings);
+} pings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -744,12 +755,21 @@ static __always_inline struct binding *binding_of(__u32 slot, struct state **sta
 }
 
 static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, const struct binding *sender,
-				  struct state *state)
+				  struct state *state, __u32 slot)
 {
-	int exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
+	struct pings *answered = bpf_map_lookup_elem(&pings, &slot);
+	int exit = -1;
 
-	if (exit < 0)
+	/* One with something behind it is as good, but nobody sends such. */
+	if (d->size == HEADER_BYTES)
+		exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
+	if (exit < 0) {
+		if (answered)
+			answered->last_ns = 0; /* this one is heard elsewhere */
 		return pass_up(ctx, d);
+	}
+	if (answered)
+		pings_note(answered, d->now_ns);
 	count(d, ANSWERED);
 	__sync_fetch_and_add(&state->answered_datagrams, 1);
 	return exit;
@@ -822,6 +842,7 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	struct pair *pair;
 	struct binding *sender;
 	struct state *state = 0;
+	__u32 slot;
 
 	if (d->size < HEADER_BYTES)
 		return drop(d, TOO_SHORT);
@@ -854,7 +875,8 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	pair = bpf_map_lookup_elem(&pairs, &key);
 	if (!pair)
 		return unknown_pair(ctx, d);
-	sender = binding_of(d->port == CLIENT ? pair->slots[CLIENT] : pair->slots[SERVER], &state);
+	slot = d->port == CLIENT ? pair->slots[CLIENT] : pair->slots[SERVER];
+	sender = binding_of(slot, &state);
 	if (!sender || sender->user != d->user || sender->session != d->session)
 		return pass_up(ctx, d);
 	if (sender->peer_port != d->source_port || sender->family != d->family ||
@@ -866,8 +888,8 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		return drop(d, ADDRESS_CONFLICT);
 	}
 	heard(d, state);
-	if (d->kind == PING) /* one with something behind it is as good, but nobody sends such */
-		return d->size == HEADER_BYTES ? answer(ctx, d, sender, state) : pass_up(ctx, d);
+	if (d->kind == PING)
+		return answer(ctx, d, sender, state, slot);
 	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d);
 }
 

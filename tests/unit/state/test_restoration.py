@@ -58,23 +58,6 @@ def test_counts_of_the_forwarding_thread_are_added(tmp_path: Path) -> None:
         life.killed()
 
 
-def test_counts_that_the_thread_took_back_are_taken_back(tmp_path: Path) -> None:
-    before, _ = first_life(tmp_path)
-    binding = before.table.by_token[SESSION].users[ALICE].client_binding
-    assert binding is not None
-    at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    layout.COUNTS.pack_into(before.state.memory, at, -1, -15, 0, 0, 0, 1)
-    forwarded_at = layout.DECISIONS_AT + 5 * 16
-    struct.pack_into("<qq", before.state.memory, forwarded_at, -64, -6400)
-    before.killed()
-    life = Life(tmp_path)
-    life.authorize(game=(HOST, ALICE))
-    assert life.table.by_token[SESSION].traffic().to_host_datagrams == 0
-    # The thread goes on from there.
-    assert life.engine.counters.datagrams[Port.CLIENT][Verdict.FORWARDED] == 1
-    assert struct.unpack_from("<qq", life.state.memory, forwarded_at) == (-64, -6400)
-
-
 def test_whoever_is_no_longer_named_is_given_up(tmp_path: Path) -> None:
     before, _ = first_life(tmp_path)
     before.killed()
@@ -88,13 +71,24 @@ def test_whoever_is_no_longer_named_is_given_up(tmp_path: Path) -> None:
         for slot in range(1, life.state.slots)
         if layout.decode(life.state.memory[layout.record_at(slot) : layout.record_at(slot) + layout.COUNTS_AT])
     ]
-    assert len(used) == 2  # the host's binding and its account
+    assert len(used) == 3  # the host's binding and its account, and that of Alice
 
 
-def test_a_revoked_users_traffic_stays_the_sessions_in_this_life(tmp_path: Path) -> None:
-    before, _ = first_life(tmp_path)
-    before.authorize(game=(HOST, BOB))
-    assert before.table.by_token[SESSION].traffic().to_host_datagrams == 1
+def test_a_revoked_users_traffic_stays_the_sessions(tmp_path: Path) -> None:
+    life, _ = first_life(tmp_path)
+    for _ in range(3):
+        life.authorize(game=(HOST, BOB))
+        life.restoration.finish()
+        assert life.table.by_token[SESSION].traffic().to_host_datagrams == 1
+        life.killed()
+        life = Life(tmp_path)
+    life.authorize()
+    life.restoration.finish()
+    life.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, BOB))
+    life.restoration.finish()
+    assert life.table.by_token[SESSION].traffic().to_host_datagrams == 0
 
 
 def test_a_user_that_left_comes_back_under_its_id(tmp_path: Path) -> None:
