@@ -14,6 +14,7 @@ import typer
 import uvloop
 
 from relayd import __version__, log, settings
+from relayd.capabilities import use_permitted
 from relayd.controlplane.cli import control_plane
 from relayd.errors import EXIT_USAGE, FatalError
 
@@ -44,11 +45,13 @@ def run(
     ] = False,
 ) -> None:
     """Run the relay."""
-    from relayd import app
+    from relayd.run import run as run_relay
 
     loaded = settings.load(config)
     log.configure(loaded.log.level)
-    uvloop.run(app.run(loaded, detach_on_exit))
+    successor = uvloop.run(run_relay(loaded, detach_on_exit))
+    if successor is not None:
+        successor.replace_this_program()
 
 
 @cli.command()
@@ -162,6 +165,14 @@ def drain(
     sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
 
 
+@cli.command()
+def upgrade(config: Config = None) -> None:
+    """Have the running relay replaced by the program that is installed now; games play on."""
+    from relayd.upgrade import run_upgrade
+
+    run_upgrade(settings.load(config))
+
+
 @fast_path_cli.command("status")
 def fast_path_status(config: Config = None) -> None:
     """Say on which interfaces the kernel program is, what it serves, and what keeps it."""
@@ -181,7 +192,7 @@ def fast_path_remove(config: Config = None) -> None:
 def _running_relay(config: Path | None) -> "AdminClient":
     from relayd.live_client import AdminClient
 
-    return AdminClient(settings.load(config).admin.bind)
+    return AdminClient(settings.load(config).admin)
 
 
 def _print_version(wanted: bool) -> None:
@@ -203,6 +214,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    use_permitted()
     try:
         cli()
     except FatalError as error:

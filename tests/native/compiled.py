@@ -23,7 +23,7 @@ if _THERE:
 
 SLOTS = 60_000
 _COUNTS_AT, _STRIDE = 4096, 128
-_NONE = (0, 0, 0, 0, 0, 0)
+_NONE = (0, 0, 0, 0, 0, 0, 0)
 
 
 def memory() -> CountsMemory:
@@ -44,9 +44,17 @@ class Forwarder:
         self._counts: dict[int, tuple[int, ...]] = {}
         self._totals: Counter[tuple[int, int, int]] = Counter()
 
-    def add(self, endpoint: int, address: Address, user: int, session: int, connection_id: int) -> int:
+    def add(
+        self,
+        endpoint: int,
+        address: Address,
+        user: int,
+        session: int,
+        connection_id: int,
+        meter: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> int:
         slot = self._free[-1] if self._free else self._next
-        self.bare.add(slot, endpoint, address, user, session, connection_id)
+        self.bare.add(slot, endpoint, address, user, session, connection_id, meter)
         if self._free:
             self._free.pop()
         else:
@@ -62,7 +70,7 @@ class Forwarder:
         return counts
 
     def counts(self, slot: int) -> tuple[int, ...]:
-        """Since it was added.
+        """Since it was added, without what was dropped for its rate.
 
         Raises:
             KeyError: no binding has that slot.
@@ -70,7 +78,12 @@ class Forwarder:
         before = self._counts[slot]
         now = tuple(sum(pair) for pair in zip(before, self.bare.take_counts(slot), strict=True))
         self._counts[slot] = now
-        return now
+        return now[:6]
+
+    def rate_limited(self, slot: int) -> int:
+        """Dropped for its rate since it was added."""
+        self.counts(slot)
+        return self._counts[slot][6]
 
     def last_seen(self, slot: int) -> float:
         if slot not in self._counts:

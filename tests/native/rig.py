@@ -87,10 +87,13 @@ class Rig:
             assert peer.sendto(datagram, self.address(port)) == len(datagram)
 
     def fence(self, port: Port) -> None:
-        """Waits until the thread has decided on all that was sent to this port before."""
+        """Waits until all that was sent to this port before is decided on, gone and counted."""
         self.send(self._fence, port, _FENCE)
         assert self._fence.recv(100) == VALID
         self._fences[port] += 1
+        # It counts what has left after that; what is stopped has counted.
+        self.forwarder.stop()
+        self.forwarder.start()
 
     # What the thread says -----------------------------------------------------------------------------------
 

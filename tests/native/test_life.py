@@ -59,6 +59,7 @@ def test_nothing_is_lost_while_it_stops_and_starts_under_load() -> None:
             rig.forwarder.stop()
             rig.forwarder.start()
             assert received(alice, 30) == [VALID] * 30
+        rig.forwarder.stop()
         assert rig.totals() == {(C, Verdict.ANSWERED): (6000, 6000 * len(PING))}
 
 
@@ -252,6 +253,9 @@ def adds(*arguments: Any) -> Callable[[Any], object]:
         (lambda forwarder: forwarder.bare.take_counts(1 << 32), KeyError, "no such slot"),
         (lambda forwarder: forwarder.bare.take_counts(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.bare.take_counts("1"), TypeError, "int"),
+        (lambda forwarder: forwarder.bare.pings(compiled.SLOTS), KeyError, "no binding had that slot"),
+        (lambda forwarder: forwarder.bare.pings(compiled.SLOTS - 1), KeyError, "no binding had that slot"),
+        (lambda forwarder: forwarder.bare.pings(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.take(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.take(None), TypeError, "int"),
         (lambda _: compiled.Forwarder([[3, 1]], True), TypeError, "tuple of file descriptor and port"),  # type: ignore[list-item]
@@ -263,6 +267,10 @@ def adds(*arguments: Any) -> Callable[[Any], object]:
         (lambda _: counting_at(bytearray(8192), 0, 8192, 128), ValueError, "not in the memory"),
         (lambda _: counting_at(bytearray(8192), 0, 4096, 32), ValueError, "not in the memory"),
         (lambda _: counting_at(bytearray(8192), 8100, 4096, 128), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), (1 << 63) - 8, 4096, 128), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), 0, (1 << 63) - 64, 128), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), 0, 4096, (1 << 63) - 64), ValueError, "not in the memory"),
+        (lambda _: counting_at(bytearray(8192), 0, 4096, 1 << 63), OverflowError, "too large"),
     ],
 )
 def test_what_is_called_wrongly_says_so_and_changes_nothing(

@@ -112,6 +112,7 @@ def test_what_there_is_no_room_for_is_counted_as_overloaded() -> None:
         # Those who are bound do not notice, and are not counted for it.
         data = encode_player_data(ALICE, SESSION, b"I play on")
         rig.send(alice, C, data)
+        rig.fence(C)
         assert host.recv(100) == b"\x02\x07\0\0\0I play on"
         assert rig.forwarder.counts(slot) == (1, len(data), 0, 0, 0, 0)
         assert rig.totals() == overloaded | {(C, Verdict.FORWARDED): (1, len(data))}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from relayd.core.verdict import Verdict
+from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import encode_host_data, encode_ping, encode_player_data
 from tests.integration.namespaces import Namespace, connect, may_make_networks, missing_program
 from tests.integration.waiting import eventually
@@ -222,3 +223,22 @@ def _link_local(scope: int) -> socket.socket:
     # The same port for both: only the link differs.
     sock.bind(("fe80::1", 40077, 0, scope))
     return sock
+
+
+def test_what_is_taken_down_in_the_middle_of_a_failing_send_is_never_wrong(cabled: Cabled) -> None:
+    rig = cabled.rig
+    cabled.here.ip("route", "add", "unreachable", f"{FAR_IP}/32")
+    bare, slot = rig.forwarder.bare, cabled.slots["far"]
+    rig.forwarder.start()
+    rounds, done = 50, 0
+    failed = Verdict.SEND_FAILED
+    for number in range(rounds):
+        rig.send(cabled.host, S, *[to_far(number)] * BURST)
+        while done < (number + 1) * BURST:
+            counts = bare.take_counts(slot)
+            decided = dict(zip(DECIDED_BY_FORWARDER, bare.take_totals()[S], strict=True))
+            assert counts[:5] == (0, 0, 0, 0, 0)
+            assert decided.pop(failed)[0] <= BURST
+            done += counts[5]
+            assert set(decided.values()) == {(0, 0)}
+    assert done == rounds * BURST

@@ -76,11 +76,13 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 {
 	struct flow flow = { 0 };
 	PyObject *address;
-	uint32_t slot, endpoint;
+	uint32_t slot, endpoint, datagrams_per_second = 0;
 	bool taken, added;
 
-	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
-			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id) ||
+	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
+			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
+			      &datagrams_per_second, &flow.meter.bytes_per_second, &flow.meter.datagrams_due_ns,
+			      &flow.meter.bytes_due_ns) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
@@ -90,6 +92,8 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	flow.endpoint = (uint16_t)endpoint;
 	flow.port = (uint8_t)self->f.endpoints[endpoint].port;
 	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
+	flow.meter.datagram_ns = datagrams_per_second ? NS_PER_SECOND / datagrams_per_second : 0;
+	flow.metered = datagrams_per_second || flow.meter.bytes_per_second;
 
 	pthread_mutex_lock(&self->f.lock);
 	flow.passed_up = self->f.ring_head;
@@ -108,15 +112,17 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 static PyObject *remove_flow(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct meter meter;
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
 	if (slot > UINT32_MAX || !flows_has(&self->f.flows, (uint32_t)slot))
 		return PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
 	pthread_mutex_lock(&self->f.lock);
+	meter = flows_at(&self->f.flows, (uint32_t)slot)->meter;
 	flows_remove(&self->f.flows, (uint32_t)slot);
 	pthread_mutex_unlock(&self->f.lock);
-	Py_RETURN_NONE;
+	return Py_BuildValue("(KK)", meter.datagrams_due_ns, meter.bytes_due_ns);
 }
 
 static PyObject *take_counts(Forwarder *self, PyObject *number)
@@ -133,8 +139,24 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 	copy = *there;
 	*there = (struct counts){ .last_seen = copy.last_seen };
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(KKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
-			     copy.to_player_bytes, copy.queue_full, copy.send_failed);
+	return Py_BuildValue("(KKKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
+			     copy.to_player_bytes, copy.queue_full, copy.send_failed, copy.rate_limited);
+}
+
+static PyObject *pings(Forwarder *self, PyObject *number)
+{
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct pings *there, copy;
+
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	there = slot < self->f.memory.slots ? flows_pings(&self->f.flows, (uint32_t)slot) : NULL;
+	if (!there)
+		return PyErr_Format(PyExc_KeyError, "%lu: no binding had that slot", slot);
+	pthread_mutex_lock(&self->f.lock);
+	copy = *there;
+	pthread_mutex_unlock(&self->f.lock);
+	return Py_BuildValue("(KKKK)", copy.last_ns, copy.heard, copy.missed, copy.jitter_sixteenths_ns);
 }
 
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
@@ -331,8 +353,8 @@ static int parse_memory(const Py_buffer *buffer, Py_ssize_t totals_at, Py_ssize_
 {
 	const Py_ssize_t totals_bytes = PORTS * VERDICTS * sizeof(struct total);
 
-	if (totals_at < 0 || totals_at % 8 || totals_at + totals_bytes > buffer->len || counts_at < 0 || counts_at % 64 ||
-	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at + stride > buffer->len) {
+	if (totals_at < 0 || totals_at % 8 || totals_at > buffer->len - totals_bytes || counts_at < 0 || counts_at % 64 ||
+	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at > buffer->len - stride) {
 		PyErr_SetString(PyExc_ValueError, "totals or counts are not in the memory");
 		return -1;
 	}
@@ -394,6 +416,7 @@ static PyMethodDef methods[] = {
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
 	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
 	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "pings", (PyCFunction)pings, METH_O, "The PINGs that were answered in a slot." },
 	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
 	{ NULL },

@@ -143,6 +143,8 @@ class StateMemory:
     def close(self) -> None:
         """Lets go of the file; the memory stays as long as somebody uses it."""
         if self._fd >= 0:
+            # The mapping has a descriptor of its own, and the lock with it.
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
             self._fd = -1
 
