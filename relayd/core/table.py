@@ -15,7 +15,9 @@ from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snaps
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
 from relayd.core.history import History
-from relayd.core.limits import Limits, TokenBucket
+from relayd.core.limits import Limits
+from relayd.core.meter import Meter
+from relayd.core.pings import Pings
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
@@ -49,12 +51,16 @@ class Table:
         """Sessions with somebody bound."""
         self.heard: Callable[[Binding], float] = last_seen
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
+        self.pings: Callable[[Binding], Pings | None] = pings_answered
+        """The PINGs of a binding, whoever answered them; None before the first. Replaced as `heard` is."""
         self.on_authorized: list[Callable[[User, bool], None]] = []
         """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
         self.watched: set[Session] = set()
         """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
         self.history = History(self.by_token)
         """What changed and what was refused of late."""
+        self._user_rates = [limits.user_rate(port) for port in Port]
+        self._session_rate = limits.session_rate
         self._new_connection_id = new_connection_id
         self._on_event = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
@@ -127,6 +133,8 @@ class Table:
         session = self.sessions.get(spec.session_id)
         if session is None:
             session = Session(spec.session_id, spec.token, now)
+            if any(self._session_rate):
+                session.meter = Meter(self._session_rate)
             self.sessions[spec.session_id] = self.by_token[spec.token] = session
             self._tombstones.pop(spec.token, None)
             self._await_idleness(session, now)
@@ -221,8 +229,9 @@ class Table:
     def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, undecided: bool) -> Binding:
         binding = Binding(user, endpoint, address, now)
         binding.connection_undecided = undecided
-        if self.limits.user_datagrams_per_second:
-            binding.bucket = TokenBucket(self.limits.user_datagrams_per_second, now)
+        rate = self._user_rates[endpoint.port]
+        if any(rate):
+            binding.meter = Meter(rate)
         session = user.session
         if endpoint.port is Port.SERVER:
             user.server_binding = session.host = binding
@@ -365,3 +374,8 @@ class Table:
 def last_seen(binding: Binding) -> float:
     """When the engine last heard a binding."""
     return binding.last_seen
+
+
+def pings_answered(binding: Binding) -> Pings | None:
+    """The PINGs that the engine answered."""
+    return binding.pings

@@ -59,7 +59,7 @@ def open_ports(
         from relayd.edge.native.ports import NativePorts  # noqa: PLC0415 - not there where it was not compiled
 
         return NativePorts(engine, sockets, records, merge)
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, ValueError) as error:
         why = f"its C part was not compiled: {_WAY_OUT}" if isinstance(error, ImportError) else str(error)
         if mode == "native":
             raise UnavailableError(f'relay.forwarder: "native" is not to be had: {why}') from None
