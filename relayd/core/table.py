@@ -6,12 +6,12 @@ found by looking only at the heads of two heaps, so that expiry costs about the 
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.counters import Traffic
-from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot
+from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_size
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
 from relayd.core.history import History
@@ -23,6 +23,9 @@ from relayd.core.wire import Port
 
 TOMBSTONE_SECONDS = 60.0
 """How long an ended session is remembered, so that its players are told that it ended."""
+_MOST_TOMBSTONES = 100_000
+_STALE_ENTRIES = 1024
+"""How many of those that are gone a heap keeps, beyond as many as there are live ones, before it is cleared of them."""
 
 
 class Table:
@@ -103,8 +106,10 @@ class Table:
         """Adds, updates and removes these sessions and leaves all others alone.
 
         Raises:
-            InvalidSessionsError: an upsert has a token that another session keeps; nothing was changed.
+            InvalidSessionsError: an upsert has a token that another session keeps, or there would be too many; nothing
+                was changed.
         """
+        self._check_size(change)
         gone = {*change.removals, *(spec.session_id for spec in change.upserts)}
         Snapshot.of(change.upserts)
         for spec in change.upserts:
@@ -122,6 +127,11 @@ class Table:
                 self._end_session(session, EventKind.SESSION_REMOVED, now)
         for spec in change.upserts:
             self._upsert(spec, now)
+
+    def _check_size(self, change: Change) -> None:
+        before = [session for one in change.upserts if (session := self.sessions.get(one.session_id)) is not None]
+        users = sum(len(one.users) for one in change.upserts) - sum(len(session.users) for session in before)
+        check_size(len(self.sessions) + len(change.upserts) - len(before), self.users + users)
 
     def _token_of(self, session_id: str) -> int | None:
         session = self.sessions.get(session_id)
@@ -185,6 +195,8 @@ class Table:
         self.watched.discard(session)
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
+        if len(self._tombstones) > _MOST_TOMBSTONES:
+            self._tombstones.popitem(last=False)
         self._tell(Event(kind, session), now)
         for tell in self.on_authorized:
             for user in session.users.values():
@@ -241,6 +253,9 @@ class Table:
             self.active_sessions += 1
         session.bound += 1
         self.bound[endpoint.port] += 1
+        if len(self._silence) > 2 * sum(self.bound) + _STALE_ENTRIES:
+            self._silence = [one for one in self._silence if one[2].user.binding_on(one[2].port) is one[2]]
+            heapify(self._silence)
         heappush(self._silence, (now + self.limits.user_timeout, next(self._numbers), binding))
         self._tell(Event(EventKind.USER_BOUND, session, binding), now)
         return binding
@@ -355,6 +370,9 @@ class Table:
 
     def _await_idleness(self, session: Session, now: float) -> None:
         if self.limits.session_idle_timeout and not session.waits_for_idle:
+            if len(self._idleness) > 2 * len(self.sessions) + _STALE_ENTRIES:
+                self._idleness = [one for one in self._idleness if self.sessions.get(one[2].session_id) is one[2]]
+                heapify(self._idleness)
             session.waits_for_idle = True
             heappush(self._idleness, (now + self.limits.session_idle_timeout, next(self._numbers), session))
 

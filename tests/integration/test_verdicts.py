@@ -274,7 +274,7 @@ def test_relay_full(start_relay: StartRelay) -> None:
 
 def test_every_verdict_has_a_test() -> None:
     here = Path(__file__)
-    others = ("test_send_errors.py", "test_fast_path.py", "test_overload.py")
+    others = ("test_send_errors.py", "test_fast_path.py", "test_overload.py", "test_abuse.py")
     files = (here, *(here.with_name(name) for name in others))
     tests = "".join(file.read_text(encoding="utf-8") for file in files)
     assert [verdict.label for verdict in Verdict if f'"{verdict.label}"' not in tests] == []

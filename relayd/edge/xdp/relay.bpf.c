@@ -1017,8 +1017,8 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		__sync_fetch_and_add(&state->limited_datagrams, 1);
 		return drop(d, RATE_LIMITED);
 	}
-	if (d->kind == PING) /* one with something behind it is as good, but nobody sends such */
-		return d->size == HEADER_BYTES ? answer(ctx, d, sender, state, slot) : pass_up(ctx, d);
+	if (d->kind == PING)
+		return answer(ctx, d, sender, state, slot);
 	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d);
 }
 
