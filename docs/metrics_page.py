@@ -13,6 +13,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
 from relayd.edge.metrics.families import Reading, all_families
+from relayd.edge.metrics.process import ProcessUse
 from relayd.edge.source import SourceStatus
 
 _INTRODUCTION = """\
@@ -52,6 +53,8 @@ def families() -> Iterator[Metric]:
             delays=Histogram((1.0,)),
             loop_delay=Histogram((1.0,)),
             kernel=_EveryKernel(),
+            process=ProcessUse(0.0, 0),
+            started_at=0.0,
         )
     )
 

@@ -14,6 +14,7 @@ import typer
 import uvloop
 
 from relayd import __version__, log, settings
+from relayd.capabilities import use_permitted
 from relayd.controlplane.cli import control_plane
 from relayd.errors import EXIT_USAGE, FatalError
 
@@ -213,6 +214,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    use_permitted()
     try:
         cli()
     except FatalError as error:

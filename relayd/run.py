@@ -7,6 +7,7 @@ import sys
 
 from relayd.app import Relay
 from relayd.edge.systemd import take_kept_sockets
+from relayd.service import EXTENSION
 from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
 from relayd.successor import Successor
@@ -28,6 +29,9 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> Successor |
     # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
     sys.setswitchinterval(_SWITCH_SECONDS)
     manager = ServiceManager.from_environment(os.environ)
+    if manager is not None:
+        # The first, before anything that may take a while on a busy machine.
+        manager.tell(EXTENSION)
     kept = take_kept_sockets(os.environ, settings.relay, manager)
     relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept, environment=environment)
     loop = asyncio.get_running_loop()

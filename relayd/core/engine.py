@@ -145,6 +145,7 @@ class Engine:
             if meter is not None and not meter.take(size, now):
                 return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
         if kind == PING:
+            binding.note_ping(now)
             return Action(Verdict.ANSWERED, endpoint, source, _VALID)
         if port is Port.SERVER:
             return self._to_player(session, endpoint, data, source, now)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.meter import Meter
+from relayd.core.pings import Pings
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, to_host_header
 
@@ -15,7 +16,17 @@ from relayd.core.wire import Port, to_host_header
 class Binding:
     """Where a user is reached on one of the two ports."""
 
-    __slots__ = ("address", "bound_at", "connection_undecided", "endpoint", "last_seen", "meter", "traffic", "user")
+    __slots__ = (
+        "address",
+        "bound_at",
+        "connection_undecided",
+        "endpoint",
+        "last_seen",
+        "meter",
+        "pings",
+        "traffic",
+        "user",
+    )
 
     def __init__(self, user: "User", endpoint: Endpoint, address: Address, now: float) -> None:
         self.user = user
@@ -27,6 +38,8 @@ class Binding:
         """At a new address, and only its first DATA will tell whether the connection is a new one as well."""
         self.meter: Meter | None = None
         """What it may send; None for no bound."""
+        self.pings: Pings | None = None
+        """Those the engine answered; None before the first."""
         if user.traffic is None:
             user.traffic = Traffic()
         self.traffic = user.traffic
@@ -35,6 +48,22 @@ class Binding:
     def port(self) -> Port:
         """The port the user is bound on."""
         return self.endpoint.port
+
+    def note_ping(self, now: float) -> None:
+        """Counts a PING that the engine answers."""
+        if self.pings is None:
+            self.pings = Pings()
+        self.pings.note(int(now * 1e9))
+
+    def take_pings(self, heard_elsewhere: Pings) -> None:
+        """Adds what was heard by whatever served this binding without the engine, and no longer does."""
+        if self.pings is None:
+            if not heard_elsewhere.heard:
+                return
+            self.pings = Pings()
+        self.pings.add(heard_elsewhere)
+        # Nobody heard all of the interval that goes on now.
+        self.pings.last_ns = 0
 
 
 class User:

@@ -17,6 +17,7 @@ from relayd.core.events import Event, EventKind
 from relayd.core.history import History
 from relayd.core.limits import Limits
 from relayd.core.meter import Meter
+from relayd.core.pings import Pings
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
@@ -53,6 +54,8 @@ class Table:
         """Sessions with somebody bound."""
         self.heard: Callable[[Binding], float] = last_seen
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
+        self.pings: Callable[[Binding], Pings | None] = pings_answered
+        """The PINGs of a binding, whoever answered them; None before the first. Replaced as `heard` is."""
         self.on_authorized: list[Callable[[User, bool], None]] = []
         """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
         self.watched: set[Session] = set()
@@ -389,3 +392,8 @@ class Table:
 def last_seen(binding: Binding) -> float:
     """When the engine last heard a binding."""
     return binding.last_seen
+
+
+def pings_answered(binding: Binding) -> Pings | None:
+    """The PINGs that the engine answered."""
+    return binding.pings

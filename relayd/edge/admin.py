@@ -105,7 +105,7 @@ def create_admin(
         if found is None:
             return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
         absorb([found])
-        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
+        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard, table.pings))
 
     @app.post("/v1/upgrade")
     async def begin_upgrade() -> dict[str, Any]:

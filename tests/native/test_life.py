@@ -253,6 +253,9 @@ def adds(*arguments: Any) -> Callable[[Any], object]:
         (lambda forwarder: forwarder.bare.take_counts(1 << 32), KeyError, "no such slot"),
         (lambda forwarder: forwarder.bare.take_counts(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.bare.take_counts("1"), TypeError, "int"),
+        (lambda forwarder: forwarder.bare.pings(compiled.SLOTS), KeyError, "no binding had that slot"),
+        (lambda forwarder: forwarder.bare.pings(compiled.SLOTS - 1), KeyError, "no binding had that slot"),
+        (lambda forwarder: forwarder.bare.pings(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.take(-1), OverflowError, "negative"),
         (lambda forwarder: forwarder.take(None), TypeError, "int"),
         (lambda _: compiled.Forwarder([[3, 1]], True), TypeError, "tuple of file descriptor and port"),  # type: ignore[list-item]

@@ -25,6 +25,7 @@ NO_KEYS = (".toml", ".service", ".example")
 """Ends of file and host names."""
 IN_A_SESSION = {"relay.ip", "relay.host", "relay.ports"}
 ELSEWHERE = {
+    "interval_jitter_seconds",
     "ip_forward",  # a sysctl
     "control_plane",  # a value of source.kind
     "per_address",  # a value of limits.connection_id_policy

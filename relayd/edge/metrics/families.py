@@ -13,6 +13,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.verdict import Verdict
 from relayd.core.views import KernelView, SocketMemory
 from relayd.core.wire import Port, State
+from relayd.edge.metrics.process import ProcessUse
 from relayd.edge.source import SourceStatus
 
 _DIRECTIONS = ("to_host", "to_player")
@@ -30,6 +31,9 @@ class Reading(NamedTuple):
     delays: Histogram | None
     loop_delay: Histogram
     kernel: KernelView | None
+    process: ProcessUse
+    started_at: float
+    """Unix time at which the relay began to serve."""
 
 
 def all_families(reading: Reading) -> Iterator[Metric]:
@@ -51,6 +55,7 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     yield from _source(reading.source, reading.now)
     yield GaugeMetricFamily("relayd_draining", "1 while new sessions are refused.", value=reading.engine.draining)
     yield from _fast_path(reading.kernel)
+    yield from _process(reading.process, reading.started_at)
     info = GaugeMetricFamily("relayd_build_info", "The running version.", labels=["version"])
     info.add_metric([__version__], 1)
     yield info
@@ -96,6 +101,7 @@ def _sessions(sessions: list[tuple[str, Traffic]]) -> Iterator[Metric]:
 
 def _table(engine: Engine) -> Iterator[Metric]:
     table = engine.table
+    yield GaugeMetricFamily("relayd_ready", "1 once there are sessions to serve, as /readyz says.", value=table.loaded)
     yield GaugeMetricFamily("relayd_sessions", "Sessions in the table.", value=len(table.sessions))
     yield GaugeMetricFamily("relayd_active_sessions", "Sessions with somebody bound.", value=table.active_sessions)
     users = GaugeMetricFamily(
@@ -107,6 +113,12 @@ def _table(engine: Engine) -> Iterator[Metric]:
     users.add_metric(["host"], table.bound[Port.SERVER])
     users.add_metric(["player"], table.bound[Port.CLIENT])
     yield users
+    if table.limits.max_bound_users:
+        yield GaugeMetricFamily(
+            "relayd_max_bound_users",
+            "Users that may be bound at once, limits.max_bound_users; not there where that has no bound.",
+            value=table.limits.max_bound_users,
+        )
 
 
 def _sockets(memory: list[tuple[Port, SocketMemory]]) -> Iterator[Metric]:
@@ -173,4 +185,18 @@ def _fast_path(kernel: KernelView | None) -> Iterator[Metric]:
     yield decided
     yield GaugeMetricFamily(
         "relayd_fast_path_bindings", "Bindings that the kernel serves.", value=kernel.bindings_served
+    )
+
+
+def _process(process: ProcessUse, started_at: float) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "relayd_process_cpu_seconds",
+        "Processor time of this process; what the kernel fast path takes is not in it.",
+        value=process.cpu_seconds,
+    )
+    yield GaugeMetricFamily(
+        "relayd_process_resident_memory_bytes", "Memory of this process.", value=process.resident_bytes
+    )
+    yield GaugeMetricFamily(
+        "relayd_start_time_seconds", "Unix time at which this process began to serve.", value=started_at
     )

@@ -1,6 +1,7 @@
 """All metrics of a relay, in Prometheus' text format."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -12,6 +13,7 @@ from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
 from relayd.core.views import Absorb, KernelView, SocketView
 from relayd.edge.metrics.families import Reading, all_families
+from relayd.edge.metrics.process import process_use
 from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.source import SourceStatus
 
@@ -42,6 +44,7 @@ class RelayMetrics:
         self._sockets = sockets
         self._loop_delay = loop_delay
         self._kernel = kernel
+        self._started_at = time.time()
 
     async def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -58,6 +61,8 @@ class RelayMetrics:
             delays=self._sockets.delays(),
             loop_delay=self._loop_delay.copy(),
             kernel=self._kernel,
+            process=process_use(),
+            started_at=self._started_at,
         )
 
 

@@ -103,6 +103,16 @@ class Forwarder:
             KeyError: there is no such slot.
         """
 
+    def pings(self, slot: int) -> tuple[int, int, int, int]:
+        """The PINGs that were answered to the binding in that slot, or to the last one that had it.
+
+        Returns:
+            last_ns, heard, missed and jitter_sixteenths_ns of relayd/core/pings.py.
+
+        Raises:
+            KeyError: no binding had that slot.
+        """
+
     def take_totals(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded,
         rate_limited.

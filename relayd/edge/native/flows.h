@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "meter.h"
+#include "pings.h"
 
 enum port { SERVER, CLIENT, PORTS };
 
@@ -33,7 +34,8 @@ struct flow {
 	double settled_at;	/* seconds; from then on `passed_up` is no reason to wait any more */
 	uint32_t generation;	/* another one for each binding that had this slot */
 	bool metered;		/* whether there is a rate to keep */
-	struct meter meter __attribute__((aligned(64)));
+	struct rate rate __attribute__((aligned(64)));
+	struct dues dues;
 } __attribute__((aligned(64)));
 
 /* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
@@ -67,6 +69,7 @@ struct flows {
 	struct map connections;		/* session token and connection id → player */
 	struct map hosts;		/* session token → host */
 	struct flow **chunks;		/* each allocated with its first slot */
+	struct pings **pings;		/* by slot, in chunks too: apart from what every datagram needs */
 	uint32_t slots;			/* slot 0 is nobody's */
 };
 
@@ -84,6 +87,9 @@ void flows_remove(struct flows *flows, uint32_t slot);
 
 struct flow *flows_at(const struct flows *flows, uint32_t slot);
 bool flows_has(const struct flows *flows, uint32_t slot);
+
+/* Of the binding that has this slot, or had it last; NULL where there never was one. */
+struct pings *flows_pings(const struct flows *flows, uint32_t slot);
 uint32_t map_find(const struct map *map, uint64_t key);
 void map_prefetch(const struct map *map, uint64_t key);
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from relayd.core.events import Event, EventKind
+from relayd.core.pings import Pings, together
 from relayd.core.session import Binding, Session
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -23,7 +24,7 @@ class Flows:
 
     Args:
         forwarder: the thread.
-        table: the table; its `heard` includes from now on what the thread heard.
+        table: the table; its `heard` and `pings` include from now on what the thread heard.
         records: gives each binding its slot.
     """
 
@@ -34,6 +35,8 @@ class Flows:
         self._watched = table.watched
         self._heard_elsewhere: Callable[[Binding], float] = table.heard
         table.heard = self.heard
+        self._pings_elsewhere: Callable[[Binding], Pings | None] = table.pings
+        table.pings = self.pings
 
     def __len__(self) -> int:
         """How many bindings the thread forwards for."""
@@ -54,6 +57,11 @@ class Flows:
     def heard(self, binding: Binding) -> float:
         """When a binding was last heard, in any way, in seconds."""
         return max(self._heard_elsewhere(binding), self._records.last_seen(self._records.slot_of(binding)))
+
+    def pings(self, binding: Binding) -> Pings | None:
+        """Its PINGs, whoever answered them."""
+        here = self._answered(self._records.slot_of(binding)) if binding in self._linked else None
+        return together(self._pings_elsewhere(binding), here)
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the thread counted for these sessions since the last look to the table's own counts."""
@@ -99,7 +107,11 @@ class Flows:
             binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns
         # At a new address it may be asked about before the thread hears it there.
         binding.last_seen = max(binding.last_seen, self._records.last_seen(slot))
+        binding.take_pings(self._answered(slot))
         self._take_counts(binding)
+
+    def _answered(self, slot: int) -> Pings:
+        return Pings(*self._forwarder.pings(slot))
 
     def _take_counts(self, binding: Binding) -> None:
         counts = self._forwarder.take_counts(self._records.slot_of(binding))

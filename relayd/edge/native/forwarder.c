@@ -192,8 +192,9 @@ static struct leaving *leave(struct forwarder *f, enum verdict verdict, const st
 	return one;
 }
 
-static void answer(struct forwarder *f, const struct datagram *d)
+static void answer(struct forwarder *f, const struct datagram *d, double now)
 {
+	pings_note(flows_pings(&f->flows, d->from_slot), (uint64_t)(now * 1e9));
 	d->bytes[0] = PING;
 	d->bytes[1] = STATE_VALID;
 	leave(f, ANSWERED, d->from, d->from_slot, d, d->bytes, STATE_BYTES);
@@ -228,7 +229,7 @@ static bool over_rate(struct forwarder *f, enum port port, const struct datagram
 {
 	struct counts *counts = counts_at(f, d->from_slot);
 
-	if (!d->from->metered || meter_take(&d->from->meter, d->size, (uint64_t)(now * 1e9)))
+	if (!d->from->metered || within_rate(&d->from->rate, &d->from->dues, d->size, (uint64_t)(now * 1e9)))
 		return false;
 	counts->last_seen = now;
 	counts->rate_limited++;
@@ -256,7 +257,7 @@ static void act(struct forwarder *f, unsigned number, struct datagram *d, double
 	}
 	counts_at(f, d->from_slot)->last_seen = now;
 	if (d->kind == PING)
-		answer(f, d);
+		answer(f, d, now);
 	else if (port == CLIENT)
 		to_host(f, d);
 	else
@@ -319,7 +320,7 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 		d->to_slot = d->kind == DATA ? map_find(receivers, d->next_key) : 0;
 		if (d->from_slot) {
 			d->from = prefetched(f, d->from_slot);
-			__builtin_prefetch(&d->from->meter, 1);
+			__builtin_prefetch(&d->from->rate, 1);
 		}
 		if (d->to_slot)
 			d->to = prefetched(f, d->to_slot);

@@ -77,12 +77,13 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	struct flow flow = { 0 };
 	PyObject *address;
 	uint32_t slot, endpoint, datagrams_per_second = 0;
+	unsigned long long bytes_per_second = 0, datagrams_due_ns = 0, bytes_due_ns = 0;
 	bool taken, added;
 
 	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
 			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
-			      &datagrams_per_second, &flow.meter.bytes_per_second, &flow.meter.datagrams_due_ns,
-			      &flow.meter.bytes_due_ns) ||
+			      &datagrams_per_second, &bytes_per_second, &datagrams_due_ns,
+			      &bytes_due_ns) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
@@ -92,8 +93,10 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	flow.endpoint = (uint16_t)endpoint;
 	flow.port = (uint8_t)self->f.endpoints[endpoint].port;
 	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
-	flow.meter.datagram_ns = datagrams_per_second ? NS_PER_SECOND / datagrams_per_second : 0;
-	flow.metered = datagrams_per_second || flow.meter.bytes_per_second;
+	flow.rate.datagram_ns = datagrams_per_second ? NS_PER_SECOND / datagrams_per_second : 0;
+	flow.rate.bytes_per_second = bytes_per_second;
+	flow.dues = (struct dues){ .datagrams_ns = datagrams_due_ns, .bytes_ns = bytes_due_ns };
+	flow.metered = datagrams_per_second || bytes_per_second;
 
 	pthread_mutex_lock(&self->f.lock);
 	flow.passed_up = self->f.ring_head;
@@ -112,17 +115,17 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 static PyObject *remove_flow(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
-	struct meter meter;
+	struct dues dues;
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
 	if (slot > UINT32_MAX || !flows_has(&self->f.flows, (uint32_t)slot))
 		return PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
 	pthread_mutex_lock(&self->f.lock);
-	meter = flows_at(&self->f.flows, (uint32_t)slot)->meter;
+	dues = flows_at(&self->f.flows, (uint32_t)slot)->dues;
 	flows_remove(&self->f.flows, (uint32_t)slot);
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(KK)", meter.datagrams_due_ns, meter.bytes_due_ns);
+	return Py_BuildValue("(KK)", dues.datagrams_ns, dues.bytes_ns);
 }
 
 static PyObject *take_counts(Forwarder *self, PyObject *number)
@@ -141,6 +144,22 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 	pthread_mutex_unlock(&self->f.lock);
 	return Py_BuildValue("(KKKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
 			     copy.to_player_bytes, copy.queue_full, copy.send_failed, copy.rate_limited);
+}
+
+static PyObject *pings(Forwarder *self, PyObject *number)
+{
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct pings *there, copy;
+
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	there = slot < self->f.memory.slots ? flows_pings(&self->f.flows, (uint32_t)slot) : NULL;
+	if (!there)
+		return PyErr_Format(PyExc_KeyError, "%lu: no binding had that slot", slot);
+	pthread_mutex_lock(&self->f.lock);
+	copy = *there;
+	pthread_mutex_unlock(&self->f.lock);
+	return Py_BuildValue("(KKKK)", copy.last_ns, copy.heard, copy.missed, copy.jitter_sixteenths_ns);
 }
 
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
@@ -400,6 +419,7 @@ static PyMethodDef methods[] = {
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
 	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
 	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "pings", (PyCFunction)pings, METH_O, "The PINGs that were answered in a slot." },
 	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
 	{ NULL },

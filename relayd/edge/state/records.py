@@ -33,9 +33,9 @@ class Records:
         self._never_used = 1
         self._slots: dict[Binding, int] = {}
         self._accounts: dict[User, int] = {}
+        self._sums: dict[Session, int] = {}
         self._told_id: dict[User, int] = {}
         """Under which connection id an account was written."""
-        self._revoked: dict[Session, list[int]] = {}
         self.kept: dict[tuple[int, int, int], int] = {}
         """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
         self._tombstone = 0
@@ -105,43 +105,46 @@ class Records:
         if self._told_id.get(user) != user.connection_id:
             self._told_id[user] = user.connection_id
             self._write(slot, _account_of(user), keep_counts=True)
-        layout.COUNTS.pack_into(
-            self._memory,
-            layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size,
-            traffic.to_host_datagrams,
-            traffic.to_host_bytes,
-            traffic.to_player_datagrams,
-            traffic.to_player_bytes,
-            0,
-            0,
-        )
+        self._write_counts(slot, traffic)
 
     def adopt_account(self, user: User, slot: int) -> None:
         """Goes on with an account of the process before this one."""
         self._accounts[user] = slot
 
+    def account_revoked(self, session: Session) -> None:
+        """Brings up to date what users had who are no longer in a session."""
+        traffic = session.revoked_traffic
+        slot = self._sums.get(session, 0)
+        if traffic is None:
+            return
+        if not slot:
+            slot = self._take()
+            if not slot:
+                return
+            self._sums[session] = slot
+            game = layout.game_of(session.session_id)
+            self._write(slot, Identity(Kind.REVOKED, 0, False, 0, session.token, 0, 0, 0, 0, 0, bytes(16), game))
+        self._write_counts(slot, traffic)
+
     def authorized(self, user: User, added: bool) -> None:
-        """Follows who is in a session: the account of one that no longer is stays until the session ends."""
-        slot = 0 if added else self._forget(user)
+        """Follows who is in a session: one that comes again is another user, with an account and an id of its own."""
+        if added:
+            return
+        self._told_id.pop(user, None)
+        slot = self._accounts.pop(user, 0)
         if slot:
-            self._revoked.setdefault(user.session, []).append(slot)
+            self.free(slot)
+        # Not where the whole session ends: its users are in it to the last.
+        if user.token not in user.session.users:
+            self.account_revoked(user.session)
 
     def event(self, event: Event) -> None:
         """Follows sessions that end; to be told after all others."""
-        if event.kind not in _ENDS:
-            return
-        session = event.session
-        self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
-        for slot in self._revoked.pop(session, ()):
-            self.free(slot)
-        for user in session.users.values():
-            slot = self._forget(user)
+        if event.kind in _ENDS:
+            self.bury(event.session.token, self._now() + TOMBSTONE_SECONDS)
+            slot = self._sums.pop(event.session, 0)
             if slot:
                 self.free(slot)
-
-    def _forget(self, user: User) -> int:
-        self._told_id.pop(user, None)
-        return self._accounts.pop(user, 0)
 
     def bury(self, session_token: int, forgotten_at: float) -> None:
         """Writes down that a session ended, over the oldest of those that did."""
@@ -157,11 +160,21 @@ class Records:
         self._free = free
 
     def free(self, slot: int) -> None:
-        """Empties a record."""
+        """Empties a record, for another to be written there."""
+        self.empty(slot)
+        self._free.append(slot)
+
+    def empty(self, slot: int) -> None:
+        """Leaves nothing of a record."""
         at = layout.record_at(slot)
         self._memory[at : at + 4] = bytes(4)
         self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
-        self._free.append(slot)
+
+    def disbelieve(self, slot: int, binding: Identity) -> Identity:
+        """Keeps of a binding only whose it was and what was counted."""
+        nowhere = binding._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
+        self._write(slot, nowhere, keep_counts=True)
+        return nowhere
 
     def _take(self) -> int:
         if self._free:
@@ -170,6 +183,18 @@ class Records:
             return 0
         self._never_used += 1
         return self._never_used - 1
+
+    def _write_counts(self, slot: int, traffic: Traffic) -> None:
+        layout.COUNTS.pack_into(
+            self._memory,
+            layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size,
+            traffic.to_host_datagrams,
+            traffic.to_host_bytes,
+            traffic.to_player_datagrams,
+            traffic.to_player_bytes,
+            0,
+            0,
+        )
 
     def _write(self, slot: int, identity: Identity, keep_counts: bool = False) -> None:
         at = layout.record_at(slot)
@@ -190,11 +215,7 @@ def pack_address(address: Address) -> tuple[int, int, int, bytes]:
 
 
 def unpack_address(identity: Identity) -> Address:
-    """The peer of a binding, as sockets name it.
-
-    Raises:
-        ValueError: of no family that there is.
-    """
+    """The peer of a binding, as sockets name it."""
     if identity.family == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, identity.ip[:4]), identity.peer_port
     return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
@@ -211,17 +232,22 @@ def _identity_of(binding: Binding) -> Identity:
         user.connection_id if binding.port is Port.CLIENT else 0,
         binding.endpoint.number,
         *pack_address(binding.address),
+        layout.game_of(user.session.session_id),
     )
 
 
 def _account_of(user: User) -> Identity:
-    return Identity(Kind.ACCOUNT, 0, False, user.token, user.session.token, user.connection_id, 0, 0, 0, 0, bytes(16))
+    session = user.session
+    game = layout.game_of(session.session_id)
+    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, bytes(16), game)
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
-    """Adds the counts of a record to these."""
+    """Adds the counts of a record to these, unless it was damaged."""
     at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
     counts = layout.COUNTS.unpack_from(memory, at)
+    if max(counts) > layout.MOST_COUNTED:
+        return
     into.to_host_datagrams += counts[0]
     into.to_host_bytes += counts[1]
     into.to_player_datagrams += counts[2]

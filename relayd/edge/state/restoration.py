@@ -5,15 +5,17 @@ from collections.abc import Callable
 import structlog
 
 from relayd.core.counters import Counters, Traffic
-from relayd.core.endpoint import Endpoint
+from relayd.core.endpoint import Address, Endpoint
 from relayd.core.session import User
-from relayd.core.table import Table
+from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.layout import Identity, Kind
 from relayd.edge.state.records import Records, read_traffic, unpack_address
+
+_DECISIONS_BYTES = len(Port) * len(DECIDED_BY_FORWARDER) * 2 * 8
 
 _log = structlog.get_logger()
 
@@ -50,10 +52,15 @@ class Restoration:
         self._now = now
         self._accounts: dict[tuple[int, int], int] = {}
         self._bindings: dict[tuple[int, int], list[tuple[Identity, int]]] = {}
+        self._revoked: list[int] = []
         silent = state.silent_seconds()
+        self._until = now() + longest_silence_seconds - (silent or 0.0)
+        """By then they are too old, if the session source has not named them yet."""
         self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
+        self._check_counters()
         self._take_decisions(counters)
         state.is_ours()
+        self._open = bool(self._accounts or self._bindings or self._revoked)
         if self:
             table.on_authorized.append(self.take_account)
 
@@ -63,18 +70,23 @@ class Restoration:
             self._table.on_authorized.append(self.take_bindings)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to bring back."""
-        return bool(self._accounts or self._bindings)
+        """Whether there was something to bring back, and `finish` is still to be called."""
+        return self._open
 
     def _read(self, state: StateMemory, keep_bindings: bool) -> None:
         used = 1
         free: list[int] = []
         found: dict[tuple[Kind, tuple[int, int, int]], int] = {}
         for slot in range(1, state.slots):
-            at = layout.record_at(slot)
-            identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
-            if identity is None or not self._usable(identity, keep_bindings) or (identity.kind, identity.key) in found:
+            identity = self._identity(slot)
+            if identity is None:
                 continue
+            if (identity.kind, identity.key) in found:
+                self._records.empty(slot)
+                continue
+            if not self._usable(identity, keep_bindings):
+                # Written down at once: the next process would find it in a file that was used a moment before.
+                identity = self._records.disbelieve(slot, identity)
             # Up to the last one that is used, all that are not are free.
             free += range(used, slot)
             used = slot + 1
@@ -82,45 +94,63 @@ class Restoration:
             pair = identity.session, identity.user
             if identity.kind is Kind.ACCOUNT:
                 self._accounts[pair] = slot
+            elif identity.kind is Kind.REVOKED:
+                self._revoked.append(slot)
             else:
                 self._bindings.setdefault(pair, []).append((identity, slot))
         self._records.begin_after(used, free)
         self._read_tombstones(state)
 
     def _usable(self, identity: Identity, keep_bindings: bool) -> bool:
-        if identity.kind is Kind.ACCOUNT:
+        if identity.kind is not Kind.BINDING:
             return True
         if not keep_bindings or identity.endpoint >= len(self._endpoints):
-            return False
+            return False  # NOWHERE among them
         return self._endpoints[identity.endpoint].port == identity.port
 
     def _read_tombstones(self, state: StateMemory) -> None:
-        if state.silent_seconds() is None:
-            return
         end = layout.TOMBSTONES_AT + layout.TOMBSTONES * layout.TOMBSTONE.size
+        if state.silent_seconds() is None:
+            # Times of another life of the host: the next process could not tell.
+            self._memory[layout.TOMBSTONES_AT : end] = bytes(end - layout.TOMBSTONES_AT)
+            return
         area = bytes(self._memory[layout.TOMBSTONES_AT : end])
+        now = self._now()
+        # They have no checksum: one that nobody can have written would never be forgotten.
         stones = sorted(
-            (forgotten_at, token) for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area) if used
+            (forgotten_at, token)
+            for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area)
+            if used and now < forgotten_at <= now + TOMBSTONE_SECONDS
         )
         for forgotten_at, token in stones:
             self._table.remember_ended(token, forgotten_at)
 
+    def _check_counters(self) -> None:
+        """They have no checksum: begins at zero where they cannot be."""
+        damaged = False
+        areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, _DECISIONS_BYTES))
+        for start, size in areas:
+            area = self._memory[start : start + size]
+            if max(area.cast("Q")) > layout.MOST_COUNTED:
+                area[:] = bytes(size)
+                damaged = True
+        if damaged:
+            _log.warning("the counts of the relay before are not used: they were damaged")
+
     def _take_decisions(self, counters: Counters) -> None:
-        count = len(Port) * len(DECIDED_BY_FORWARDER) * 2
-        end = layout.DECISIONS_AT + count * 8
+        end = layout.DECISIONS_AT + _DECISIONS_BYTES
         words = self._memory[layout.DECISIONS_AT : end].cast("Q")
         for port in Port:
             for index, verdict in enumerate(DECIDED_BY_FORWARDER):
                 at = 2 * (port * len(DECIDED_BY_FORWARDER) + index)
                 counters.datagrams[port][verdict] += words[at]
                 counters.bytes[port][verdict] += words[at + 1]
-        self._memory[layout.DECISIONS_AT : end] = bytes(count * 8)
+        self._memory[layout.DECISIONS_AT : end] = bytes(_DECISIONS_BYTES)
 
     def take_account(self, user: User, added: bool) -> None:
         """Brings back the counts of a user that the session source names, and its connection id."""
         slot = self._accounts.pop((user.session.token, user.token), 0) if added else 0
         if slot:
-            self._records.adopt_account(user, slot)
             self._restore_account(user, slot)
 
     def take_bindings(self, user: User, added: bool) -> None:
@@ -129,48 +159,77 @@ class Restoration:
             self._restore(user, identity, slot)
 
     def _restore_account(self, user: User, slot: int) -> None:
-        at = layout.record_at(slot)
-        identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
+        identity = self._identity(slot)
+        if identity is None or identity.game != layout.game_of(user.session.session_id):
+            self._records.free(slot)
+            return
+        self._records.adopt_account(user, slot)
         if user.traffic is None:
             user.traffic = Traffic()
             read_traffic(self._memory, slot, user.traffic)
-        connection_id = identity.connection_id if identity is not None else 0
+        connection_id = identity.connection_id
         if connection_id and not user.connection_id and connection_id not in user.session.players:
             user.set_connection_id(connection_id)
 
     def _restore(self, user: User, identity: Identity, slot: int) -> None:
+        if identity.game != layout.game_of(user.session.session_id):
+            self._records.free(slot)
+            return
         # What the forwarding thread counted there is not in the account yet.
         if user.traffic is None:
             user.traffic = Traffic()
         read_traffic(self._memory, slot, user.traffic)
-        port = Port(identity.port)
-        session = user.session
-        holder = session.players.get(identity.connection_id) if port is Port.CLIENT else None
-        taken = session.host is not None if port is Port.SERVER else holder is not None and holder is not user
-        if user.binding_on(port) is not None or taken:
+        address = self._address_to_restore(user, identity)
+        if address is None:
             self._records.free(slot)
             self._records.account(user)
-            return
-        try:
-            address = unpack_address(identity)
-        except (OSError, ValueError):
-            self._records.free(slot)
             return
         self._records.kept[identity.key] = slot
         endpoint = self._endpoints[identity.endpoint]
         self._table.restore(user, endpoint, address, identity.connection_id, self._now(), identity.undecided)
         self.restored += 1
 
+    def _address_to_restore(self, user: User, identity: Identity) -> Address | None:
+        """Where it was bound; None if it must not be bound there now."""
+        port, session = Port(identity.port), user.session
+        holder = session.players.get(identity.connection_id, user) if port is Port.CLIENT else user
+        taken = user.binding_on(port) is not None or holder is not user
+        if taken or (port is Port.SERVER and session.host is not None):
+            return None
+        if identity.endpoint == layout.NOWHERE or self._now() >= self._until:
+            return None
+        address = unpack_address(identity)
+        # The settings and the session may say otherwise by now.
+        return None if self._table.limits.pin_ip and address[0] != user.ip_address else address
+
+    def _add_to_session(self, slot: int) -> None:
+        """What somebody who is no longer in a session had in it, if that is still there."""
+        identity = self._identity(slot)
+        session = self._table.by_token.get(identity.session) if identity is not None else None
+        if identity is None or session is None or identity.game != layout.game_of(session.session_id):
+            return
+        if session.revoked_traffic is None:
+            session.revoked_traffic = Traffic()
+        read_traffic(self._memory, slot, session.revoked_traffic)
+        self._records.account_revoked(session)
+
+    def _identity(self, slot: int) -> Identity | None:
+        at = layout.record_at(slot)
+        return layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
+
     def finish(self) -> None:
-        """The whole table is there: what it did not name is given up."""
+        """The whole table is there: what it did not name is given up, but for revoked users' counts in its sessions."""
+        self._open = False
         for listener in (self.take_account, self.take_bindings):
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
         for bindings in self._bindings.values():
             for _, slot in bindings:
                 self._records.free(slot)
-        for slot in self._accounts.values():
+        for slot in (*self._accounts.values(), *self._revoked):
+            self._add_to_session(slot)
             self._records.free(slot)
+        self._revoked.clear()
         self._bindings.clear()
         self._accounts.clear()
         if self.restored:

@@ -15,7 +15,7 @@ from relayd.core.events import Event
 from relayd.core.guesses import nothing_noted
 from relayd.core.meter import NS_PER_SECOND
 from relayd.core.session import Binding, Session
-from relayd.core.table import last_seen
+from relayd.core.table import last_seen, pings_answered
 from relayd.core.verdict import Verdict
 from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
@@ -154,6 +154,7 @@ class FastPath:
                 self._table.on_authorized.remove(listener)
         self._table.heard = last_seen
         self._guesses.elsewhere = nothing_noted
+        self._table.pings = pings_answered
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.
@@ -234,8 +235,7 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
     for port in Port:
         rate = limits.user_rate(port)
-        entry.datagram_ns[port] = NS_PER_SECOND // rate.datagrams if rate.datagrams else 0
-        entry.bytes_per_second[port] = rate.bytes
+        entry.rates[port] = layout.Rate(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes)
     return entry
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import Event, EventKind
+from relayd.core.pings import Pings, together
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.wire import Port
@@ -45,7 +46,7 @@ class Mirror:
 
     Args:
         program: whose maps it writes.
-        table: the table; its `heard` is this mirror's from now on.
+        table: the table; its `heard` and `pings` are this mirror's from now on.
         later: has a function called soon, from the event loop.
         account: told of a user whose counts have changed.
     """
@@ -59,7 +60,7 @@ class Mirror:
     ) -> None:
         self.table = table
         self._account = account
-        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"))
+        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"), program.map("pings"))
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
         self.slot_of: dict[Binding, int] = {}
@@ -77,6 +78,7 @@ class Mirror:
         self._new_pairs: dict[tuple[int, int], None] = {}
         self._old_pairs: dict[tuple[int, int], None] = {}
         table.heard = self.heard
+        table.pings = self.pings
         table.on_authorized.append(self.authorized)
 
     # What the table tells -----------------------------------------------------------------------------------
@@ -121,6 +123,10 @@ class Mirror:
         """When a binding was last heard, by sockets or kernel, in seconds."""
         slot = self.slot_of.get(binding)
         return binding.last_seen if slot is None else max(binding.last_seen, self.traffic.last_seen(slot))
+
+    def pings(self, binding: Binding) -> Pings | None:
+        """Its PINGs, whether sockets or kernel answered them."""
+        return together(binding.pings, self.traffic.pings(self.slot_of.get(binding, 0)))
 
     def schedule(self) -> None:
         """Has `flush` called soon."""
@@ -241,6 +247,7 @@ class Mirror:
         self.take_counts(slot, binding)
         if binding.meter is not None:
             self.traffic.give_back(slot, binding.meter)
+        binding.take_pings(self.traffic.pings(slot))
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:
             del self.rows[session]

@@ -33,6 +33,7 @@ def entries(sizes: Sizes) -> dict[str, int]:
         "guesses": sizes.authorized,
         "bindings": slots,
         "states": slots,
+        "pings": slots,
         "sessions": slots,
         "connections": slots,
         "taken_over": slots,

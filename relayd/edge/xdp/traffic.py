@@ -1,4 +1,4 @@
-"""What the kernel program knows of each slot: when it was heard, and what it forwarded."""
+"""What the kernel program knows of each slot: when it was heard, what it forwarded, and the PINGs it answered."""
 
 import ctypes
 import struct
@@ -6,6 +6,7 @@ import time
 
 from relayd.core.counters import Traffic
 from relayd.core.meter import Meter
+from relayd.core.pings import Pings
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
 from relayd.edge.xdp.layout import State
@@ -16,27 +17,30 @@ _FORWARDED = struct.Struct("<4Q")
 """To the host, to the player."""
 _FORWARDED_AT = State.to_host_datagrams.offset
 _METER = struct.Struct("<2Q")
-_METER_AT = State.datagrams_due_ns.offset
+_METER_AT = State.dues.offset
 _DROPPED = struct.Struct("<2Q")
 _DROPPED_AT = State.conflict_datagrams.offset
 _DROPS = (Verdict.ADDRESS_CONFLICT, Verdict.RATE_LIMITED)
 """What is counted there of each binding, in that order."""
 _TAKEN_OVER = struct.Struct("<4Q")
+_PINGS = struct.Struct("<4Q")
 _NONE = (0, 0, 0, 0, 0, 0)
 _STATE_BYTES = ctypes.sizeof(State)
 
 
 class SlotTraffic:
-    """The memory of `states`, and what was taken over from it.
+    """The memory of `states` and `pings`, and what was taken over from `states`.
 
     Args:
         states: the map that the program writes.
         taken_over: the map that keeps, for the next process, what of a slot was added to the user's counts so far.
+        pings: another map that the program writes.
     """
 
-    def __init__(self, states: BpfMap, taken_over: BpfMap) -> None:
+    def __init__(self, states: BpfMap, taken_over: BpfMap, pings: BpfMap) -> None:
         self._memory = states.share()
         self._taken_over = taken_over.share()
+        self._pings = pings.share()
         self._seen: dict[int, tuple[int, ...]] = {}
 
     def now(self) -> float:
@@ -47,6 +51,10 @@ class SlotTraffic:
         """When the kernel last heard it, in seconds; 0.0 for never."""
         nanoseconds: int = _LAST_SEEN.unpack_from(self._memory, slot * _STATE_BYTES)[0]
         return nanoseconds / 1e9
+
+    def pings(self, slot: int) -> Pings:
+        """The PINGs that the kernel answered; none in slot 0, which is nobody's."""
+        return Pings(*_PINGS.unpack_from(self._pings, slot * _PINGS.size))
 
     def conflicts(self, slot: int) -> int:
         """Datagrams in a slot's name that came from other addresses than its own."""
@@ -59,6 +67,7 @@ class SlotTraffic:
         if meter is not None:
             _METER.pack_into(self._memory, start + _METER_AT, meter.datagrams_due_ns, meter.bytes_due_ns)
         self._seen[slot] = _NONE
+        _PINGS.pack_into(self._pings, slot * _PINGS.size, 0, 0, 0, 0)
         _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *_NONE[:4])
 
     def go_on(self, slot: int, counts_are_kept: bool) -> None:

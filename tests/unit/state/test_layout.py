@@ -3,24 +3,28 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relayd.core.wire import Port
+from relayd.core.wire import MAX_CONNECTION_ID, Port
 from relayd.edge.state import layout
 from relayd.edge.state.layout import Identity, Kind
 
 _u32 = st.integers(0, 2**32 - 1)
-_identities = st.builds(
-    Identity,
-    st.sampled_from(Kind),
-    st.sampled_from(Port).map(int),
-    st.booleans(),
-    _u32,
-    _u32,
-    _u32,
+_peers = (
     st.integers(0, 63),
     st.sampled_from((2, 10)),
     st.integers(1, 65535),
     _u32,
     st.binary(min_size=16, max_size=16),
+    st.binary(min_size=8, max_size=8),
+)
+_ids = st.integers(1, MAX_CONNECTION_ID)
+_identities = st.one_of(
+    st.builds(Identity, st.just(Kind.BINDING), st.just(int(Port.CLIENT)), st.booleans(), _u32, _u32, _ids, *_peers),
+    st.builds(
+        Identity, st.just(Kind.BINDING), st.just(int(Port.SERVER)), st.booleans(), _u32, _u32, st.just(0), *_peers
+    ),
+    st.builds(
+        Identity, st.sampled_from((Kind.ACCOUNT, Kind.REVOKED)), st.just(0), st.just(False), _u32, _u32, _ids, *_peers
+    ),
 )
 
 

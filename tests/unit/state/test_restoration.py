@@ -7,23 +7,10 @@ import pytest
 
 from relayd.core.verdict import Verdict
 from relayd.core.views import DECIDED_BY_FORWARDER
-from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.edge.state import layout
 from relayd.edge.state.file import NAME
-from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S
-
-PAYLOAD = b"\x01\0\0\0\0hello"
-
-
-def first_life(folder: Path) -> tuple[Life, int]:
-    """A host and Alice play; returns Alice's connection id too."""
-    life = Life(folder)
-    life.authorize(game=(HOST, ALICE, BOB))
-    life.handle(S, encode_ping(HOST, SESSION), HERE)
-    action = life.handle(C, encode_player_data(ALICE, SESSION, PAYLOAD), THERE)
-    (connection_id,) = struct.unpack_from("<i", action.datagram, 1)
-    life.handle(S, encode_host_data(HOST, SESSION, connection_id, b"back"), HERE)
-    return life, connection_id
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S, first_life
 
 
 def test_bindings_ids_and_counts_go_on(tmp_path: Path) -> None:
@@ -85,13 +72,24 @@ def test_whoever_is_no_longer_named_is_given_up(tmp_path: Path) -> None:
         for slot in range(1, life.state.slots)
         if layout.decode(life.state.memory[layout.record_at(slot) : layout.record_at(slot) + layout.COUNTS_AT])
     ]
-    assert len(used) == 2  # the host's binding and its account
+    assert len(used) == 3  # the host's binding and its account, and that of Alice
 
 
-def test_a_revoked_users_traffic_stays_the_sessions_in_this_life(tmp_path: Path) -> None:
-    before, _ = first_life(tmp_path)
-    before.authorize(game=(HOST, BOB))
-    assert before.table.by_token[SESSION].traffic().to_host_datagrams == 1
+def test_a_revoked_users_traffic_stays_the_sessions(tmp_path: Path) -> None:
+    life, _ = first_life(tmp_path)
+    for _ in range(3):
+        life.authorize(game=(HOST, BOB))
+        life.restoration.finish()
+        assert life.table.by_token[SESSION].traffic().to_host_datagrams == 1
+        life.killed()
+        life = Life(tmp_path)
+    life.authorize()
+    life.restoration.finish()
+    life.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, BOB))
+    life.restoration.finish()
+    assert life.table.by_token[SESSION].traffic().to_host_datagrams == 0
 
 
 def test_a_user_that_left_comes_back_under_its_id(tmp_path: Path) -> None:

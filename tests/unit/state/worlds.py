@@ -1,5 +1,6 @@
 """A table with its state file, as one process after another would have them, on a clock turned by hand."""
 
+import struct
 from pathlib import Path
 
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
@@ -8,7 +9,7 @@ from relayd.core.engine import Action, Engine
 from relayd.core.events import Event, EventKind
 from relayd.core.limits import Limits
 from relayd.core.table import Table
-from relayd.core.wire import Port
+from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
@@ -20,6 +21,7 @@ HOST, ALICE, BOB = 10, 11, 12
 HERE = ("198.51.100.1", 4000)
 THERE = ("2001:db8::7", 5000, 0, 0)
 TIMEOUT_SECONDS = 30.0
+PAYLOAD = b"\x01\0\0\0\0hello"
 
 _ids = iter(range(1000, 2**31))
 
@@ -73,3 +75,14 @@ class Life:
         """As by SIGKILL: nothing is tidied up, but the kernel gives the lock free."""
         self.state.beat()
         self.state.close()
+
+
+def first_life(folder: Path) -> tuple[Life, int]:
+    """A host and Alice play; returns Alice's connection id too."""
+    life = Life(folder)
+    life.authorize(game=(HOST, ALICE, BOB))
+    life.handle(S, encode_ping(HOST, SESSION), HERE)
+    action = life.handle(C, encode_player_data(ALICE, SESSION, PAYLOAD), THERE)
+    (connection_id,) = struct.unpack_from("<i", action.datagram, 1)
+    life.handle(S, encode_host_data(HOST, SESSION, connection_id, b"back"), HERE)
+    return life, connection_id

@@ -3,6 +3,7 @@
 import asyncio
 import email.utils
 import json
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -144,4 +145,6 @@ def _retry_after(headers: httpx.Headers) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
+    if math.isnan(seconds):
+        return None
     return min(max(seconds, 0.0), _MOST_RETRY_AFTER_SECONDS)
