@@ -105,7 +105,7 @@ def test_a_flood_of_junk(scraping: Watched) -> None:
 @provokes("RelaydFull", "RelaydNearlyFull", "RelaydRateLimited")
 def test_more_users_and_datagrams_than_are_allowed(scraping: Watched) -> None:
     session = new_session("limited")
-    overrides = {"limits": {"max_bound_users": 1, "user_datagrams_per_second": 5}}
+    overrides = {"limits": {"max_bound_users": 1, "host_datagrams_per_second": 5}}
     with (
         scraping.relay("limited", [session], overrides) as relay,
         relay.host(session) as host,
