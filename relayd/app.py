@@ -55,7 +55,7 @@ class Relay:
         keeps_state: whether there is a file of what is bound, for the next relay to go on with.
         manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
         kept: sockets of the relay before this one.
-        environment: what an upgraded program is to have.
+        environment: what an upgraded program is to have; None where none can take over.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Relay:
             self.engine = engine = ProbedEngine(self.table)
             self._service = Service(manager, engine, self.source.status)
         self._kept = kept
-        self._environment = environment or {}
+        self._environment = environment
         self.successor: Successor | None = None
         """Set when `serve` has ended for an upgrade."""
         self.engine.lookups = self.source.lookups
@@ -175,7 +175,7 @@ class Relay:
         try:
             await self._wait_for_the_end([*tasks, admin_task])
         finally:
-            if self._upgrading:
+            if self._upgrading and self._environment is not None:
                 self.successor = Successor([one.socket for one in sockets], self._environment)
             if self._service is not None:
                 self._service.stopping(self._upgrading)
@@ -219,11 +219,16 @@ class Relay:
         """Ends `serve`."""
         self._stopping.set()
 
-    def upgrade(self) -> None:
-        """Ends `serve` for another program to go on: `successor` is to be started then."""
+    def upgrade(self) -> str:
+        """Ends `serve` for another program to go on: `successor` is to be started then. Returns why not, or nothing."""
+        if self._environment is None:
+            return "this relay is part of `relayd dev`, and cannot be replaced by itself: start that anew"
+        if self.engine.draining:
+            return "the relay is draining, which its successor would not know of: `relayd drain --undo` first"
         _log.info("replaced by the program that is installed now")
         self._upgrading = True
         self.stop()
+        return ""
 
     def terminate(self) -> None:
         """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -75,7 +76,8 @@ class AdminClient:
 
     def unwatch(self, session_id: str) -> None:
         """Ends that before its time."""
-        self._request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}/watch")
+        with suppress(httpx.HTTPError):  # a relay that is gone has ended it
+            self._request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}/watch")
 
     def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         return self._ask("GET", path, params)

@@ -1,6 +1,5 @@
 """Timeouts, policies and rates: what they are, and the token buckets that keep the rates."""
 
-import ipaddress
 from collections import OrderedDict
 from typing import Annotated
 
@@ -153,7 +152,17 @@ class RefusalLimiter:
 
 
 def network_of(ip_address: str) -> str:
-    """An IPv4 address itself; of an IPv6 address its /64, all of which one host may use (RFC 4291, 2.5.4)."""
+    """An IPv4 address itself; of an IPv6 address its /64, all of which one host may use (RFC 4291, 2.5.4).
+
+    Args:
+        ip_address: in its canonical text form (RFC 5952), as sockets give it.
+    """
     if ":" not in ip_address:
         return ip_address
-    return ipaddress.IPv6Address(ip_address).exploded[:19]
+    # Not by `ipaddress`, which takes 19 µs instead of 0.5 (CPython 3.11): strangers decide how often this is called.
+    before, gap, after = ip_address.partition("::")
+    groups = before.split(":") if before else []
+    if gap:
+        behind = after.split(":") if after else []
+        groups += ["0"] * (8 - len(groups) - len(behind)) + behind
+    return ":".join(groups[:4])

@@ -34,12 +34,13 @@ def create_admin(
     drain: Drain,
     metrics: RelayMetrics,
     absorb: Absorb,
-    upgrade: Callable[[], None],
+    upgrade: Callable[[], str],
     kernel: KernelView | None = None,
 ) -> FastAPI:
     """The admin application of a relay.
 
-    `absorb` is called before anything is shown of a session; `upgrade` has the program replaced soon.
+    `absorb` is called before anything is shown of a session; `upgrade` has the program replaced soon, or says why
+    not.
     """
     relay = settings.relay
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
@@ -108,9 +109,11 @@ def create_admin(
         return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard, table.pings))
 
     @app.post("/v1/upgrade")
-    async def begin_upgrade() -> dict[str, Any]:
-        upgrade()
-        return describe_program()
+    async def begin_upgrade() -> Response:
+        why_not = upgrade()
+        if why_not:
+            return JSONResponse({"message": why_not}, status_code=409)
+        return JSONResponse(describe_program())
 
     @app.get("/v1/drain")
     async def drain_status() -> dict[str, Any]:

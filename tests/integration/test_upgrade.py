@@ -58,3 +58,14 @@ def test_without_a_relay_it_says_so(tmp_path: Path) -> None:
     done = relayd("upgrade", "--config", str(config))
     assert done.returncode == 69
     assert "no relay answers on 127.0.0.1:1" in done.stderr
+
+
+def test_a_relay_that_drains_goes_on_to_drain(start_relay: StartRelay) -> None:
+    relay = start_relay([new_session("one")])
+    instance = relay.get_json("/v1/status")["instance"]
+    assert relayd("drain", "--config", str(relay.config_path)).returncode == 0
+    done = relayd("upgrade", "--config", str(relay.config_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the relay is draining" in done.stderr
+    assert relay.get_json("/v1/status")["instance"] == instance
+    assert relay.get_json("/v1/drain")["draining"] is True

@@ -153,8 +153,8 @@ class FastPath:
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
         self._table.heard = last_seen
-        self._guesses.elsewhere = nothing_noted
         self._table.pings = pings_answered
+        self._guesses.elsewhere = nothing_noted
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 
 from relayd.core.endpoint import Address
 
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 """Changes with every change of this layout: pinned maps of another version are replaced, not adopted."""
 
 PROGRAM = "relay"

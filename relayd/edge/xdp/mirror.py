@@ -247,9 +247,9 @@ class Mirror:
             self._write_session(session)
         row.slots -= 1
         self.take_counts(slot, binding)
+        binding.take_pings(self.traffic.pings(slot))
         if binding.meter is not None:
             self.traffic.give_back(slot, binding.meter)
-        binding.take_pings(self.traffic.pings(slot))
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:
             del self.rows[session]

@@ -5,9 +5,9 @@
  * Read it from `handle`, at the bottom, upwards. Of a datagram to one of the relay's ports this program either decides
  * exactly as relayd/core/engine.py would (DATA of bound users, PINGs of bound users, what is malformed, what comes from
  * a wrong address or from none that can be, what is above a user's rate, unknown tokens beyond a rate), or it passes it up
- * to the sockets untouched. User space alone binds and unbinds; this program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`,
- * `interfaces`, `ended`, `control`) and alone writes what user space reads (`states`, `pings`, `totals`, the values in
- * `guesses`).
+ * to the sockets untouched. User space alone binds and unbinds; this program only reads what it wrote (`pairs`,
+ * `bindings`, `sessions`, `connections`, `addresses`, `interfaces`, `ended`, `control`) and alone writes what user space
+ * reads (`states`, `pings`, `totals`, the values in `guesses`).
  *
  * Integers of the wire are little-endian, and so is this program: it is compiled for bpfel only.
  */
@@ -24,7 +24,7 @@
 #include "../native/meter.h"
 #include "../native/pings.h"
 
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 
 #define AF_INET 2
 #define AF_INET6 10

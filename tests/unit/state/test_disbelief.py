@@ -110,3 +110,22 @@ def test_nobody_is_bound_again_where_only_another_address_may(tmp_path: Path) ->
     session = life.table.by_token[SESSION]
     assert session.host is not None
     assert (life.restoration.restored, session.users[ALICE].client_binding) == (1, None)
+
+
+def test_a_file_that_was_copied_gets_its_room_back(tmp_path: Path) -> None:
+    """A full disk would end the process by a signal, at the first write to where the file has a hole."""
+    before, _ = first_life(tmp_path)
+    before.killed()
+    content = (tmp_path / NAME).read_bytes()
+    with (tmp_path / NAME).open("wb") as copy:
+        for at in range(0, len(content), 4096):
+            page = content[at : at + 4096]
+            copy.seek(at)
+            if any(page):
+                copy.write(page)
+        copy.truncate(len(content))
+    life = Life(tmp_path)
+    assert life.state.slots > 0
+    assert 512 * (tmp_path / NAME).stat().st_blocks >= layout.record_at(life.state.slots)
+    life.authorize(game=(HOST, ALICE))
+    assert life.restoration.restored == 2
