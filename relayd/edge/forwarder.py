@@ -63,5 +63,5 @@ def open_ports(
         why = f"its C part was not compiled: {_WAY_OUT}" if isinstance(error, ImportError) else str(error)
         if mode == "native":
             raise UnavailableError(f'relay.forwarder: "native" is not to be had: {why}') from None
-        _log.warning("datagrams are forwarded by Python alone, at about a third of the rate", why=why)
+        _log.warning("datagrams are forwarded by Python alone, which takes more of the processor", why=why)
         return UdpPorts(engine, sockets, records)

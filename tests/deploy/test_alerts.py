@@ -105,7 +105,7 @@ def test_a_flood_of_junk(scraping: Watched) -> None:
 @provokes("RelaydFull", "RelaydNearlyFull", "RelaydRateLimited")
 def test_more_users_and_datagrams_than_are_allowed(scraping: Watched) -> None:
     session = new_session("limited")
-    overrides = {"limits": {"max_bound_users": 1, "user_datagrams_per_second": 5}}
+    overrides = {"limits": {"max_bound_users": 1, "host_datagrams_per_second": 5}}
     with (
         scraping.relay("limited", [session], overrides) as relay,
         relay.host(session) as host,
@@ -119,6 +119,28 @@ def test_more_users_and_datagrams_than_are_allowed(scraping: Watched) -> None:
 
         with again_and_again(ping, 0.01):
             scraping.until_firing("limited", "RelaydFull", "RelaydNearlyFull", "RelaydRateLimited")
+
+
+@provokes("RelaydTokensGuessed")
+def test_guessed_tokens_beside_a_right_one(scraping: Watched) -> None:
+    session = new_session("guessed")
+    with (
+        scraping.relay("guessed", [session]) as relay,
+        Peer(relay.address("client"), 1, session.token) as guesser,
+        relay.player(session) as player,
+    ):
+        before = relay.counts()
+        for _ in range(100):
+            guesser.send_ping()
+        relay.counted_since(before, 100)
+
+        def guess() -> None:
+            for _ in range(5):
+                guesser.send_ping()
+            player.send_ping()
+
+        with again_and_again(guess, 0.01):
+            scraping.until_firing("guessed", "RelaydTokensGuessed")
 
 
 @provokes("RelaydLoopSlow", "RelaydAddedLatency")

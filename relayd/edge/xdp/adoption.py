@@ -103,8 +103,8 @@ class Adoption:
         """Whether the kernel may go on to serve it by the settings of this process."""
         limits = self._mirror.table.limits
         pinned = limits.pin_ip and layout.peer_address(entry)[0] != user.ip_address
-        # A rate is the engine's to watch.
-        return not pinned and not limits.user_datagrams_per_second
+        # The rate of a whole session is the engine's to watch.
+        return not pinned and user.session.meter is None
 
     def finish(self) -> Iterator[None]:
         """The whole table is there: takes out what it did not name, and pauses after each few."""

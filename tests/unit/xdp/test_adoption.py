@@ -182,7 +182,7 @@ def test_a_session_that_ends_before_the_end_of_it() -> None:
             assert sorted(numbers._free) == list(range(1, numbers.most + 1))
 
 
-@pytest.mark.parametrize("limits", [Limits(pin_ip=True), Limits(user_datagrams_per_second=10)])
+@pytest.mark.parametrize("limits", [Limits(pin_ip=True), Limits(session_datagrams_per_second=10)])
 def test_what_the_settings_forbid_by_now_is_not_adopted(limits: Limits) -> None:
     session = ("s0", session_token(0), (user_token(0, 0), user_token(0, 1)))
     with Rig() as rig:
