@@ -56,6 +56,8 @@ class Server:
         self.config.write_text("\n".join(["[api]", *lines]) + "\n")
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.before: list[str] = []
+        """What stands before its command: a program that runs it."""
         self.client = self.with_key(KEY)
 
     @property
@@ -67,7 +69,7 @@ class Server:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config), *arguments],
+            [*self.before, sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config), *arguments],
             capture_output=True,
             text=True,
             timeout=30,
@@ -77,7 +79,7 @@ class Server:
     def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config)],
+                [*self.before, sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config)],
                 stderr=log,
                 stdout=log,
                 env=os.environ | {"PYTHONWARNINGS": "error"} | environment,
