@@ -25,6 +25,7 @@ _NAMES = (
     "source",
     "flooded",
     "limited",
+    "guessed",
     "stalled",
     "cabled",
     "kernel",
