@@ -20,7 +20,7 @@ from tests.support.relays import CLIENT, SERVER, Relay
 SESSIONS = 50
 USERS = 8
 FLOOD = 5000
-NOISE_BYTES = 200_000
+NOISE_BYTES = 600_000
 """Dictionaries grow and shrink by steps."""
 
 
