@@ -123,6 +123,7 @@ class Relay:
             self.engine.counters,
             loop.time,
             self.settings.limits.user_timeout,
+            self.source.status,
         )
         records = self._records = legacy.records
         self._journal = Journal(self.engine.counters)
@@ -263,7 +264,7 @@ class Relay:
             self._absorb(())
             self._records.beat()
             self._own_addresses.refresh()
-            legacy.give_up_the_rest(self.owner.loaded)
+            legacy.give_up_the_rest()
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 

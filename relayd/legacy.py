@@ -8,6 +8,7 @@ from pathlib import Path
 from relayd.core.counters import Counters
 from relayd.core.table import Table
 from relayd.edge.sockets import BoundSocket
+from relayd.edge.source import SourceStatus
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
@@ -28,6 +29,7 @@ class Legacy:
         counters: go on where they were.
         now: seconds, on the clock of the table.
         user_timeout_seconds: whoever was left alone for longer is not bound any more.
+        source: how the session source stands.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class Legacy:
         counters: Counters,
         now: Callable[[], float],
         user_timeout_seconds: float,
+        source: SourceStatus,
     ) -> None:
+        self._source = source
         addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
         state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
         self.records = Records(state, now)
@@ -64,9 +68,12 @@ class Legacy:
         waiting = asyncio.create_task(loaded.wait())
         await asyncio.wait([waiting, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        self.give_up_the_rest(loaded)
+        self.give_up_the_rest()
 
-    def give_up_the_rest(self, loaded: asyncio.Event) -> None:
-        """Of what was bound before, that which no session names any more; once there are sessions at all."""
-        if self._restoration and loaded.is_set():
+    def give_up_the_rest(self) -> None:
+        """Of what was bound before, that which no session names any more.
+
+        Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
+        """
+        if self._restoration and self._source.followed:
             self._restoration.finish()

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.integration import stand_in as behaviours
-from tests.integration.config import Sections, SessionKeys, new_session, new_sessions
+from tests.integration.config import Sections, SessionKeys, free_ports, new_session, new_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import CHECKING, GOES_ON, INVALID, OPENS_CONNECTION, SESSION_TIMEOUT, VALID
 from tests.integration.relay_process import RelayProcess
@@ -19,6 +20,12 @@ from tests.integration.waiting import eventually
 def stand_in(request: pytest.FixtureRequest) -> Iterator[StandIn]:
     with StandIn(nodes=request.param) as one:
         yield one
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -194,6 +201,36 @@ def test_the_last_good_sessions_serve_while_the_control_plane_is_away(
     name(stand_in, again, later)
     assert_plays(again, later)
     assert_plays(again, keys)
+
+
+def test_a_game_that_the_last_good_sessions_lack_goes_on_after_a_crash(
+    start_relay: StartRelay, stand_in: StandIn, tmp_path: Path, stack: ExitStack
+) -> None:
+    """It began a moment before, so that there was no time to write it down."""
+    state = tmp_path / "state"
+    server_port, client_port = free_ports(2)
+    ports = {"server_port": server_port, "client_port": client_port}
+    overrides: Sections = {**following(stand_in), "state": {"directory": str(state)}, "relay": ports}
+    relay = RelayProcess(tmp_path, None, overrides)
+    stack.callback(relay.kill)
+    relay.__enter__()
+    older, young = new_sessions("older", "young")
+    name(stand_in, relay, older)
+    last_good = state / "last-good-sessions.json"
+    eventually(lambda: last_good.exists() and "older" in last_good.read_text(), "it is written down")
+    written = last_good.read_bytes()
+    name(stand_in, relay, young)
+    with relay.host(young) as host, relay.player(young) as player:
+        host.ping_until(VALID)
+        player.ping_until(VALID)
+        player.say(OPENS_CONNECTION)
+        connection_id, _ = host.hear()
+        relay.kill()
+        last_good.write_bytes(written)
+        again = start_relay(None, overrides)
+        eventually(lambda: again.metrics()["relayd_sessions",] == 2, "the control plane is followed")
+        player.say(b"still here")
+        assert host.hear() == (connection_id, b"still here")
 
 
 @pytest.mark.parametrize(

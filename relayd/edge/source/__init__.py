@@ -80,6 +80,8 @@ class SourceStatus:
     def __init__(self) -> None:
         self.fresh_at: float | None = None
         """When the table was last known to agree with the origin, or following began, on the event loop's clock."""
+        self.followed = False
+        """Whether the table agreed with the origin at any time since following began."""
         self.failures = 0
         """How often the origin could not be read or was not believed."""
         self.problem: str | None = None
@@ -100,6 +102,7 @@ class SourceStatus:
     def succeeded(self, now: float) -> None:
         """The table agrees with the origin."""
         self.fresh_at = now
+        self.followed = True
         self.problem = None
 
     def failed(self, problem: str) -> None:
