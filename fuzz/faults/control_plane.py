@@ -1,6 +1,7 @@
 """The control plane: which sessions there should be, and how the relay hears of it, when it hears of it."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from fuzz.faults.schedule import Schedule
@@ -11,6 +12,8 @@ from relayd.core.table import Table
 
 _RETRY_SECONDS = 2.0
 _LOOKUP_SECONDS = 0.3
+_GATHER_SECONDS = 2.0
+"""As relayd/edge/source/control_plane/keeper.py has it: until what was applied is on disk."""
 
 
 class ControlPlane:
@@ -30,8 +33,8 @@ class ControlPlane:
         self.refused = self.lied = self.answered = 0
         self.on_ended: Callable[[str], None] = lambda _: None
         """Told of each session that is no more because the relay found nobody there."""
-        self.on_applied: Callable[[], None] = lambda: None
-        """Told whenever the table was brought to a state that is believed."""
+        self.on_applied: Callable[[bool], None] = lambda _: None
+        """Told whenever the table was brought to a state that is believed, and whether it is the control plane's."""
         self._schedule = schedule
         self._random = random
         self._hold_seconds = shrink_hold_seconds
@@ -58,7 +61,7 @@ class ControlPlane:
         self._guard = ShrinkGuard(self._hold_seconds)
         if with_last_good and self._last_good is not None:
             table.apply(Snapshot.of(self._last_good), now())
-            self.on_applied()
+            self.on_applied(False)
         self.sync_after(0.0)
 
     def disconnect(self) -> None:
@@ -101,7 +104,7 @@ class ControlPlane:
             self.sync_after(_RETRY_SECONDS)
         if self._apply(self._lie() if lie else list(self.sessions.values())):
             self._lookups.answered(asked, self._now())
-            self.on_applied()
+            self.on_applied(True)
 
     def _apply(self, specs: list[SessionSpec]) -> bool:
         """Brings the table to these sessions, whole or change by change. Returns whether they were believed."""
@@ -130,8 +133,13 @@ class ControlPlane:
             for one in specs
             if table._ended.get(one.session_id) != one.token
         }, "the table is not what it was brought to"
-        self._last_good = tuple(specs)
+        self._schedule.after(_GATHER_SECONDS, partial(self._keep, table, tuple(specs)))
         return True
+
+    def _keep(self, table: Table, specs: tuple[SessionSpec, ...]) -> None:
+        """Writes the last good sessions, if the relay has lived long enough for that."""
+        if table is self._table:
+            self._last_good = specs
 
     def _lie(self) -> list[SessionSpec]:
         """What a control plane with a defect may say."""

@@ -160,11 +160,12 @@ class SimulatedRelay:
 
     # Changes
 
-    def _applied(self) -> None:
-        if not self._complete:
+    def _applied(self, followed: bool) -> None:
+        if followed and not self._complete:
             self._complete = True
             self._restoration.finish()
             self.ledger.restored(self.table)
+        if not self.up:
             self._schedule.after(0.0, self._open_for(self.table))
         self._plan_expiry()
 
