@@ -5,16 +5,16 @@ but something holds whatever they let through.
 """
 
 from fuzz.reader import Reader
+from fuzz.structure import check_table
 from fuzz.targets.datagrams import ADDRESSES, ENDPOINTS, SESSIONS, USERS
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.limits import Limits
 from relayd.core.lookups import Lookups
-from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
-from relayd.core.wire import DATA, MAX_CONNECTION_ID, PING, STATE_DATAGRAM, Port, State, encode_ping
+from relayd.core.wire import DATA, PING, STATE_DATAGRAM, Port, State, encode_ping
 
 UNIT = "datagrams"
 
@@ -27,6 +27,10 @@ class _Relay:
     def __init__(self) -> None:
         limits = Limits(
             user_datagrams_per_second=2,
+            host_datagrams_per_second=3,
+            session_datagrams_per_second=5,
+            guesses_per_second=3,
+            guesses_per_source_per_second=2,
             refusals_per_second=_REFUSALS_PER_SECOND,
             refusals_per_source_per_second=2,
             max_bound_users=4,
@@ -110,21 +114,7 @@ class _Relay:
         assert lookups is not None
         assert len(lookups.asked()) <= _MOST_LOOKUPS
         assert sum(self.table.bound) <= self.table.limits.max_bound_users
-        sessions = self.table.sessions.values()
-        assert sum(self.table.bound) == sum(session.bound for session in sessions)
-        assert self.table.active_sessions == sum(session.bound > 0 for session in sessions)
-        for session in sessions:
-            _holds_together(session)
-
-
-def _holds_together(session: Session) -> None:
-    assert session.bound == sum(1 for _ in session.bindings())
-    assert [one for one in session.bindings() if one.port is Port.SERVER] == ([session.host] if session.host else [])
-    ids = [user.connection_id for user in session.users.values() if user.connection_id]
-    assert len(set(ids)) == len(ids)
-    assert all(0 < one <= MAX_CONNECTION_ID for one in ids)
-    assert session.players == {user.connection_id: user for user in session.users.values() if user.connection_id}
-    assert all(count >= 0 for count in (session.drops or {}).values())
+        check_table(self.table)
 
 
 def check(data: bytes) -> int:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from fuzz.reader import Reader
 from fuzz.resources import folder
+from fuzz.structure import check_table
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
@@ -20,7 +21,7 @@ from relayd.core.events import Event, EventKind
 from relayd.core.limits import Limits
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
-from relayd.core.wire import MAX_CONNECTION_ID, Port, encode_host_data, encode_ping, encode_player_data
+from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.edge.state import file, layout
 from relayd.edge.state.file import NAME, StateMemory
 from relayd.edge.state.records import Records
@@ -191,16 +192,9 @@ def _holds_together(life: _Life) -> None:
         for verdict in Verdict:
             assert 0 <= counters.datagrams[port][verdict] < 1 << 62
             assert 0 <= counters.bytes[port][verdict] < 1 << 62
+    check_table(life.table)
     for session in life.table.sessions.values():
-        bindings = list(session.bindings())
-        assert session.bound == len(bindings)
-        assert session.host in (None, *bindings)
-        ids = [user.connection_id for user in session.users.values() if user.connection_id]
-        assert len(set(ids)) == len(ids)
-        assert all(0 < one <= MAX_CONNECTION_ID for one in ids)
-        for user in session.users.values():
-            assert user.client_binding is None or user.connection_id
-        for binding in bindings:
+        for binding in session.bindings():
             assert binding.address[1]
             assert life.now - 60 <= binding.last_seen <= life.now
 
