@@ -41,6 +41,7 @@ from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
 from relayd.sources import SourceFactory, source_from_settings
 from relayd.tcp import listen
+from relayd.usage import Metering
 
 if TYPE_CHECKING:
     from relayd.http_server import HttpServer
@@ -78,6 +79,7 @@ class Relay:
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
+        self._usage: Metering | None = None
         self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
@@ -116,6 +118,7 @@ class Relay:
         for warning in warnings:
             _log.warning(warning)
         records = self._open_state(sockets)
+        usage = self._usage = self._metering(records)
         restoration = self._restoration(records, sockets)
         try:
             self._fast_path = start_fast_path(
@@ -145,6 +148,8 @@ class Relay:
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
+        if usage is not None:
+            tasks.append(asyncio.create_task(usage.run_forever(), name="usage"))
         if self._service is not None:
             tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
         if restoration or self._kept:
@@ -181,6 +186,8 @@ class Relay:
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path)
+            if usage is not None:
+                usage.close()
             records.close()
         _log.info("relay stopped")
 
@@ -208,6 +215,16 @@ class Relay:
         self.table.on_authorized.append(records.authorized)
         return records
 
+    def _metering(self, records: Records) -> Metering | None:
+        """Who records usage; None where the settings want none."""
+        if not self.settings.usage.interval:
+            return None
+
+        def settled(session: Session) -> bool:
+            return self._fast_path is None or self._fast_path.settled(session)
+
+        return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
+
     def _restoration(self, records: Records, sockets: list[BoundSocket]) -> Restoration:
         return Restoration(
             self._state,
@@ -226,8 +243,12 @@ class Relay:
 
     def _give_up_the_rest(self, restoration: Restoration) -> None:
         """Of what was bound before, that which no session names any more; once there are sessions at all."""
-        if restoration and self.owner.loaded.is_set():
+        if not self.owner.loaded.is_set() or (self._fast_path is not None and not self._fast_path.adopted):
+            return
+        if restoration:
             restoration.finish()
+        if self._usage is not None:
+            self._usage.give_up_the_rest()
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""

@@ -167,6 +167,9 @@ class ApiSettings(Section):
     bind: TcpAddress = Field("127.0.0.1:8080", description="Address and port of the REST API.")
     token_file: Path | None = Field(None, description="File with one API key that has every scope, to begin with.")
     database: str = Field("relayd.sqlite3", description='SQLite database; ":memory:" keeps nothing over a restart.')
+    usage_kept_days: float = Field(
+        90.0, ge=0, allow_inf_nan=False, description="Days that usage records are kept. 0 = for ever."
+    )
     webhook_allow_private: bool = Field(
         False, description="Webhooks may go to loopback, link-local and private addresses too."
     )
@@ -228,6 +231,14 @@ class StateSettings(Section):
     directory: Path = Field(Path("/var/lib/relayd"), description="Directory for what outlives a restart.")
 
 
+class UsageSettings(Section):
+    """[usage]: records of what each session forwarded."""
+
+    interval: Seconds = Field(
+        60.0, description="Seconds between two records of a session that forwards something. 0 = no usage records."
+    )
+
+
 class LogSettings(Section):
     """[log]: a console format on a terminal, JSON otherwise; both on standard error."""
 
@@ -252,6 +263,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()
     state: StateSettings = StateSettings()
+    usage: UsageSettings = UsageSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

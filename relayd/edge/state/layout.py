@@ -10,6 +10,9 @@
 A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in, of
 which nobody could keep a checksum. A process can end between any two writes: a record counts only with its checksum,
 which is written last.
+
+An account also says which span of usage it is counted under (relayd/core/usage.py); 16 zero bytes where nobody records
+usage, as before there was any of that.
 """
 
 import struct
@@ -49,6 +52,8 @@ class Kind(IntEnum):
     BINDING = 1
     ACCOUNT = 2
     """Counts of a user over all of its bindings but those that are still in their records."""
+    FORMER = 3
+    """The account of a user that is no longer in its session, or whose session ended: kept until that is recorded."""
 
 
 _KINDS = {int(kind) for kind in Kind}
@@ -73,7 +78,7 @@ class Identity(NamedTuple):
     peer_port: int
     scope: int
     ip: bytes
-    """16 bytes; of an IPv4 address the first four."""
+    """16 bytes; of an IPv4 address the first four. Of an account: its span."""
 
     @property
     def key(self) -> tuple[int, int, int]:

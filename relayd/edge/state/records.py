@@ -1,7 +1,12 @@
-"""Keeps the state true to the table: a record for each binding, an account for each user that was ever bound."""
+"""Keeps the state true to the table: a record for each binding, an account for each user that was ever bound.
+
+The account of a user that was taken out stays until its session ends, and those of a session that ended until what they
+counted is recorded as usage.
+"""
 
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address
@@ -15,6 +20,32 @@ from relayd.edge.state.file import StateMemory
 from relayd.edge.state.layout import Identity, Kind
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
+NO_SPAN = bytes(16)
+
+
+class Spans(Protocol):
+    """Whoever records usage, as the state needs it."""
+
+    def of(self, session: Session) -> bytes:
+        """The span that the session's counts go under: 16 bytes."""
+
+    def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
+        """The session was there before a restart.
+
+        Args:
+            session: the session.
+            span: what its counts went under; NO_SPAN for none.
+            counts: what there is of them.
+
+        Returns:
+            Whether they go on under it; else the session begins anew.
+        """
+
+    def ended(self, event: Event, slots: list[int]) -> None:
+        """A session ended; its accounts are in these slots, which are to be freed in the end."""
+
+    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
+        """After a restart nobody goes on with these counts."""
 
 
 class Records:
@@ -35,9 +66,14 @@ class Records:
         self._accounts: dict[User, int] = {}
         self._told_id: dict[User, int] = {}
         """Under which connection id an account was written."""
-        self._revoked: dict[Session, list[int]] = {}
+        self._former: dict[Session, list[int]] = {}
+        """Accounts of users that are no longer in their session."""
         self.kept: dict[tuple[int, int, int], int] = {}
         """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
+        self.spans: Spans | None = None
+        """Who records usage; None for nobody."""
+        self.left: Callable[[int, int, Traffic], None] = _nobodys
+        """See `KeptCounts.left`."""
         self._tombstone = 0
         self.counts = CountsMemory(
             self._memory, layout.DECISIONS_AT, layout.record_at(0) + layout.COUNTS_AT, layout.RECORD_BYTES
@@ -100,11 +136,17 @@ class Records:
         if not slot:
             slot = self._take()
             if not slot:
+                if self.spans is not None:
+                    self.spans.of(user.session)
                 return
             self._accounts[user] = slot
         if self._told_id.get(user) != user.connection_id:
             self._told_id[user] = user.connection_id
-            self._write(slot, _account_of(user), keep_counts=True)
+            span = self.spans.of(user.session) if self.spans is not None else NO_SPAN
+            self._write(slot, _account_of(user, span), keep_counts=True)
+        self._write_counts(slot, traffic)
+
+    def _write_counts(self, slot: int, traffic: Traffic) -> None:
         layout.COUNTS.pack_into(
             self._memory,
             layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size,
@@ -120,11 +162,16 @@ class Records:
         """Goes on with an account of the process before this one."""
         self._accounts[user] = slot
 
+    def adopt_former(self, session: Session, slots: list[int]) -> None:
+        """The same for those of users that are no longer in the session."""
+        self._former.setdefault(session, []).extend(slots)
+
     def authorized(self, user: User, added: bool) -> None:
         """Follows who is in a session: the account of one that no longer is stays until the session ends."""
         slot = 0 if added else self._forget(user)
         if slot:
-            self._revoked.setdefault(user.session, []).append(slot)
+            self.to_former(slot)
+            self._former.setdefault(user.session, []).append(slot)
 
     def event(self, event: Event) -> None:
         """Follows sessions that end; to be told after all others."""
@@ -132,12 +179,22 @@ class Records:
             return
         session = event.session
         self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
-        for slot in self._revoked.pop(session, ()):
-            self.free(slot)
-        for user in session.users.values():
-            slot = self._forget(user)
-            if slot:
+        slots = self._former.pop(session, [])
+        slots += filter(None, map(self._forget, session.users.values()))
+        if self.spans is None:
+            for slot in slots:
                 self.free(slot)
+            return
+        for slot in slots:
+            self.to_former(slot)
+        self.spans.ended(event, slots)
+
+    def to_former(self, slot: int) -> None:
+        """Makes an account one that is only kept until it is recorded."""
+        at = layout.record_at(slot)
+        identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
+        if identity is not None:
+            self._write(slot, identity._replace(kind=Kind.FORMER), keep_counts=True)
 
     def _forget(self, user: User) -> int:
         self._told_id.pop(user, None)
@@ -157,11 +214,22 @@ class Records:
         self._free = free
 
     def free(self, slot: int) -> None:
+        """Empties a record, for another use."""
+        self.clear(slot)
+        self._free.append(slot)
+
+    def clear(self, slot: int) -> None:
         """Empties a record."""
         at = layout.record_at(slot)
         self._memory[at : at + 4] = bytes(4)
         self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
-        self._free.append(slot)
+
+    def add_counts(self, slot: int, traffic: Traffic) -> None:
+        """Adds to an account that nobody has adopted."""
+        total = Traffic()
+        read_traffic(memoryview(self._memory), slot, total)
+        total.add(traffic)
+        self._write_counts(slot, total)
 
     def _take(self) -> int:
         if self._free:
@@ -175,11 +243,15 @@ class Records:
         at = layout.record_at(slot)
         memory = self._memory
         body = layout.encode(identity)
-        memory[at : at + 4] = bytes(4)
         if not keep_counts:
+            memory[at : at + 4] = bytes(4)
             memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
-        memory[at + 4 : at + layout.COUNTS_AT] = body
-        memory[at : at + 4] = layout.checksum(body)
+        # All at once, so that there is hardly a moment in which the record is nobody's.
+        memory[at : at + layout.COUNTS_AT] = layout.checksum(body) + body
+
+
+def _nobodys(_session_token: int, _user_token: int, _traffic: Traffic) -> None:
+    pass
 
 
 def pack_address(address: Address) -> tuple[int, int, int, bytes]:
@@ -214,8 +286,8 @@ def _identity_of(binding: Binding) -> Identity:
     )
 
 
-def _account_of(user: User) -> Identity:
-    return Identity(Kind.ACCOUNT, 0, False, user.token, user.session.token, user.connection_id, 0, 0, 0, 0, bytes(16))
+def _account_of(user: User, span: bytes) -> Identity:
+    return Identity(Kind.ACCOUNT, 0, False, user.token, user.session.token, user.connection_id, 0, 0, 0, 0, span)
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:

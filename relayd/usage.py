@@ -1,0 +1,225 @@
+"""Usage records of a relay: made of its table's counts, kept in a journal, handed over."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import structlog
+
+from relayd.core.counters import Traffic
+from relayd.core.events import Event, EventKind
+from relayd.core.session import Session
+from relayd.core.usage import Counts, Reason, UsageTaker
+from relayd.core.views import Absorb
+from relayd.edge.state.records import NO_SPAN, Records
+from relayd.edge.usage.file import UsageFile
+from relayd.edge.usage.journal import Journal
+from relayd.edge.usage.sender import Sender
+from relayd.pacing import in_slices
+from relayd.settings import Settings
+
+_TICK_SECONDS = 1.0
+_SESSIONS_AT_ONCE = 20
+_REASONS = {EventKind.SESSION_REMOVED: Reason.REMOVED, EventKind.SESSION_IDLE: Reason.IDLE}
+_UNKNOWN_SESSION = "unknown"
+"""Of counts that outlived the journal which knew whose they are."""
+
+_log = structlog.get_logger()
+
+
+class _Ending(NamedTuple):
+    """A span that ended and is not recorded yet; its accounts stay in the state until it is."""
+
+    span: str
+    session: Session | None
+    """None: it was gone after a restart."""
+    counts: Counts
+    """But for what may still be counted, which goes into the session's `revoked_traffic`."""
+    ended_at: float
+    reason: Reason
+    slots: list[int]
+
+
+class Metering:
+    """Follows the table, and records what its sessions forward.
+
+    Args:
+        settings: the whole configuration.
+        kept: whether records outlive the process.
+        records: the state, whose accounts say which span they are counted under.
+        absorb: brings the counts of sessions up to date.
+        settled: whether nothing more can be counted for what ended in a session.
+        taker: whoever is to have the records; None for a file in the state directory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        kept: bool,
+        records: Records,
+        absorb: Absorb,
+        settled: Callable[[Session], bool],
+        taker: UsageTaker | None,
+    ) -> None:
+        directory = settings.state.directory
+        self._interval_seconds = settings.usage.interval
+        self._journal = Journal(directory if kept else None, _new_name)
+        self.ledger = self._journal.ledger
+        self._sender = Sender(self._journal, taker, UsageFile(directory, settings.relay.id))
+        self._records = records
+        self._absorb = absorb
+        self._settled = settled
+        self._spans: dict[Session, str] = {}
+        self._unclaimed = set(self.ledger.spans)
+        """Spans of the process before this one of which nothing was heard yet."""
+        self._endings: list[_Ending] = []
+        self._recorded: list[tuple[int, list[int]]] = []
+        """Numbers of records, and the accounts to be freed once the disk has them."""
+        records.spans = self
+
+    # What the state asks and tells ----------------------------------------------------------------------------
+
+    def of(self, session: Session) -> bytes:
+        """See `Spans.of`."""
+        span = self._spans.get(session)
+        if span is None:
+            span = self._begin(session, _new_name())
+        return bytes.fromhex(span)
+
+    def _begin(self, session: Session, span: str) -> str:
+        self._spans[session] = span
+        self.ledger.start(span, session.session_id, time.time())
+        # At once: after a crash nothing else knows whose counts these are.
+        self._journal.write()
+        return span
+
+    def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
+        """See `Spans.goes_on`."""
+        name = span.hex()
+        if span == NO_SPAN:
+            return True
+        if session in self._spans:
+            return self._spans[session] == name
+        recorded = self.ledger.spans.get(name)
+        if recorded is None:
+            self._begin(session, name)
+        elif Counts.of(counts).at_least(recorded.total):
+            self._unclaimed.discard(name)
+            self._spans[session] = name
+        return session in self._spans
+
+    def ended(self, event: Event, slots: list[int]) -> None:
+        """See `Spans.ended`."""
+        session = event.session
+        span = self._spans.pop(session, None)
+        if span is None:
+            self._free(slots)
+            return
+        counts = Traffic()
+        for user in session.users.values():
+            if user.traffic is not None:
+                counts.add(user.traffic)
+        self._endings.append(_Ending(span, session, Counts.of(counts), time.time(), _REASONS[event.kind], slots))
+
+    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
+        """See `Spans.gone`."""
+        if span == NO_SPAN or span.hex() in self._journal.stopped:
+            self._free(slots)
+            return
+        name, now = span.hex(), time.time()
+        if name not in self.ledger.spans:
+            self.ledger.start(name, _UNKNOWN_SESSION, now)
+        self._unclaimed.discard(name)
+        # Counts that a crash of the host took back are recorded already.
+        most = Counts(*map(max, Counts.of(counts), self.ledger.spans[name].total))
+        self._endings.append(_Ending(name, None, most, now, Reason.RESTART, slots))
+
+    def give_up_the_rest(self) -> None:
+        """Nothing else of the process before this one will be heard of: ends the spans that nobody goes on with."""
+        while self._unclaimed:
+            name = self._unclaimed.pop()
+            self.ledger.stop(name, self.ledger.spans[name].total, time.time(), Reason.RESTART)
+
+    # What is done again and again -----------------------------------------------------------------------------
+
+    async def run_forever(self) -> None:
+        """Records, and hands over what is recorded, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sender.run_forever())
+            group.create_task(self._record_forever())
+
+    async def _record_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        recorded_at = loop.time()
+        while True:
+            await asyncio.sleep(min(_TICK_SECONDS, self._interval_seconds))
+            try:
+                self._record_endings()
+                if loop.time() - recorded_at >= self._interval_seconds:
+                    recorded_at = loop.time()
+                    await self._record_interval()
+                await self._keep()
+            except Exception:  # noqa: BLE001 - whatever happens here, the games go on
+                _log.exception("recording usage failed")
+
+    async def _record_interval(self) -> None:
+        if self._journal.problem is not None:
+            return  # what is recorded later has it all
+        now = time.time()
+        async for some in in_slices(_some_at_once(list(self._spans))):
+            self._absorb(some)
+            for session in some:
+                # It may have ended while others were looked at.
+                span = self._spans.get(session)
+                if span is not None:
+                    self.ledger.interim(span, Counts.of(session.traffic()), now)
+
+    def _record_endings(self) -> None:
+        unsettled: list[_Ending] = []
+        for ending in self._endings:
+            if ending.session is not None and not self._settled(ending.session):
+                unsettled.append(ending)
+                continue
+            counts = ending.counts
+            if ending.session is not None and ending.session.revoked_traffic is not None:
+                counts = counts.plus(Counts.of(ending.session.revoked_traffic))
+            record = self.ledger.stop(ending.span, counts, ending.ended_at, ending.reason)
+            self._recorded.append((record.sequence, ending.slots))
+        self._endings = unsettled
+
+    async def _keep(self) -> None:
+        """Brings the journal to the disk, and lets go of what is there."""
+        self._journal.write()
+        await self._journal.sync()
+        waiting: list[tuple[int, list[int]]] = []
+        for sequence, slots in self._recorded:
+            if sequence <= self._journal.durable:
+                self._free(slots)
+            else:
+                waiting.append((sequence, slots))
+        self._recorded = waiting
+        self._sender.more.set()
+
+    def _free(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._records.free(slot)
+
+    def close(self) -> None:
+        """Records how far the sessions are, whose counts are up to date; the next process sends it."""
+        now = time.time()
+        self._record_endings()
+        for session, span in self._spans.items():
+            self.ledger.interim(span, Counts.of(session.traffic()), now)
+        self._journal.write()
+        self._journal.close()
+
+
+def _some_at_once(sessions: list[Session]) -> Iterator[list[Session]]:
+    for first in range(0, len(sessions), _SESSIONS_AT_ONCE):
+        yield sessions[first : first + _SESSIONS_AT_ONCE]
+
+
+def _new_name() -> str:
+    return secrets.token_hex(16)
