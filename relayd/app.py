@@ -199,7 +199,10 @@ class Relay:
         from relayd.http_server import HttpServer  # noqa: PLC0415
 
         status, now = self.source.status, asyncio.get_running_loop().time
-        metrics = RelayMetrics(self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path)
+        ledger = self._usage.ledger if self._usage is not None else None
+        metrics = RelayMetrics(
+            self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path, ledger
+        )
         app = create_admin(self.settings, self.engine, status, self._drain, metrics, self._absorb, self._fast_path)
         return HttpServer(app, sock)
 
