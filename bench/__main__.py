@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import adoption, commands, control_plane, fastpath, flood, sync, table
+from bench import adoption, commands, control_plane, fastpath, flood, sync, table, usage
 
 SCENARIOS: dict[str, Callable[[], None]] = {
     "adoption": adoption.main,
@@ -12,6 +12,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "flood": flood.main,
     "sync": sync.main,
     "table": table.main,
+    "usage": usage.main,
 }
 
 

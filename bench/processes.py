@@ -41,6 +41,15 @@ def answers(url: str) -> bool:
         return False
 
 
+def write_configuration(path: Path, sections: dict[str, dict[str, Any]]) -> None:
+    """Plain values as TOML."""
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {value!r}" for key, value in values.items()]
+    path.write_text("\n".join(lines).replace("True", "true").replace("False", "false"), encoding="utf-8")
+
+
 class Program:
     """A command of relayd with a configuration of its own; ended by SIGTERM."""
 
@@ -49,11 +58,7 @@ class Program:
         self._config = folder / f"{name}.toml"
         self._log = folder / f"{name}.log"
         (folder / "key").write_text(KEY, encoding="utf-8")
-        lines: list[str] = []
-        for section, values in sections.items():
-            lines.append(f"[{section}]")
-            lines += [f"{key} = {value!r}" for key, value in values.items()]
-        self._config.write_text("\n".join(lines).replace("True", "true").replace("False", "false"), encoding="utf-8")
+        write_configuration(self._config, sections)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
