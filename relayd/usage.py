@@ -52,6 +52,7 @@ class Metering:
         absorb: brings the counts of sessions up to date.
         settled: whether nothing more can be counted for what ended in a session.
         taker: whoever is to have the records; None for a file in the state directory.
+        wall_clock: Unix time in seconds.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Metering:
         absorb: Absorb,
         settled: Callable[[Session], bool],
         taker: UsageTaker | None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         directory = settings.state.directory
         self._interval_seconds = settings.usage.interval
+        self._wall_clock = wall_clock
         self._journal = Journal(directory if kept else None, _new_name)
         self.ledger = self._journal.ledger
-        self._sender = Sender(self._journal, taker, UsageFile(directory, settings.relay.id))
+        self.sender = Sender(self._journal, taker, UsageFile(directory, settings.relay.id))
         self._records = records
         self._absorb = absorb
         self._settled = settled
@@ -90,7 +93,7 @@ class Metering:
 
     def _begin(self, session: Session, span: str) -> str:
         self._spans[session] = span
-        self.ledger.start(span, session.session_id, time.time())
+        self.ledger.start(span, session.session_id, self._wall_clock())
         # At once: after a crash nothing else knows whose counts these are.
         self._journal.write()
         return span
@@ -121,14 +124,14 @@ class Metering:
         for user in session.users.values():
             if user.traffic is not None:
                 counts.add(user.traffic)
-        self._endings.append(_Ending(span, session, Counts.of(counts), time.time(), _REASONS[event.kind], slots))
+        self._endings.append(_Ending(span, session, Counts.of(counts), self._wall_clock(), _REASONS[event.kind], slots))
 
     def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
         """See `Spans.gone`."""
         if span == NO_SPAN or span.hex() in self._journal.stopped:
             self._free(slots)
             return
-        name, now = span.hex(), time.time()
+        name, now = span.hex(), self._wall_clock()
         if name not in self.ledger.spans:
             self.ledger.start(name, _UNKNOWN_SESSION, now)
         self._unclaimed.discard(name)
@@ -140,14 +143,14 @@ class Metering:
         """Nothing else of the process before this one will be heard of: ends the spans that nobody goes on with."""
         while self._unclaimed:
             name = self._unclaimed.pop()
-            self.ledger.stop(name, self.ledger.spans[name].total, time.time(), Reason.RESTART)
+            self.ledger.stop(name, self.ledger.spans[name].total, self._wall_clock(), Reason.RESTART)
 
     # What is done again and again -----------------------------------------------------------------------------
 
     async def run_forever(self) -> None:
         """Records, and hands over what is recorded, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._sender.run_forever())
+            group.create_task(self.sender.run_forever())
             group.create_task(self._record_forever())
 
     async def _record_forever(self) -> None:
@@ -155,19 +158,23 @@ class Metering:
         recorded_at = loop.time()
         while True:
             await asyncio.sleep(min(_TICK_SECONDS, self._interval_seconds))
+            over = loop.time() - recorded_at >= self._interval_seconds
+            if over:
+                recorded_at = loop.time()
             try:
-                self._record_endings()
-                if loop.time() - recorded_at >= self._interval_seconds:
-                    recorded_at = loop.time()
-                    await self._record_interval()
-                await self._keep()
+                await self.tick(over)
             except Exception:  # noqa: BLE001 - whatever happens here, the games go on
                 _log.exception("recording usage failed")
 
+    async def tick(self, interval_is_over: bool) -> None:
+        """Records what ended and, at the end of an interval, what goes on; brings all of it to the disk."""
+        self._record_endings()
+        if interval_is_over and self._journal.problem is None:
+            await self._record_interval()
+        await self._keep()
+
     async def _record_interval(self) -> None:
-        if self._journal.problem is not None:
-            return  # what is recorded later has it all
-        now = time.time()
+        now = self._wall_clock()
         async for some in in_slices(_some_at_once(list(self._spans))):
             self._absorb(some)
             for session in some:
@@ -200,7 +207,7 @@ class Metering:
             else:
                 waiting.append((sequence, slots))
         self._recorded = waiting
-        self._sender.more.set()
+        self.sender.more.set()
 
     def _free(self, slots: Iterable[int]) -> None:
         for slot in slots:
@@ -208,7 +215,7 @@ class Metering:
 
     def close(self) -> None:
         """Records how far the sessions are, whose counts are up to date; the next process sends it."""
-        now = time.time()
+        now = self._wall_clock()
         self._record_endings()
         for session, span in self._spans.items():
             self.ledger.interim(span, Counts.of(session.traffic()), now)

@@ -231,9 +231,11 @@ class Restoration:
             self._set_aside(slot)
         self._accounts.clear()
         counts = self._sums()
-        for key, slots in self._former.items():
-            self._give_up(key[1], counts[key], slots)
-        self._former.clear()
+        for token, span in list(self._former):
+            # A session may go on without those who are no longer in it.
+            session = self._table.by_token.get(token)
+            if session is None or not self._goes_on(session, span):
+                self._give_up(span, counts[token, span], self._former.pop((token, span)))
         if self.restored:
             _log.info("goes on with what was bound before", bindings=self.restored)
 

@@ -36,10 +36,10 @@ class Sender:
         while True:
             await self.more.wait()
             self.more.clear()
-            while await self._send():
+            while await self.send():
                 pass
 
-    async def _send(self) -> bool:
+    async def send(self) -> bool:
         """One batch. False if there is nothing to send."""
         ledger = self._journal.ledger
         batch = ledger.batch(self._journal.durable, _AT_ONCE)
