@@ -108,7 +108,7 @@ class Metering:
         recorded = self.ledger.spans.get(name)
         if recorded is None:
             self._begin(session, name)
-        elif Counts.of(counts).at_least(recorded.total):
+        elif recorded.session_id == session.session_id and Counts.of(counts).at_least(recorded.total):
             self._unclaimed.discard(name)
             self._spans[session] = name
         return session in self._spans

@@ -10,9 +10,11 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from relayd.core import usage
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.usage import Counts
 from relayd.edge.state import file
+from relayd.edge.usage import journal
 from tests.support.usage_world import UsageWorld
 
 SESSION_IDS = ["a", "b", "c"]
@@ -129,3 +131,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda _fd, _operation: None)
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
     monkeypatch.setattr(file, "_GROWTH", 64)
+    # So that merging and rewriting happen all the time.
+    monkeypatch.setattr(usage, "_MERGE_FROM", 4)
+    monkeypatch.setattr(journal, "_REWRITE_FROM_BYTES", 1000)

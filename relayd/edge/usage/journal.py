@@ -127,14 +127,13 @@ class Journal:
         self._bytes += len(content)
 
     async def sync(self) -> None:
-        """Has the disk take what is in the file; or shortens the file, where that is worth it."""
-        written, size = self._written, self._bytes
-        if self._path is None or self._fd < 0 or size == self._synced_bytes:
+        """Has the disk take what is in the file, which is shortened first where that is worth it."""
+        if self._path is None or self._fd < 0 or self._bytes == self._synced_bytes:
             return
         try:
-            if size > _REWRITE_FROM_BYTES + 2 * self._rewritten_bytes:
+            if self._bytes > _REWRITE_FROM_BYTES + 2 * self._rewritten_bytes:
                 await self._rewrite(self._path)
-                return
+            written, size = self._written, self._bytes
             await asyncio.to_thread(os.fsync, self._fd)
             self._synced_bytes, self.durable = size, written
         except OSError as error:
