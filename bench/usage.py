@@ -11,7 +11,7 @@ import os
 import random
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import uvloop
@@ -34,10 +34,13 @@ class Way(NamedTuple):
 
     name: str
     forwarder: str
-    fast_path: str
+    fast_path: dict[str, Any]
 
 
-WAYS = (Way("kernel fast path", "auto", "require"), Way("thread in C", "native", "off"), Way("Python", "python", "off"))
+KERNEL = Way("kernel fast path", "auto", {"mode": "require", "interfaces": ["lo"]})
+THREAD = Way("thread in C", "native", {"mode": "off"})
+PYTHON = Way("Python", "python", {"mode": "off"})
+WAYS = (KERNEL, THREAD, PYTHON)
 
 
 class Outcome(NamedTuple):
@@ -73,7 +76,7 @@ async def run(folder: Path, way: Way, kills: int, chance: random.Random) -> Outc
     with ControlPlane(folder) as control_plane:
         sections = relay_sections(folder, control_plane.url)
         sections["relay"] |= {"id": f"bench-{os.getpid()}", "forwarder": way.forwarder}
-        sections["fast_path"] = {"mode": way.fast_path, "interfaces": ["lo"]}
+        sections["fast_path"] = way.fast_path
         sections["usage"] = {"interval": 0.3}
         with KeptRelay(folder, sections) as relay:
             session_id, keys = await asyncio.to_thread(_session, control_plane.client)
