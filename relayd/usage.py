@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -20,8 +20,11 @@ from relayd.edge.usage.sender import Sender
 from relayd.pacing import in_slices
 from relayd.settings import Settings
 
+T = TypeVar("T")
+
 _TICK_SECONDS = 1.0
-_SESSIONS_AT_ONCE = 20
+_AT_ONCE = 20
+"""Sessions: under 1 ms."""
 _REASONS = {EventKind.SESSION_REMOVED: Reason.REMOVED, EventKind.SESSION_IDLE: Reason.IDLE}
 _UNKNOWN_SESSION = "unknown"
 """Of counts that outlived the journal which knew whose they are."""
@@ -168,10 +171,14 @@ class Metering:
 
     async def tick(self, interval_is_over: bool) -> None:
         """Records what ended and, at the end of an interval, what goes on; brings all of it to the disk."""
-        self._record_endings()
-        if interval_is_over and self._journal.problem is None:
+        await self._record_endings()
+        # What cannot be written now is in a later record.
+        if interval_is_over and self._journal.write():
             await self._record_interval()
-        await self._keep()
+        self._journal.write()
+        await self._journal.sync()
+        await self._free_recorded()
+        self.sender.more.set()
 
     async def _record_interval(self) -> None:
         now = self._wall_clock()
@@ -182,32 +189,33 @@ class Metering:
                 span = self._spans.get(session)
                 if span is not None:
                     self.ledger.interim(span, Counts.of(session.traffic()), now)
+            if not self._journal.write():
+                return
 
-    def _record_endings(self) -> None:
-        unsettled: list[_Ending] = []
-        for ending in self._endings:
-            if ending.session is not None and not self._settled(ending.session):
-                unsettled.append(ending)
-                continue
-            counts = ending.counts
-            if ending.session is not None and ending.session.revoked_traffic is not None:
-                counts = counts.plus(Counts.of(ending.session.revoked_traffic))
-            record = self.ledger.stop(ending.span, counts, ending.ended_at, ending.reason)
-            self._recorded.append((record.sequence, ending.slots))
-        self._endings = unsettled
+    async def _record_endings(self) -> None:
+        endings, self._endings = self._endings, []
+        async for some in in_slices(_some_at_once(endings)):
+            for ending in some:
+                if ending.session is None or self._settled(ending.session):
+                    self._record_ending(ending)
+                else:
+                    self._endings.append(ending)
+            self._journal.write()
 
-    async def _keep(self) -> None:
-        """Brings the journal to the disk, and lets go of what is there."""
-        self._journal.write()
-        await self._journal.sync()
-        waiting: list[tuple[int, list[int]]] = []
-        for sequence, slots in self._recorded:
+    def _record_ending(self, ending: _Ending) -> None:
+        counts = ending.counts
+        if ending.session is not None and ending.session.revoked_traffic is not None:
+            counts = counts.plus(Counts.of(ending.session.revoked_traffic))
+        record = self.ledger.stop(ending.span, counts, ending.ended_at, ending.reason)
+        self._recorded.append((record.sequence, ending.slots))
+
+    async def _free_recorded(self) -> None:
+        recorded, self._recorded = self._recorded, []
+        async for sequence, slots in in_slices(recorded):
             if sequence <= self._journal.durable:
                 self._free(slots)
             else:
-                waiting.append((sequence, slots))
-        self._recorded = waiting
-        self.sender.more.set()
+                self._recorded.append((sequence, slots))
 
     def _free(self, slots: Iterable[int]) -> None:
         for slot in slots:
@@ -216,16 +224,18 @@ class Metering:
     def close(self) -> None:
         """Records how far the sessions are, whose counts are up to date; the next process sends it."""
         now = self._wall_clock()
-        self._record_endings()
+        for ending in self._endings:
+            if ending.session is None or self._settled(ending.session):
+                self._record_ending(ending)
         for session, span in self._spans.items():
             self.ledger.interim(span, Counts.of(session.traffic()), now)
         self._journal.write()
         self._journal.close()
 
 
-def _some_at_once(sessions: list[Session]) -> Iterator[list[Session]]:
-    for first in range(0, len(sessions), _SESSIONS_AT_ONCE):
-        yield sessions[first : first + _SESSIONS_AT_ONCE]
+def _some_at_once(all_of_them: list[T]) -> Iterator[list[T]]:
+    for first in range(0, len(all_of_them), _AT_ONCE):
+        yield all_of_them[first : first + _AT_ONCE]
 
 
 def _new_name() -> str:

@@ -42,7 +42,9 @@ class Journal:
         self._fd = -1
         self._bytes = 0
         """As long as the file is, but for what was only half written."""
-        self._rewritten_bytes = 0
+        self._lines = 0
+        """Records in the file."""
+        self._rewrite_from_bytes = _REWRITE_FROM_BYTES
         self._written = 0
         """Records up to this number are in the file."""
         self._acknowledged = 0
@@ -81,7 +83,7 @@ class Journal:
         if replayed.damaged:
             _log.warning("usage journal: damaged lines are left out", lines=replayed.damaged)
         os.ftruncate(self._fd, replayed.bytes)
-        self._bytes = self._rewritten_bytes = replayed.bytes
+        self._bytes, self._lines = replayed.bytes, replayed.records
         self._written, self._acknowledged = ledger.sequence, ledger.acknowledged
         return ledger
 
@@ -113,6 +115,7 @@ class Journal:
             self._complain(error)
             return False
         self._written, self._acknowledged = ledger.sequence, ledger.acknowledged
+        self._lines += len(new)
         return True
 
     def _append(self, content: bytes) -> None:
@@ -130,8 +133,9 @@ class Journal:
         """Has the disk take what is in the file, which is shortened first where that is worth it."""
         if self._path is None or self._fd < 0 or self._bytes == self._synced_bytes:
             return
+        ledger = self.ledger
         try:
-            if self._bytes > _REWRITE_FROM_BYTES + 2 * self._rewritten_bytes:
+            if self._bytes > self._rewrite_from_bytes and self._lines > 2 * (len(ledger.spans) + len(ledger.unsent)):
                 await self._rewrite(self._path)
             written, size = self._written, self._bytes
             await asyncio.to_thread(os.fsync, self._fd)
@@ -182,11 +186,12 @@ class Journal:
             os.close(fd)
             unfinished.unlink(missing_ok=True)
             # A disk without room for it will not have any at once.
-            self._rewritten_bytes = self._bytes
+            self._rewrite_from_bytes = 2 * self._bytes
             raise
         os.close(self._fd)
         self._fd = fd
-        self._bytes = self._rewritten_bytes = size + len(tail)
+        self._bytes, self._lines = size + len(tail), len(kept) + len(since)
+        self._rewrite_from_bytes = _REWRITE_FROM_BYTES
         self._synced_bytes = size
         await asyncio.to_thread(sync_directory, path.parent)
 

@@ -53,6 +53,7 @@ class Replayed:
         lines = list(_lines_of(content))
         self.damaged = 0
         """Lines that say nothing any more, but for those at the end."""
+        self.records = 0
         self.stopped: set[str] = set()
         """Spans whose last record is in it."""
         self.bytes = max((end for end, fields in lines if fields is not None), default=0)
@@ -74,6 +75,7 @@ class Replayed:
             if "span" in fields:
                 record = UsageRecord.from_fields(fields)
                 self.ledger.replay(record)
+                self.records += 1
                 if record.kind is Kind.STOP:
                     self.stopped.add(record.span)
             else:

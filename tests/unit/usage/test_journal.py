@@ -167,11 +167,14 @@ def test_it_goes_on_where_there_is_no_room_to_shorten_it(
 ) -> None:
     monkeypatch.setattr(module, "_REWRITE_FROM_BYTES", 10)
     monkeypatch.setattr(module, "_write_all", _no_room)
+    journal = reopened(journal, tmp_path)
+    journal.ledger.acknowledge(4)
     asyncio.run(journal.sync())
     assert journal.problem == "No space left on device"
     asyncio.run(journal.sync())
     assert journal.durable == 4
     assert journal.problem is None
+    assert journal.write()
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
