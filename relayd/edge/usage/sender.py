@@ -7,7 +7,8 @@ import structlog
 from relayd.core.usage import UsageDelayedError, UsageTaker, UsageUnwantedError
 from relayd.edge.usage.journal import Journal
 
-_AT_ONCE = 500
+_AT_ONCE = 200
+"""Records: about 3 ms to put them into a request."""
 _PAUSE_SECONDS = 30.0
 """After a defect."""
 
