@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     budget_seconds: float
 
 
-FULL = Plan(Effort(seconds=2.0, rounds=3, quick=False), budget_seconds=780.0)
+FULL = Plan(Effort(seconds=0.5, rounds=3, quick=False), budget_seconds=780.0)
 QUICK = Plan(Effort(seconds=0.3, rounds=1, quick=True), budget_seconds=90.0)
 
 

@@ -22,6 +22,12 @@ REPEAT = 1_000_000
 RUNS = 5
 PAYLOAD = bytes(100)
 _SESSION = 0xCAFE
+_LIMITS: dict[str, object] = {
+    "rebind_after": 3600.0,
+    # Kept, and never reached by one player who sends as fast as this.
+    "user_datagrams_per_second": 10_000_000,
+    "user_bytes_per_second": 10_000_000_000,
+}
 _SOURCE = Path(__file__).with_name("fastpath.bpf.c")
 
 
@@ -45,7 +51,7 @@ def main() -> None:
     with Rig(content=content, name="restored", more_maps=("heads",)) as rig:
         ways = list(_ways(rig))
         idle = [statistics.median(_measure(rig, way.frame, XDP_DROP)) for way in ways]
-    with Rig(content=content, name="measured", more_maps=("heads",), limits={"rebind_after": 3600.0}) as rig:
+    with Rig(content=content, name="measured", more_maps=("heads",), limits=_LIMITS) as rig:
         _bind_all(rig)
         for way, restoring in zip(_ways(rig), idle, strict=True):
             runs = [value - restoring for value in _measure(rig, way.frame, way.exit)]

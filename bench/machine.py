@@ -36,7 +36,7 @@ class Machine(BaseModel):
             cores=os.cpu_count() or 1,
             kernel=f"{platform.system()} {platform.release()}",
             python=f"{platform.python_implementation()} {platform.python_version()}",
-            versions={"relayd": _relayd(), "uvloop": version("uvloop"), **peers},
+            versions={"relayd": _relayd(), "uvloop": version("uvloop"), "numpy": version("numpy"), **peers},
         )
 
     def __str__(self) -> str:
@@ -48,9 +48,9 @@ def describe() -> str:
     return str(Machine.here())
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process; of this one by default."""
+    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,10 +19,16 @@ _PATIENCE_SECONDS = 60.0
 
 def free_port(kind: socket.SocketKind) -> int:
     """A port of the loopback interface that is free now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(kind, 1)[0]
+
+
+def free_ports(kind: socket.SocketKind, count: int) -> list[int]:
+    """Several, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def wait_for(done: Callable[[], bool], what: str, poll_seconds: float = 0.01) -> None:
@@ -41,25 +48,72 @@ def answers(url: str) -> bool:
         return False
 
 
-def write_configuration(path: Path, sections: dict[str, dict[str, Any]]) -> None:
-    """Plain values as TOML."""
-    lines: list[str] = []
-    for section, values in sections.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {value!r}" for key, value in values.items()]
-    path.write_text("\n".join(lines).replace("True", "true").replace("False", "false"), encoding="utf-8")
+@contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """What is started meanwhile runs on that core, with all its threads."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+# sd_listen_fds(3): descriptors from 3 on, and the id of the process they are for, which only that itself knows.
+_AS_SYSTEMD_DOES = """
+import fcntl, os, sys
+fds, program = [int(fd) for fd in sys.argv[1].split(",")], sys.argv[2:]
+kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]
+for number, fd in enumerate(kept):
+    os.dup2(fd, 3 + number, inheritable=True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(fds))}
+os.execv(program[0], program)
+"""
 
 
 class Program:
-    """A command of relayd with a configuration of its own; ended by SIGTERM."""
+    """A command of relayd with a configuration of its own; ended by SIGTERM.
 
-    def __init__(self, folder: Path, name: str, sections: dict[str, dict[str, Any]], *command: str) -> None:
+    Args:
+        folder: for its files.
+        name: of these files.
+        sections: its configuration.
+        command: what is run.
+        core: where it runs; anywhere by default.
+        kept: sockets that it is given as systemd does, each time that it is started.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        sections: dict[str, dict[str, Any]],
+        *command: str,
+        core: int | None = None,
+        kept: Sequence[socket.socket] = (),
+    ) -> None:
         self._command = command
+        self._kept = [sock.fileno() for sock in kept]
+        self._core = core
         self._config = folder / f"{name}.toml"
         self._log = folder / f"{name}.log"
         (folder / "key").write_text(KEY, encoding="utf-8")
-        write_configuration(self._config, sections)
+        lines: list[str] = []
+        for section, values in sections.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {value!r}" for key, value in values.items()]
+        self._config.write_text("\n".join(lines).replace("True", "true").replace("False", "false"), encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        os.kill(self.pid, number)
+
+    def check_alive(self) -> None:
+        """Ends the benchmark, with the last of the program's log, where the program has ended."""
+        if self._process is not None and (status := self._process.poll()) is not None:
+            raise SystemExit(f"{' '.join(self._command)} ended with status {status}")
 
     @property
     def pid(self) -> int:
@@ -68,21 +122,27 @@ class Program:
             raise RuntimeError("not started")
         return self._process.pid
 
-    def __enter__(self) -> Self:
+    def start(self, *options: str) -> None:
+        """Starts it, with these options besides."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RELAYD_")}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "relayd", *self._command, "--config", str(self._config)],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-        return self
+        with self._log.open("ab") as log, on_core(self._core):
+            program = [sys.executable, "-m", "relayd", *self._command, *options, "--config", str(self._config)]
+            if self._kept:
+                program = [sys.executable, "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *program]
+            self._process = subprocess.Popen(program, stdout=log, stderr=log, env=environment, pass_fds=self._kept)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """Ends it by SIGTERM, and returns when it has ended."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
         if error is not None:
             print(self._log.read_text(encoding="utf-8")[-2000:], file=sys.stderr)
 

@@ -9,6 +9,8 @@ the benchmark's own. Needs root.
 import asyncio
 import os
 import random
+import signal
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +19,9 @@ import httpx
 import uvloop
 
 from bench.echo_game import EchoGame, Keys
-from bench.kept_relay import KeptRelay
 from bench.machine import describe
 from bench.namespace import enter
-from bench.processes import ControlPlane, relay_sections, wait_for
+from bench.processes import ControlPlane, Program, answers, relay_sections, wait_for
 from relayd.core.usage import Counts
 
 PLAYERS = 8
@@ -78,21 +79,39 @@ async def run(folder: Path, way: Way, kills: int, chance: random.Random) -> Outc
         sections["relay"] |= {"id": f"bench-{os.getpid()}", "forwarder": way.forwarder}
         sections["fast_path"] = way.fast_path
         sections["usage"] = {"interval": 0.3}
-        with KeptRelay(folder, sections) as relay:
+        admin = f"http://{sections['admin']['bind']}"
+        server, client = (("127.0.0.1", sections["relay"][f"{port}_port"]) for port in ("server", "client"))
+
+        def until_ready() -> None:
+            wait_for(lambda: answers(f"{admin}/readyz"), "the relay is ready")
+
+        with (
+            _bound(server) as first,
+            _bound(client) as second,
+            Program(folder, "relay", sections, "run", kept=(first, second)) as relay,
+        ):
+            await asyncio.to_thread(until_ready)
             session_id, keys = await asyncio.to_thread(_session, control_plane.client)
             game = EchoGame(keys, PER_SECOND)
-            playing = asyncio.create_task(game.play(relay.server_address, relay.client_address))
+            playing = asyncio.create_task(game.play(server, client))
             await asyncio.to_thread(wait_for, lambda: game.heard.to_player_datagrams > PLAYERS, "everybody plays")
             for _ in range(kills):
                 await asyncio.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))
-                await asyncio.to_thread(relay.kill)
+                relay.signal(signal.SIGKILL)
+                await asyncio.to_thread(relay.stop)
                 relay.start()
-            await asyncio.to_thread(relay.wait_until_ready)
+            await asyncio.to_thread(until_ready)
             game.stop()
             await playing
-            metrics = await asyncio.to_thread(_metrics, f"http://{sections['admin']['bind']}/v1/sessions/{session_id}")
+            metrics = await asyncio.to_thread(_metrics, f"{admin}/v1/sessions/{session_id}")
             recorded = await asyncio.to_thread(_recorded, control_plane.client, session_id)
             return Outcome(game.heard, recorded, game.sent, metrics)
+
+
+def _bound(address: tuple[str, int]) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(address)
+    return sock
 
 
 def _session(api: httpx.Client) -> tuple[str, Keys]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
+from api_page import api_page
 from metrics_page import metrics_page
 from pydantic_core import PydanticUndefined
 
@@ -41,10 +42,12 @@ _WAY_OUT = {
     Verdict.RELAY_AWAY: "Normal while relayd restarts; else look why it is not running.",
     Verdict.OVERLOADED: "A flood of strangers: see which verdicts grow beside it; the kernel fast path keeps them out.",
     Verdict.UNKNOWN_CONNECTION: "Normal for a moment after a player left or came back.",
-    Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second`, or find out why a user sends so much.",
+    Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second` and the like, or find out why so much is sent.",
     Verdict.SEND_QUEUE_FULL: "The link is too slow; a larger `relay.send_buffer_bytes` helps in bursts.",
     Verdict.SEND_FAILED: "Look at routes, interfaces and the firewall of the relay host.",
     Verdict.DRAINING: "Undo the drain with `DELETE /v1/drain`, or send new games to another relay.",
+    Verdict.BAD_SOURCE: "Nothing a peer sends: somebody invents senders. Look where it comes in.",
+    Verdict.GUESS_LIMITED: "Passes a second after the guessing ends; authorize users with the address they play from.",
     Verdict.RELAY_FULL: "Raise `limits.max_bound_users`, or send new games to another relay.",
 }
 
@@ -107,7 +110,12 @@ def _texts_below_members(source: Path) -> dict[str, str]:
     }
 
 
-PAGES = {"metrics.md": metrics_page, "settings.md": settings_page, "verdicts.md": verdicts_page}
+PAGES = {
+    "api.md": api_page,
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+    "verdicts.md": verdicts_page,
+}
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ from relayd.core.verdict import Verdict
 from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
 from relayd.edge.metrics.families import Reading, all_families
+from relayd.edge.metrics.process import ProcessUse
 from relayd.edge.source import SourceStatus
 
 _INTRODUCTION = """\
 # Metrics
 
-At `GET /metrics` of the admin server, in Prometheus' text format. A counter begins at 0 with the process; with the fast
-path on, those of datagrams and sessions go on from the relay before. Bytes are those of the UDP payload as it arrived.
+At `GET /metrics` of the admin server, in Prometheus' text format. Counters of datagrams and of sessions go on from the
+relay before, also after a crash, where `state.directory` keeps them; the others begin at 0 with the process ([what is
+exact](design.md#what-is-exact-and-what-is-not)). Bytes are those of the UDP payload as it arrived.
 
 This page is written by `docs/generate.py` from `relayd/edge/metrics`.
 
@@ -53,6 +55,8 @@ def families() -> Iterator[Metric]:
             loop_delay=Histogram((1.0,)),
             kernel=_EveryKernel(),
             usage=Ledger("docs"),
+            process=ProcessUse(0.0, 0),
+            started_at=0.0,
         )
     )
 

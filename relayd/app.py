@@ -1,13 +1,9 @@
 """A relay put together: read `Relay.serve` from top to bottom as start, run, stop."""
 
 import asyncio
-import hashlib
-import os
 import secrets
-import signal
 import socket
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +15,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
+from relayd.edge.addresses import OwnAddresses
 from relayd.edge.drain import Drain
 from relayd.edge.forwarder import Ports, open_ports
 from relayd.edge.journal import Journal
@@ -27,30 +24,24 @@ from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load
-from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
-from relayd.edge.state.restoration import Restoration
-from relayd.edge.systemd import take_kept_sockets
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import UnavailableError
 from relayd.garbage import Growth, settle
+from relayd.legacy import Legacy
 from relayd.owner import TableOwner
 from relayd.service import Service
 from relayd.service_manager import ServiceManager
 from relayd.settings import Settings
 from relayd.sources import SourceFactory, source_from_settings
+from relayd.successor import Successor
 from relayd.tcp import listen
+from relayd.tls import Certificate
 from relayd.usage import Metering
 
 if TYPE_CHECKING:
     from relayd.http_server import HttpServer
-
-_SWITCH_SECONDS = 0.0005
-_LONGEST_WAIT_SECONDS = 10.0
-"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking."""
-_SESSIONS_WITHIN_SECONDS = 1.0
-"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
 
 _log = structlog.get_logger()
 
@@ -66,6 +57,7 @@ class Relay:
         keeps_state: whether there is a file of what is bound, for the next relay to go on with.
         manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
         kept: sockets of the relay before this one.
+        environment: what an upgraded program is to have; None where none can take over.
     """
 
     def __init__(
@@ -76,10 +68,11 @@ class Relay:
         keeps_state: bool = True,
         manager: ServiceManager | None = None,
         kept: Sequence[socket.socket] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
-        self._usage: Metering | None = None
+        self._metering: Metering | None = None
         self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
@@ -92,11 +85,16 @@ class Relay:
             self.engine = engine = ProbedEngine(self.table)
             self._service = Service(manager, engine, self.source.status)
         self._kept = kept
+        self._environment = environment
+        self.successor: Successor | None = None
+        """Set when `serve` has ended for an upgrade."""
         self.engine.lookups = self.source.lookups
+        self._own_addresses = OwnAddresses(self.engine.sources, settings.relay)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
         self._drain = Drain(self.engine, self.source.status)
         self._draining: asyncio.Task[None] | None = None
+        self._upgrading = False
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
 
@@ -104,8 +102,11 @@ class Relay:
         """Runs the relay until `stop`.
 
         Raises:
+            ConfigurationError: the certificate of the admin server cannot be used; nothing was started.
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
+        admin = self.settings.admin
+        certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)
         if self._service is not None:
             self._service.keep(sockets)
@@ -117,9 +118,18 @@ class Relay:
         loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
-        records = self._open_state(sockets)
-        usage = self._usage = self._metering(records)
-        restoration = self._restoration(records, sockets)
+        self._own_addresses.refresh()
+        legacy = Legacy(
+            self.settings.state.directory if self._keeps_state else None,
+            sockets,
+            self.table,
+            self.engine.counters,
+            loop.time,
+            self.settings.limits.user_timeout,
+        )
+        records = self._records = legacy.records
+        metering = self._metering = legacy.metering = self._meter(records)
+        self._journal = Journal(self.engine.counters)
         try:
             self._fast_path = start_fast_path(
                 self.settings,
@@ -138,28 +148,24 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
-        restoration.listen_last()
+        legacy.listen_last(lambda: self._fast_path is None or self._fast_path.adopted)
         loop_delay = LoopDelay()
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
-            asyncio.create_task(self._tick_forever(restoration), name="journal"),
+            asyncio.create_task(self._tick_forever(legacy), name="journal"),
             asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
-        if usage is not None:
-            tasks.append(asyncio.create_task(usage.run_forever(), name="usage"))
+        if metering is not None:
+            tasks.append(asyncio.create_task(metering.run_forever(), name="usage"))
         if self._service is not None:
             tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
-        if restoration or self._kept:
-            # So that nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
-            longest_seconds = _LONGEST_WAIT_SECONDS if restoration else _SESSIONS_WITHIN_SECONDS
-            await self._until_loaded(tasks, longest_seconds)
-        self._give_up_the_rest(restoration)
+        await legacy.until_loaded(self.owner.loaded, bool(self._kept), tasks)
         await ports.start()
-        admin = self._admin(admin_socket, ports, loop_delay.histogram)
-        admin_task = asyncio.create_task(admin.run_until_stopped(), name="admin")
+        admin_server = self._admin(admin_socket, certificate, ports, loop_delay.histogram)
+        admin_task = asyncio.create_task(admin_server.run_until_stopped(), name="admin")
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -175,50 +181,25 @@ class Relay:
         try:
             await self._wait_for_the_end([*tasks, admin_task])
         finally:
+            if self._upgrading and self._environment is not None:
+                self.successor = Successor([one.socket for one in sockets], self._environment)
             if self._service is not None:
-                self._service.stopping()
+                self._service.stopping(self._upgrading)
             ports.stop()
-            admin.stop()
+            admin_server.stop()
             if self._draining is not None:
                 tasks.append(self._draining)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
             if self._fast_path is not None:
-                self._fast_path.stop(self._remove_fast_path)
-            if usage is not None:
-                usage.close()
+                self._fast_path.stop(self._remove_fast_path and not self._upgrading)
+            if metering is not None:
+                metering.close()
             records.close()
         _log.info("relay stopped")
 
-    def _admin(self, sock: socket.socket, ports: Ports, loop_delay: Histogram) -> "HttpServer":
-        """The admin server on this socket."""
-        # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
-        from relayd.edge.admin import create_admin  # noqa: PLC0415
-        from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
-        from relayd.http_server import HttpServer  # noqa: PLC0415
-
-        status, now = self.source.status, asyncio.get_running_loop().time
-        ledger = self._usage.ledger if self._usage is not None else None
-        metrics = RelayMetrics(
-            self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path, ledger
-        )
-        app = create_admin(self.settings, self.engine, status, self._drain, metrics, self._absorb, self._fast_path)
-        return HttpServer(app, sock)
-
-    def _open_state(self, sockets: list[BoundSocket]) -> Records:
-        """What the process before this one left; the engine goes on counting where it was."""
-        addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
-        digest = int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little")
-        directory = self.settings.state.directory if self._keeps_state else None
-        self._state = StateMemory(directory, digest)
-        records = self._records = Records(self._state, asyncio.get_running_loop().time)
-        self.engine.counters.go_on_in(records.counters_memory())
-        self._journal = Journal(self.engine.counters)
-        self.table.on_authorized.append(records.authorized)
-        return records
-
-    def _metering(self, records: Records) -> Metering | None:
+    def _meter(self, records: Records) -> Metering | None:
         """Who records usage; None where the settings want none."""
         if not self.settings.usage.interval:
             return None
@@ -228,30 +209,24 @@ class Relay:
 
         return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
 
-    def _restoration(self, records: Records, sockets: list[BoundSocket]) -> Restoration:
-        return Restoration(
-            self._state,
-            records,
-            self.table,
-            [one.endpoint for one in sockets],
-            self.engine.counters,
-            asyncio.get_running_loop().time,
-            self.settings.limits.user_timeout,
+    def _admin(
+        self, sock: socket.socket, certificate: Certificate | None, ports: Ports, loop_delay: Histogram
+    ) -> "HttpServer":
+        """The admin server on this socket."""
+        # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
+        from relayd.edge.admin import create_admin  # noqa: PLC0415
+        from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
+        from relayd.http_server import HttpServer  # noqa: PLC0415
+
+        status, now = self.source.status, asyncio.get_running_loop().time
+        ledger = self._metering.ledger if self._metering is not None else None
+        metrics = RelayMetrics(
+            self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path, ledger
         )
-
-    async def _until_loaded(self, tasks: list[asyncio.Task[None]], longest_seconds: float) -> None:
-        loaded = asyncio.create_task(self.owner.loaded.wait())
-        await asyncio.wait([loaded, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
-        loaded.cancel()
-
-    def _give_up_the_rest(self, restoration: Restoration) -> None:
-        """Of what was bound before, that which no session names any more; once there are sessions at all."""
-        if not self.owner.loaded.is_set() or (self._fast_path is not None and not self._fast_path.adopted):
-            return
-        if restoration:
-            restoration.finish()
-        if self._usage is not None:
-            self._usage.give_up_the_rest()
+        app = create_admin(
+            self.settings, self.engine, status, self._drain, metrics, self._absorb, self.upgrade, self._fast_path
+        )
+        return HttpServer(app, sock, self.settings.admin.max_connections, certificate)
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -264,6 +239,17 @@ class Relay:
     def stop(self) -> None:
         """Ends `serve`."""
         self._stopping.set()
+
+    def upgrade(self) -> str:
+        """Ends `serve` for another program to go on: `successor` is to be started then. Returns why not, or nothing."""
+        if self._environment is None:
+            return "this relay is part of `relayd dev`, and cannot be replaced by itself: start that anew"
+        if self.engine.draining:
+            return "the relay is draining, which its successor would not know of: `relayd drain --undo` first"
+        _log.info("replaced by the program that is installed now")
+        self._upgrading = True
+        self.stop()
+        return ""
 
     def terminate(self) -> None:
         """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""
@@ -292,12 +278,13 @@ class Relay:
         if await self._drain.until_done(self.settings.drain.limit_seconds):
             self.stop()
 
-    async def _tick_forever(self, restoration: Restoration) -> None:
+    async def _tick_forever(self, legacy: Legacy) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._absorb(())
             self._records.beat()
-            self._give_up_the_rest(restoration)
+            self._own_addresses.refresh()
+            legacy.give_up_the_rest(self.owner.loaded)
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 
@@ -325,25 +312,6 @@ class Relay:
         self._series.event(event)
         self._journal.event(event)
         self._records.event(event)
-
-
-async def run(settings: Settings, remove_fast_path: bool = False) -> None:
-    """`relayd run`: SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
-
-    Args:
-        settings: the whole configuration.
-        remove_fast_path: see `Relay`.
-    """
-    # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    manager = ServiceManager.from_environment(os.environ)
-    kept = take_kept_sockets(os.environ, settings.relay, manager)
-    relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, relay.terminate)
-    loop.add_signal_handler(signal.SIGINT, relay.stop)
-    loop.add_signal_handler(signal.SIGHUP, relay.reload)
-    await relay.serve()
 
 
 def _new_connection_id() -> int:

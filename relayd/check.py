@@ -16,6 +16,7 @@ from relayd.errors import ConfigurationError, FatalError, UnavailableError
 from relayd.live_client import AdminClient
 from relayd.settings import RelaySettings, Settings
 from relayd.tcp import listen
+from relayd.tls import Certificate, signed_by
 
 _Findings = list[str]
 _CLOCKS_APART_SECONDS = 5
@@ -47,9 +48,11 @@ def _fast_path(settings: Settings) -> _Findings:
 def _control_plane(settings: Settings) -> _Findings:
     source = settings.source
     key = source.read_key()
+    trust = None if source.ca_file is None else signed_by(source.ca_file, "source.ca_file")
     url = f"{source.url}/v1/relays/nodes/{settings.relay.id}/sessions?limit=1"
     try:
-        answer = httpx.get(url, headers={"authorization": f"token {key}"} if key else {}, timeout=5.0)
+        headers = {"authorization": f"token {key}"} if key else {}
+        answer = httpx.get(url, headers=headers, timeout=5.0, verify=trust or True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UnavailableError(f"source.url: {source.url} does not answer: {error}") from None
     if answer.status_code in (401, 403):
@@ -129,6 +132,7 @@ def _ports(settings: Settings) -> _Findings:
 
 
 def _admin(settings: Settings) -> _Findings:
+    Certificate.configured(settings.admin.tls_certificate_file, settings.admin.tls_key_file, "admin")
     if _is_running(settings):
         return [f"ok       TCP {settings.admin.bind} is held by the relay that runs here"]
     listen(settings.admin.bind, "admin.bind").close()
@@ -138,7 +142,7 @@ def _admin(settings: Settings) -> _Findings:
 def _is_running(settings: Settings) -> bool:
     """Whether a relay of this configuration holds the ports, so that they are not to be had and all is well."""
     try:
-        running = AdminClient(settings.admin.bind).about()
+        running = AdminClient(settings.admin).about()
     except FatalError:
         return False
     return running == {"server_port": settings.relay.server_port, "client_port": settings.relay.client_port}

@@ -1,25 +1,25 @@
-"""The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not to be had, 78 bad configuration."""
+"""The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not to be had, 78 bad configuration.
+
+Each command imports what it needs when it runs: players wait for a relay that is started again, and all imports
+together take longer than all else that it does.
+"""
 
 import asyncio
 import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
 
-from relayd import __version__, app, log, settings
-from relayd.capture.command import CaptureOptions, run_capture
-from relayd.check import check_host
+from relayd import __version__, log, settings
+from relayd.capabilities import use_permitted
 from relayd.controlplane.cli import control_plane
-from relayd.dev import DevOptions, run_dev
-from relayd.drain import DrainOptions, run_drain
 from relayd.errors import EXIT_USAGE, FatalError
-from relayd.fast_path import print_status, remove
-from relayd.live_client import AdminClient
-from relayd.tables import print_explanation, print_session, print_sessions
-from relayd.top import TopOptions, run_top
+
+if TYPE_CHECKING:
+    from relayd.live_client import AdminClient
 
 cli = typer.Typer(
     help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
@@ -45,9 +45,13 @@ def run(
     ] = False,
 ) -> None:
     """Run the relay."""
+    from relayd.run import run as run_relay
+
     loaded = settings.load(config)
     log.configure(loaded.log.level)
-    uvloop.run(app.run(loaded, detach_on_exit))
+    successor = uvloop.run(run_relay(loaded, detach_on_exit))
+    if successor is not None:
+        successor.replace_this_program()
 
 
 @cli.command()
@@ -60,6 +64,8 @@ def dev(
     config: Config = None,
 ) -> None:
     """Run a relay with a session of its own, to try things out on this machine."""
+    from relayd.dev import DevOptions, run_dev
+
     loaded = settings.load(config)
     # Beside the live table of a game, lines about every binding would only disturb.
     log.configure("warning" if players else loaded.log.level)
@@ -72,19 +78,25 @@ cli.add_typer(control_plane, name="control-plane")
 @cli.command()
 def check(config: Config = None) -> None:
     """Say what is wrong with the configuration and this host."""
+    from relayd.check import check_host
+
     sys.exit(asyncio.run(check_host(settings.load(config))))
 
 
 @cli.command()
 def sessions(config: Config = None, as_json: Json = False) -> None:
     """List the sessions of the running relay."""
-    print_sessions(AdminClient(settings.load(config).admin.bind).sessions(), as_json)
+    from relayd.tables import print_sessions
+
+    print_sessions(_running_relay(config).sessions(), as_json)
 
 
 @cli.command()
 def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
     """Show one session of the running relay: users, bindings, counters, drops."""
-    print_session(AdminClient(settings.load(config).admin.bind).session(session_id), as_json)
+    from relayd.tables import print_session
+
+    print_session(_running_relay(config).session(session_id), as_json)
 
 
 @cli.command()
@@ -94,7 +106,9 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why a player does or does not get through the running relay."""
-    print_explanation(AdminClient(settings.load(config).admin.bind).explain(target), as_json)
+    from relayd.tables import print_explanation
+
+    print_explanation(_running_relay(config).explain(target), as_json)
 
 
 @cli.command()
@@ -109,7 +123,9 @@ def top(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines, once.")] = False,
 ) -> None:
     """Show what goes through the running relay, live."""
-    run_top(AdminClient(settings.load(config).admin.bind), TopOptions(once, interval, as_json))
+    from relayd.top import TopOptions, run_top
+
+    run_top(_running_relay(config), TopOptions(once, interval, as_json))
 
 
 @cli.command()
@@ -123,8 +139,9 @@ def capture(
     config: Config = None,
 ) -> None:
     """Write the datagrams of one session into a file, as the running relay gets and sends them."""
-    options = CaptureOptions(session_id, seconds, out, full, max_bytes, interface)
-    run_capture(AdminClient(settings.load(config).admin.bind), options)
+    from relayd.capture.command import CaptureOptions, run_capture
+
+    run_capture(_running_relay(config), CaptureOptions(session_id, seconds, out, full, max_bytes, interface))
 
 
 @cli.command()
@@ -143,19 +160,39 @@ def drain(
     as_json: Json = False,
 ) -> None:
     """Have the running relay take no new games; those that run play on."""
+    from relayd.drain import DrainOptions, run_drain
+
     sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
+
+
+@cli.command()
+def upgrade(config: Config = None) -> None:
+    """Have the running relay replaced by the program that is installed now; games play on."""
+    from relayd.upgrade import run_upgrade
+
+    run_upgrade(settings.load(config))
 
 
 @fast_path_cli.command("status")
 def fast_path_status(config: Config = None) -> None:
     """Say on which interfaces the kernel program is, what it serves, and what keeps it."""
+    from relayd.fast_path import print_status
+
     print_status(settings.load(config))
 
 
 @fast_path_cli.command("remove")
 def fast_path_remove(config: Config = None) -> None:
     """Take the kernel program off all interfaces and forget its pinned state."""
+    from relayd.fast_path import remove
+
     remove(settings.load(config))
+
+
+def _running_relay(config: Path | None) -> "AdminClient":
+    from relayd.live_client import AdminClient
+
+    return AdminClient(settings.load(config).admin)
 
 
 def _print_version(wanted: bool) -> None:
@@ -177,6 +214,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    use_permitted()
     try:
         cli()
     except FatalError as error:

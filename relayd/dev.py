@@ -24,6 +24,7 @@ from relayd.settings import Settings
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.view import players_table, show
 from relayd.tcp import listen
+from relayd.tls import Certificate, trusting
 
 _SEATS_WITHOUT_GAME = 4
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -48,10 +49,11 @@ async def run_dev(settings: Settings, options: DevOptions) -> int:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
+    certificate = Certificate.configured(settings.api.tls_certificate_file, settings.api.tls_key_file, "api")
     listener = listen(settings.api.bind, "api.bind")
     key = secrets.token_hex(16)
     async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
-        api = HttpServer(app, listener)
+        api = HttpServer(app, listener, settings.api.max_connections, certificate)
         relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True, keeps_state=False)
         relaying = asyncio.create_task(relay.serve())
         serving = asyncio.create_task(api.run_until_stopped())
@@ -80,8 +82,10 @@ def _embedded_source(
 
 async def _create_session(settings: Settings, key: str, players: int) -> RelaySession:
     """Creates a session as a game's backend does: over the API, then asks until it is ready."""
-    url = f"http://{settings.api.bind}/v1/relays/sessions"
-    async with httpx.AsyncClient(headers={"authorization": f"token {key}"}, trust_env=False) as client:
+    api = settings.api
+    url = f"{api.url}/v1/relays/sessions"
+    verify = trusting(api.tls_certificate_file, "api.tls_certificate_file") if api.tls_certificate_file else True
+    async with httpx.AsyncClient(headers={"authorization": f"token {key}"}, verify=verify, trust_env=False) as client:
         answer = await client.post(url, json={"users": [{"ip": "127.0.0.1"}] * (1 + players)})
         for _ in range(_READY_CHECKS):
             session = RelaySession.model_validate(answer.raise_for_status().json())
@@ -131,8 +135,8 @@ def _introduce(console: Console, settings: Settings, key: str, session: RelaySes
     relay = settings.relay
     host, *players = session.session_users
     console.print(f"relay       {relay.public_ip}, server port {relay.server_port}, client port {relay.client_port}")
-    console.print(f"admin       http://{settings.admin.bind}/metrics and /v1/sessions")
-    console.print(f"API         http://{settings.api.bind}, described at http://{settings.api.bind}/docs")
+    console.print(f"admin       {settings.admin.url}/metrics and /v1/sessions")
+    console.print(f"API         {settings.api.url}, described at {settings.api.url}/docs")
     console.print(f"API token   {key}")
     console.print(f"session     {session.session_id}, authorization token {session.authorization_token}")
     console.print(f"host        user authorization token {host.authorization_token}")
@@ -142,9 +146,9 @@ def _introduce(console: Console, settings: Settings, key: str, session: RelaySes
     console.print("another session, and its relay and tokens once it is ready:")
     console.print(
         f"curl -H 'Authorization: token {key}' -H 'Content-Type: application/json'"
-        f""" -d '{{"users": [{{"ip": "127.0.0.1"}}, {{"ip": "127.0.0.1"}}]}}' http://{settings.api.bind}/v1/relays/sessions"""
+        f""" -d '{{"users": [{{"ip": "127.0.0.1"}}, {{"ip": "127.0.0.1"}}]}}' {settings.api.url}/v1/relays/sessions"""
     )
-    console.print(f"curl -H 'Authorization: token {key}' http://{settings.api.bind}/v1/relays/sessions/SESSION_ID")
+    console.print(f"curl -H 'Authorization: token {key}' {settings.api.url}/v1/relays/sessions/SESSION_ID")
     console.print()
 
 

@@ -38,7 +38,7 @@ def run_drain(settings: Settings, options: DrainOptions) -> int:
         raise UsageError("--undo and --wait: choose one; there is nothing to wait for")
     if options.limit_seconds is not None and not options.wait:
         raise UsageError("--limit says how long --wait waits; give that as well")
-    client = AdminClient(settings.admin.bind)
+    client = AdminClient(settings.admin)
     status = client.undo_drain() if options.undo else client.drain()
     if options.wait:
         limit = options.limit_seconds if options.limit_seconds is not None else settings.drain.limit_seconds

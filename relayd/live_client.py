@@ -1,22 +1,33 @@
 """Asks a running relay over its admin HTTP server."""
 
+import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from relayd.errors import FatalError, UnavailableError
+from relayd.settings import AdminSettings
+from relayd.tls import trusting
 
 _PAGE = 1000
 
 
 class AdminClient:
-    """The admin API of a relay on this host."""
+    """The admin API of a relay on this host.
 
-    def __init__(self, address: str) -> None:
-        self._base = f"http://{address}"
-        self._address = address
+    Raises:
+        ConfigurationError: its certificate cannot be read.
+    """
+
+    def __init__(self, admin: AdminSettings) -> None:
+        self._address = admin.bind
+        self._base = admin.url
+        self._verify: ssl.SSLContext | bool = True
+        if admin.tls_certificate_file is not None:
+            self._verify = trusting(admin.tls_certificate_file, "admin.tls_certificate_file")
 
     def about(self) -> dict[str, Any]:
         """Which ports the relay has."""
@@ -43,6 +54,10 @@ class AdminClient:
         """What is known of a token, a session or an address."""
         return self._get("/v1/explain", {"target": target})
 
+    def upgrade(self) -> dict[str, Any]:
+        """Has it replaced by the program that is installed now; says what it was."""
+        return self._ask("POST", "/v1/upgrade")
+
     def drain(self) -> dict[str, Any]:
         """Begins the drain, and says how far it is."""
         return self._ask("POST", "/v1/drain")
@@ -61,14 +76,20 @@ class AdminClient:
 
     def unwatch(self, session_id: str) -> None:
         """Ends that before its time."""
-        httpx.delete(f"{self._base}/v1/sessions/{quote(session_id, safe='')}/watch", timeout=10.0, trust_env=False)
+        with suppress(httpx.HTTPError):  # a relay that is gone has ended it
+            self._request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}/watch")
 
     def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         return self._ask("GET", path, params)
 
+    def _request(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> httpx.Response:
+        return httpx.request(
+            method, self._base + path, params=params, timeout=10.0, trust_env=False, verify=self._verify
+        )
+
     def _ask(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
         try:
-            answer = httpx.request(method, self._base + path, params=params, timeout=10.0, trust_env=False)
+            answer = self._request(method, path, params)
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"

@@ -15,7 +15,8 @@ from relayd.service_manager import BEATS_IN_TIME, ServiceManager
 _BEAT_SECONDS = 1.0
 _SHORT_BEAT_SECONDS = 0.05
 """While somebody waits for what is to be told: a start or a reload."""
-_EXTENSION_USEC = 10_000_000
+EXTENSION = "EXTEND_TIMEOUT_USEC=10000000"
+"""What a manager is told again and again that may think the start takes too long."""
 
 _log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         probes = Probes(self._engine, sockets)
-        beat_at = loop.time() + self._beat_seconds
+        beat_at = loop.time()
         try:
             while True:
                 self._tell_state()
@@ -70,9 +71,12 @@ class Service:
             self._reload_asked_at = asyncio.get_running_loop().time()
             self._manager.tell("RELOADING=1", _monotonic())
 
-    def stopping(self) -> None:
-        """The end has begun."""
-        self._manager.tell("STOPPING=1", "STATUS=stopping")
+    def stopping(self, for_another: bool) -> None:
+        """The end has begun, or the beginning of another program in this process."""
+        if for_another:
+            self._manager.tell("RELOADING=1", _monotonic(), "STATUS=being replaced")
+        else:
+            self._manager.tell("STOPPING=1", "STATUS=stopping")
 
     def _tell_state(self) -> None:
         text = self._in_words()
@@ -86,18 +90,22 @@ class Service:
             self._reload_asked_at = None
 
     def _beat(self, probes: Probes) -> None:
+        if not self._ready:
+            # However long the session source takes: a relay that waits for it, and reads no socket meanwhile, is as
+            # good as it can be. In an upgrade the manager's watchdog runs on.
+            self._manager.tell(EXTENSION)
+            self._tell_watchdog()
+            return
         unread = [f"{endpoint.port.label} {endpoint.number}" for endpoint in probes.unread()]
         if unread != self._unread:
             _log.warning("sockets are not read", sockets=unread)
             self._unread = unread
-        if unread:
-            return
-        if self._ready:
-            if self._manager.watchdog_seconds is not None:
-                self._manager.tell("WATCHDOG=1")
-        else:
-            # However long the session source takes: a relay that waits for it is as good as it can be.
-            self._manager.tell(f"EXTEND_TIMEOUT_USEC={_EXTENSION_USEC}")
+        if not unread:
+            self._tell_watchdog()
+
+    def _tell_watchdog(self) -> None:
+        if self._manager.watchdog_seconds is not None:
+            self._manager.tell("WATCHDOG=1")
 
     def _in_words(self) -> str:
         problem = self._source.problem

@@ -55,6 +55,7 @@ def _checked_url(text: str) -> str:
 UdpPort = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Connections = Annotated[int, Field(ge=1, le=65_536)]
 IpAddress = Annotated[str, AfterValidator(canonical_ip)]
 TcpAddress = Annotated[str, AfterValidator(_checked_address)]
 Url = Annotated[str, AfterValidator(_checked_url)]
@@ -81,6 +82,27 @@ def read_secret(path: Path, setting: str) -> str:
     if not secret or not secret.isascii() or not secret.isprintable():
         raise ConfigurationError(f"{setting}: {path}: must hold one line of plain ASCII, the secret alone")
     return secret
+
+
+class HttpSection(Section):
+    """What both HTTP servers have."""
+
+    bind: TcpAddress
+    tls_certificate_file: Path | None = Field(
+        None, description="File with the certificate and those that vouch for it (PEM); with one, TLS is on."
+    )
+    tls_key_file: Path | None = Field(None, description="File with its key (PEM, without a password).")
+
+    @property
+    def url(self) -> str:
+        """Where it is reached, as far as this host knows."""
+        return f"{'http' if self.tls_certificate_file is None else 'https'}://{self.bind}"
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file belong together: name both, or neither")
+        return self
 
 
 class RelaySettings(Section):
@@ -137,11 +159,22 @@ class SourceSettings(Section):
     timeout: float = Field(
         10.0, gt=0, le=300, description="kind = control_plane: seconds for one request, from its start to its end."
     )
+    ca_file: Path | None = Field(
+        None,
+        description="kind = control_plane, with https: file with the authorities that sign its certificate (PEM),"
+        " instead of those the system trusts.",
+    )
     shrink_hold: Seconds = Field(
         10.0,
         description="Seconds that a source which suddenly names less than half of the sessions must stay so before it"
         " is believed. 0 believes at once.",
     )
+
+    @model_validator(mode="after")
+    def _ca_is_looked_at(self) -> Self:
+        if self.ca_file is not None and not self.url.startswith("https:"):
+            raise ValueError("ca_file is of no use without https:// in source.url")
+        return self
 
     def read_key(self) -> str | None:
         """The API key in `token_file`; None where no file is named.
@@ -152,21 +185,25 @@ class SourceSettings(Section):
         return None if self.token_file is None else read_secret(self.token_file, "source.token_file")
 
 
-class AdminSettings(Section):
+class AdminSettings(HttpSection):
     """[admin]: metrics, health and live sessions over HTTP."""
 
     bind: TcpAddress = Field("127.0.0.1:9464", description="Address and port of the admin HTTP server.")
     max_session_series: Count = Field(
         1000, description='Sessions with time series of their own; the rest is summed under session="other".'
     )
+    max_connections: Connections = Field(256, description="HTTP connections at once; more are closed.")
 
 
-class ApiSettings(Section):
+class ApiSettings(HttpSection):
     """[api]: the REST API of the control plane."""
 
     bind: TcpAddress = Field("127.0.0.1:8080", description="Address and port of the REST API.")
     token_file: Path | None = Field(None, description="File with one API key that has every scope, to begin with.")
     database: str = Field("relayd.sqlite3", description='SQLite database; ":memory:" keeps nothing over a restart.')
+    max_connections: Connections = Field(
+        4096, description="HTTP connections at once, of which each relay holds one; more are closed."
+    )
     usage_kept_days: float = Field(
         90.0, ge=0, allow_inf_nan=False, description="Days that usage records are kept. 0 = for ever."
     )
@@ -311,7 +348,12 @@ def _read(config: Path) -> dict[str, Any]:
     for section, key in (
         ("source", "path"),
         ("source", "token_file"),
+        ("source", "ca_file"),
+        ("admin", "tls_certificate_file"),
+        ("admin", "tls_key_file"),
         ("api", "token_file"),
+        ("api", "tls_certificate_file"),
+        ("api", "tls_key_file"),
         ("api", "database"),
         ("api", "webhook_secret_file"),
         ("state", "directory"),
@@ -361,7 +403,8 @@ def _explain(error: ErrorDetails, config: Path | None) -> str:
         known = set(section.default.__class__.model_fields if section else Settings.model_fields)
         return f"{origin}{key}: unknown key{_did_you_mean(location[-1], known)}"
     given = error["input"]
-    shown = f" (got {given!r})" if isinstance(given, str | int | float) else ""
+    # What stands before an @ in a URL may be a password.
+    shown = f" (got {given!r})" if isinstance(given, str | int | float) and "@" not in str(given) else ""
     reason = error["msg"].removeprefix("Value error, ")
     return f"{origin}{key}: {reason[:1].lower()}{reason[1:]}{shown}"
 

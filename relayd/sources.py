@@ -7,6 +7,7 @@ from relayd.edge.source import Load, SessionTable, Source
 from relayd.edge.source.file import FileSource
 from relayd.errors import ConfigurationError
 from relayd.settings import Settings
+from relayd.tls import signed_by
 
 SourceFactory = Callable[[Settings, SessionTable, Callable[[], Load]], Source]
 
@@ -36,7 +37,8 @@ def _control_plane(settings: Settings, table: SessionTable, load: Callable[[], L
     from relayd.edge.source.control_plane.public_list import PublicList  # noqa: PLC0415
 
     source = settings.source
-    client = HttpClient(source.url, source.read_key, source.timeout)
+    trust = None if source.ca_file is None else signed_by(source.ca_file, "source.ca_file")
+    client = HttpClient(source.url, source.read_key, source.timeout, trust)
     link = NegotiatedLink(
         NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
     )

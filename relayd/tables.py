@@ -56,8 +56,19 @@ def print_session(session: dict[str, Any], as_json: bool) -> None:
                 str(user["to_player"]["datagrams"]),
             )
     console.print(table)
+    for user in session["users"]:
+        for binding in user["bindings"]:
+            if "pings" in binding:
+                console.print(
+                    f"{user['role']} {user['authorization_token']}: {_pings(binding['pings'])}", soft_wrap=True
+                )
     for reason, count in session["drops"].items():
         console.print(f"dropped {count} × {reason}")
+
+
+def _pings(pings: dict[str, Any]) -> str:
+    jitter_ms = 1000 * pings["interval_jitter_seconds"]
+    return f"{pings['heard']} PINGs, {100 * pings['loss']:.1f} % missed, interval jitter {jitter_ms:.1f} ms"
 
 
 def print_explanation(explanation: dict[str, Any], as_json: bool) -> None:

@@ -13,7 +13,8 @@ from relayd.core.events import Event, EventKind
 from relayd.core.session import Session
 from relayd.core.usage import Counts, Reason, UsageTaker
 from relayd.core.views import Absorb
-from relayd.edge.state.records import NO_SPAN, Records
+from relayd.edge.state.layout import NO_SPAN
+from relayd.edge.state.records import Records
 from relayd.edge.usage.file import UsageFile
 from relayd.edge.usage.journal import Journal
 from relayd.edge.usage.sender import Sender
@@ -80,7 +81,10 @@ class Metering:
         self._spans: dict[Session, str] = {}
         self._unclaimed = set(self.ledger.spans)
         """Spans of the process before this one of which nothing was heard yet."""
-        self._endings: list[_Ending] = []
+        self._goes_on = False
+        """Whether all counts of that process are with their sessions, or given up: before that nothing can be said."""
+        self._endings: dict[str, _Ending] = {}
+        """By span."""
         self._recorded: list[tuple[int, list[int]]] = []
         """Numbers of records, and the accounts to be freed once the disk has them."""
         records.spans = self
@@ -127,7 +131,8 @@ class Metering:
         for user in session.users.values():
             if user.traffic is not None:
                 counts.add(user.traffic)
-        self._endings.append(_Ending(span, session, Counts.of(counts), self._wall_clock(), _REASONS[event.kind], slots))
+        now, reason = self._wall_clock(), _REASONS[event.kind]
+        self._endings[span] = _Ending(span, session, Counts.of(counts), now, reason, slots)
 
     def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
         """See `Spans.gone`."""
@@ -138,12 +143,17 @@ class Metering:
         if name not in self.ledger.spans:
             self.ledger.start(name, _UNKNOWN_SESSION, now)
         self._unclaimed.discard(name)
-        # Counts that a crash of the host took back are recorded already.
-        most = Counts(*map(max, Counts.of(counts), self.ledger.spans[name].total))
-        self._endings.append(_Ending(name, None, most, now, Reason.RESTART, slots))
+        ended = self._endings.get(name)
+        if ended is None:
+            self._endings[name] = _Ending(name, None, Counts.of(counts), now, Reason.RESTART, slots)
+        else:
+            # Its session was there for a moment, but not all of those who had been in it.
+            more = ended.counts.plus(Counts.of(counts))
+            self._endings[name] = ended._replace(counts=more, slots=[*ended.slots, *slots])
 
-    def give_up_the_rest(self) -> None:
+    def go_on(self) -> None:
         """Nothing else of the process before this one will be heard of: ends the spans that nobody goes on with."""
+        self._goes_on = True
         while self._unclaimed:
             name = self._unclaimed.pop()
             self.ledger.stop(name, self.ledger.spans[name].total, self._wall_clock(), Reason.RESTART)
@@ -171,11 +181,11 @@ class Metering:
 
     async def tick(self, interval_is_over: bool) -> None:
         """Records what ended and, at the end of an interval, what goes on; brings all of it to the disk."""
-        await self._record_endings()
+        if self._goes_on:
+            await self._record_endings()
         # What cannot be written now is in a later record.
-        if interval_is_over and self._journal.write():
+        if self._journal.write() and interval_is_over and self._goes_on:
             await self._record_interval()
-        self._journal.write()
         await self._journal.sync()
         await self._free_recorded()
         self.sender.more.set()
@@ -193,19 +203,21 @@ class Metering:
                 return
 
     async def _record_endings(self) -> None:
-        endings, self._endings = self._endings, []
-        async for some in in_slices(_some_at_once(endings)):
+        endings, self._endings = self._endings, {}
+        async for some in in_slices(_some_at_once(list(endings.values()))):
             for ending in some:
                 if ending.session is None or self._settled(ending.session):
                     self._record_ending(ending)
                 else:
-                    self._endings.append(ending)
+                    self._endings[ending.span] = ending
             self._journal.write()
 
     def _record_ending(self, ending: _Ending) -> None:
         counts = ending.counts
         if ending.session is not None and ending.session.revoked_traffic is not None:
             counts = counts.plus(Counts.of(ending.session.revoked_traffic))
+        # What a crash of the host took back is recorded already.
+        counts = Counts(*map(max, counts, self.ledger.spans[ending.span].total))
         record = self.ledger.stop(ending.span, counts, ending.ended_at, ending.reason)
         self._recorded.append((record.sequence, ending.slots))
 
@@ -223,8 +235,11 @@ class Metering:
 
     def close(self) -> None:
         """Records how far the sessions are, whose counts are up to date; the next process sends it."""
+        if not self._goes_on:
+            self._journal.close()
+            return
         now = self._wall_clock()
-        for ending in self._endings:
+        for ending in self._endings.values():
             if ending.session is None or self._settled(ending.session):
                 self._record_ending(ending)
         for session, span in self._spans.items():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 import uvloop
@@ -16,12 +16,13 @@ from relayd import settings
 from relayd.controlplane import keys
 from relayd.controlplane.errors import StoreUnavailableError, StoreUnusableError
 from relayd.controlplane.keys import Scope
-from relayd.controlplane.server import serve
-from relayd.controlplane.sqlite import SqliteStore
 from relayd.errors import ConfigurationError, UnavailableError, UsageError
 from relayd.log import configure
 from relayd.service_manager import ServiceManager
 from relayd.settings import read_secret
+
+if TYPE_CHECKING:
+    from relayd.controlplane.sqlite import SqliteStore
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ def run(context: typer.Context, config: Config = None) -> None:
     loaded = settings.load(config)
     configure(loaded.log.level)
     try:
+        from relayd.controlplane.server import serve
+
         uvloop.run(serve(loaded.api, ServiceManager.from_environment(os.environ)))
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from None
@@ -129,7 +132,7 @@ def _absolute(loaded: settings.Settings) -> Path:
     return Path(loaded.api.database).absolute()
 
 
-def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitable[T]], *, make: bool = False) -> T:
+def _with_store(loaded: settings.Settings, work: "Callable[[SqliteStore], Awaitable[T]]", *, make: bool = False) -> T:
     """Does something with the configured database, which a running server may have open too.
 
     Only with ``make`` is it made if it is not there: a new one would answer whoever looks in the wrong place that there
@@ -137,6 +140,8 @@ def _with_store(loaded: settings.Settings, work: Callable[[SqliteStore], Awaitab
     """
 
     async def open_and_do() -> T:
+        from relayd.controlplane.sqlite import SqliteStore
+
         store = SqliteStore(loaded.api.database)
         try:
             return await work(store)

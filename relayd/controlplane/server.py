@@ -20,6 +20,7 @@ from relayd.http_server import HttpServer
 from relayd.service_manager import ServiceManager
 from relayd.settings import ApiSettings, read_secret
 from relayd.tcp import listen
+from relayd.tls import Certificate
 
 log = structlog.get_logger()
 
@@ -68,10 +69,11 @@ async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None
         UnavailableError: the port cannot be had.
         StoreUnavailableError: the database is locked by somebody else.
     """
+    certificate = Certificate.configured(api.tls_certificate_file, api.tls_key_file, "api")
     listener = listen(api.bind, "api.bind")
     try:
         async with open_control_plane(api) as (control_plane, app):
-            server = HttpServer(app, listener)
+            server = HttpServer(app, listener, api.max_connections, certificate)
 
             def end() -> None:
                 log.info("control plane stopping")

@@ -6,6 +6,10 @@ Plain and immutable; a `Snapshot` is only ever whole and consistent, so applying
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
+MOST_SESSIONS = 1_000_000
+MOST_USERS = 4_000_000
+"""That a relay holds, in all of its sessions: some 1.6 GB. A source that names more is refused, and not believed."""
+
 
 class InvalidSessionsError(ValueError):
     """Sessions that contradict each other; the text names both sides."""
@@ -32,6 +36,8 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.sessions: dict[str, SessionSpec] = {}
+        self.users = 0
+        """In all of the sessions."""
         self._id_of_token: dict[int, str] = {}
 
     @classmethod
@@ -50,9 +56,11 @@ class Snapshot:
         """Adds one more session.
 
         Raises:
-            InvalidSessionsError: its id or token is there already, or two of its users share a token.
+            InvalidSessionsError: its id or token is there already, two of its users share one, or there are too many.
         """
         check_users(spec)
+        self.users += len(spec.users)
+        check_size(len(self.sessions) + 1, self.users)
         if spec.session_id in self.sessions:
             raise InvalidSessionsError(f"session_id {spec.session_id} stands twice")
         other = self._id_of_token.setdefault(spec.token, spec.session_id)
@@ -71,6 +79,14 @@ class Change(NamedTuple):
 
     upserts: tuple[SessionSpec, ...] = ()
     removals: tuple[str, ...] = ()
+
+
+def check_size(sessions: int, users: int) -> None:
+    """Raises InvalidSessionsError for more than a relay holds."""
+    if sessions > MOST_SESSIONS or users > MOST_USERS:
+        raise InvalidSessionsError(
+            f"more than {MOST_SESSIONS:,} sessions or {MOST_USERS:,} users; spread them over several relays"
+        )
 
 
 def check_users(spec: SessionSpec) -> None:

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
+from relayd.core.guesses import Guesses
 from relayd.core.limits import RefusalLimiter
 from relayd.core.lookups import Lookups
 from relayd.core.session import Binding, Session, User
+from relayd.core.sources import Sources
 from relayd.core.table import Table
 from relayd.core.verdict import REFUSAL_STATE, Verdict
 from relayd.core.wire import (
@@ -53,6 +55,8 @@ class Engine:
         self.draining = False
         self.lookups: Lookups | None = None
         """Where unknown pairs are asked about; None where there is nobody to ask."""
+        self.sources = Sources()
+        self.guesses = Guesses(table.limits)
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)
 
@@ -126,12 +130,9 @@ class Engine:
             return self._drop(Verdict.UNKNOWN_TYPE, endpoint, data, source, now)
 
         session = self.table.by_token.get(session_token)
-        if session is None:
-            ended = self.table.ended_recently(session_token, now)
-            return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
-        user = session.users.get(user_token)
-        if user is None:
-            return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, data, source, now, session)
+        user = session.users.get(user_token) if session is not None else None
+        if session is None or user is None:
+            return self._stranger(session, endpoint, data, source, now)
 
         binding = user.client_binding if port is Port.CLIENT else user.server_binding
         if binding is None or binding.address != source or binding.endpoint is not endpoint:
@@ -140,15 +141,31 @@ class Engine:
                 return self._refuse(admitted, endpoint, data, source, now, session)
             binding = admitted
         binding.last_seen = now
-        if binding.bucket is not None and not binding.bucket.take(now):
-            return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
+        for meter in (binding.meter, session.meter):
+            if meter is not None and not meter.take(size, now):
+                return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
         if kind == PING:
+            binding.note_ping(now)
             return Action(Verdict.ANSWERED, endpoint, source, _VALID)
         if port is Port.SERVER:
             return self._to_player(session, endpoint, data, source, now)
         if binding.connection_undecided:
             self.table.decide_connection(binding, opens_connection(data))
         return self._to_host(session, binding, data, now)
+
+    def _stranger(
+        self, session: Session | None, endpoint: Endpoint, data: bytes, source: Address, now: float
+    ) -> Action:
+        """Turns a pair away that is not in the table; it may be on its way into it."""
+        if self.sources.is_bad(source):
+            return self._refuse(Verdict.BAD_SOURCE, endpoint, data, source, now, session)
+        if session is None:
+            ended = self.table.ended_recently(unpack_header(data)[1], now)
+            return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
+        if not self.guesses.note(session, source[0], now):
+            session.count_drop(Verdict.UNKNOWN_PAIR)
+            return self._drop(Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
+        return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, data, source, now, session)
 
     def _to_host(self, session: Session, player: Binding, data: bytes, now: float) -> Action:
         host = session.host
@@ -175,6 +192,11 @@ class Engine:
         self, user: User, binding: Binding | None, endpoint: Endpoint, source: Address, now: float
     ) -> Binding | Verdict:
         """Binds or moves a user to where it was just heard, or says why not."""
+        if self.sources.is_bad(source):
+            return Verdict.BAD_SOURCE
+        # Before anything whose outcome would tell that the token is right.
+        if self.guesses.holds_back(user, binding, source[0], now):
+            return Verdict.GUESS_LIMITED
         if self._limits.pin_ip and source[0] != user.ip_address:
             return Verdict.ADDRESS_REFUSED
         if binding is not None:

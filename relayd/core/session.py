@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Address, Endpoint
-from relayd.core.limits import TokenBucket
+from relayd.core.meter import Meter
+from relayd.core.pings import Pings
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, to_host_header
 
@@ -15,7 +16,17 @@ from relayd.core.wire import Port, to_host_header
 class Binding:
     """Where a user is reached on one of the two ports."""
 
-    __slots__ = ("address", "bound_at", "bucket", "connection_undecided", "endpoint", "last_seen", "traffic", "user")
+    __slots__ = (
+        "address",
+        "bound_at",
+        "connection_undecided",
+        "endpoint",
+        "last_seen",
+        "meter",
+        "pings",
+        "traffic",
+        "user",
+    )
 
     def __init__(self, user: "User", endpoint: Endpoint, address: Address, now: float) -> None:
         self.user = user
@@ -25,7 +36,10 @@ class Binding:
         self.last_seen = now
         self.connection_undecided = False
         """At a new address, and only its first DATA will tell whether the connection is a new one as well."""
-        self.bucket: TokenBucket | None = None
+        self.meter: Meter | None = None
+        """What it may send; None for no bound."""
+        self.pings: Pings | None = None
+        """Those the engine answered; None before the first."""
         if user.traffic is None:
             user.traffic = Traffic()
         self.traffic = user.traffic
@@ -34,6 +48,22 @@ class Binding:
     def port(self) -> Port:
         """The port the user is bound on."""
         return self.endpoint.port
+
+    def note_ping(self, now: float) -> None:
+        """Counts a PING that the engine answers."""
+        if self.pings is None:
+            self.pings = Pings()
+        self.pings.note(int(now * 1e9))
+
+    def take_pings(self, heard_elsewhere: Pings) -> None:
+        """Adds what was heard by whatever served this binding without the engine, and no longer does."""
+        if self.pings is None:
+            if not heard_elsewhere.heard:
+                return
+            self.pings = Pings()
+        self.pings.add(heard_elsewhere)
+        # Nobody heard all of the interval that goes on now.
+        self.pings.last_ns = 0
 
 
 class User:
@@ -81,7 +111,9 @@ class Session:
         "bound",
         "drops",
         "empty_since",
+        "guesses_due",
         "host",
+        "meter",
         "players",
         "revoked_traffic",
         "session_id",
@@ -107,6 +139,10 @@ class Session:
         self.revoked_traffic: Traffic | None = None
         """Counts of users that are no longer in the session."""
         self.drops: dict[Verdict, int] | None = None
+        self.meter: Meter | None = None
+        """What all in it together may send; None for no bound."""
+        self.guesses_due = 0.0
+        """When the user tokens guessed in it would have been due, had they come evenly: see `Guesses`."""
 
     def count_drop(self, verdict: Verdict, datagrams: int = 1) -> None:
         """Counts datagrams that named this session and were dropped."""

@@ -6,21 +6,26 @@ found by looking only at the heads of two heaps, so that expiry costs about the 
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.counters import Traffic
-from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot
+from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_size
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
 from relayd.core.history import History
-from relayd.core.limits import Limits, TokenBucket
+from relayd.core.limits import Limits
+from relayd.core.meter import Meter
+from relayd.core.pings import Pings
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
 TOMBSTONE_SECONDS = 60.0
 """How long an ended session is remembered, so that its players are told that it ended."""
+_MOST_TOMBSTONES = 100_000
+_STALE_ENTRIES = 1024
+"""How many of those that are gone a heap keeps, beyond as many as there are live ones, before it is cleared of them."""
 
 
 class Table:
@@ -49,12 +54,16 @@ class Table:
         """Sessions with somebody bound."""
         self.heard: Callable[[Binding], float] = last_seen
         """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
+        self.pings: Callable[[Binding], Pings | None] = pings_answered
+        """The PINGs of a binding, whoever answered them; None before the first. Replaced as `heard` is."""
         self.on_authorized: list[Callable[[User, bool], None]] = []
         """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
         self.watched: set[Session] = set()
         """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
         self.history = History(self.by_token)
         """What changed and what was refused of late."""
+        self._user_rates = [limits.user_rate(port) for port in Port]
+        self._session_rate = limits.session_rate
         self._new_connection_id = new_connection_id
         self._on_event = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
@@ -97,8 +106,10 @@ class Table:
         """Adds, updates and removes these sessions and leaves all others alone.
 
         Raises:
-            InvalidSessionsError: an upsert has a token that another session keeps; nothing was changed.
+            InvalidSessionsError: an upsert has a token that another session keeps, or there would be too many; nothing
+                was changed.
         """
+        self._check_size(change)
         gone = {*change.removals, *(spec.session_id for spec in change.upserts)}
         Snapshot.of(change.upserts)
         for spec in change.upserts:
@@ -117,6 +128,11 @@ class Table:
         for spec in change.upserts:
             self._upsert(spec, now)
 
+    def _check_size(self, change: Change) -> None:
+        before = [session for one in change.upserts if (session := self.sessions.get(one.session_id)) is not None]
+        users = sum(len(one.users) for one in change.upserts) - sum(len(session.users) for session in before)
+        check_size(len(self.sessions) + len(change.upserts) - len(before), self.users + users)
+
     def _token_of(self, session_id: str) -> int | None:
         session = self.sessions.get(session_id)
         return session.token if session is not None else self._ended.get(session_id)
@@ -127,6 +143,8 @@ class Table:
         session = self.sessions.get(spec.session_id)
         if session is None:
             session = Session(spec.session_id, spec.token, now)
+            if any(self._session_rate):
+                session.meter = Meter(self._session_rate)
             self.sessions[spec.session_id] = self.by_token[spec.token] = session
             self._tombstones.pop(spec.token, None)
             self._await_idleness(session, now)
@@ -177,6 +195,8 @@ class Table:
         self.watched.discard(session)
         self._tombstones.pop(session.token, None)
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
+        if len(self._tombstones) > _MOST_TOMBSTONES:
+            self._tombstones.popitem(last=False)
         self._tell(Event(kind, session), now)
         for tell in self.on_authorized:
             for user in session.users.values():
@@ -221,8 +241,9 @@ class Table:
     def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, undecided: bool) -> Binding:
         binding = Binding(user, endpoint, address, now)
         binding.connection_undecided = undecided
-        if self.limits.user_datagrams_per_second:
-            binding.bucket = TokenBucket(self.limits.user_datagrams_per_second, now)
+        rate = self._user_rates[endpoint.port]
+        if any(rate):
+            binding.meter = Meter(rate)
         session = user.session
         if endpoint.port is Port.SERVER:
             user.server_binding = session.host = binding
@@ -232,6 +253,9 @@ class Table:
             self.active_sessions += 1
         session.bound += 1
         self.bound[endpoint.port] += 1
+        if len(self._silence) > 2 * sum(self.bound) + _STALE_ENTRIES:
+            self._silence = [one for one in self._silence if one[2].user.binding_on(one[2].port) is one[2]]
+            heapify(self._silence)
         heappush(self._silence, (now + self.limits.user_timeout, next(self._numbers), binding))
         self._tell(Event(EventKind.USER_BOUND, session, binding), now)
         return binding
@@ -346,6 +370,9 @@ class Table:
 
     def _await_idleness(self, session: Session, now: float) -> None:
         if self.limits.session_idle_timeout and not session.waits_for_idle:
+            if len(self._idleness) > 2 * len(self.sessions) + _STALE_ENTRIES:
+                self._idleness = [one for one in self._idleness if self.sessions.get(one[2].session_id) is one[2]]
+                heapify(self._idleness)
             session.waits_for_idle = True
             heappush(self._idleness, (now + self.limits.session_idle_timeout, next(self._numbers), session))
 
@@ -365,3 +392,8 @@ class Table:
 def last_seen(binding: Binding) -> float:
     """When the engine last heard a binding."""
     return binding.last_seen
+
+
+def pings_answered(binding: Binding) -> Pings | None:
+    """The PINGs that the engine answered."""
+    return binding.pings

@@ -35,7 +35,7 @@ class Verdict(enum.IntEnum):
     UNKNOWN_CONNECTION = 12
     """A host's DATA for a connection id that no bound player has."""
     RATE_LIMITED = 13
-    """Over the user's rate."""
+    """Over the rate of the user or of its session."""
     SEND_QUEUE_FULL = 14
     """The kernel took no more to send (EAGAIN, ENOBUFS)."""
     SEND_FAILED = 15
@@ -48,6 +48,10 @@ class Verdict(enum.IntEnum):
     """No relayd was there to decide, only its fast path, which would not let the kernel answer with an error."""
     OVERLOADED = 19
     """More came than relayd could judge. Players who are bound go on playing: theirs need no judging."""
+    BAD_SOURCE = 20
+    """From one of the relay's own ports, from port 0, or from an address that is nobody's (multicast, broadcast)."""
+    GUESS_LIMITED = 21
+    """A known user at a new address, maybe a lucky guess: too many are made from there or in its session."""
 
     @property
     def label(self) -> str:

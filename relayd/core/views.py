@@ -20,6 +20,7 @@ DECIDED_BY_FORWARDER = (
     Verdict.SEND_QUEUE_FULL,
     Verdict.SEND_FAILED,
     Verdict.OVERLOADED,
+    Verdict.RATE_LIMITED,
 )
 """What a forwarding thread decides by itself, in the order of its totals."""
 

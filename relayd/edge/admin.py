@@ -1,6 +1,7 @@
 """The admin HTTP server: metrics, health, live sessions, drain. Tokens are only shown shortened."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import structlog
@@ -18,7 +19,7 @@ from relayd.edge.explain.route import explain_route
 from relayd.edge.live import describe_session, summarise_session
 from relayd.edge.metrics.relay_metrics import RelayMetrics
 from relayd.edge.source import SourceStatus
-from relayd.edge.status import describe_relay
+from relayd.edge.status import describe_program, describe_relay
 from relayd.edge.watch import watch_routes
 from relayd.pacing import in_slices
 from relayd.settings import Settings
@@ -33,9 +34,14 @@ def create_admin(
     drain: Drain,
     metrics: RelayMetrics,
     absorb: Absorb,
+    upgrade: Callable[[], str],
     kernel: KernelView | None = None,
 ) -> FastAPI:
-    """The admin application of a relay. `absorb` is called before anything is shown of a session."""
+    """The admin application of a relay.
+
+    `absorb` is called before anything is shown of a session; `upgrade` has the program replaced soon, or says why
+    not.
+    """
     relay = settings.relay
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
@@ -100,7 +106,14 @@ def create_admin(
         if found is None:
             return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
         absorb([found])
-        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard))
+        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard, table.pings))
+
+    @app.post("/v1/upgrade")
+    async def begin_upgrade() -> Response:
+        why_not = upgrade()
+        if why_not:
+            return JSONResponse({"message": why_not}, status_code=409)
+        return JSONResponse(describe_program())
 
     @app.get("/v1/drain")
     async def drain_status() -> dict[str, Any]:

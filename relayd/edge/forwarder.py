@@ -59,9 +59,9 @@ def open_ports(
         from relayd.edge.native.ports import NativePorts  # noqa: PLC0415 - not there where it was not compiled
 
         return NativePorts(engine, sockets, records, merge)
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, ValueError) as error:
         why = f"its C part was not compiled: {_WAY_OUT}" if isinstance(error, ImportError) else str(error)
         if mode == "native":
             raise UnavailableError(f'relay.forwarder: "native" is not to be had: {why}') from None
-        _log.warning("datagrams are forwarded by Python alone, at about a third of the rate", why=why)
+        _log.warning("datagrams are forwarded by Python alone, which takes more of the processor", why=why)
         return UdpPorts(engine, sockets, records)

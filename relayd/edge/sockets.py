@@ -84,8 +84,8 @@ def _family(ip_address: str) -> socket.AddressFamily:
 
 
 def memory_of(bound: Iterable[BoundSocket]) -> list[tuple[Port, SocketMemory]]:
-    """What the kernel keeps for each of the sockets."""
-    return [(one.endpoint.port, _memory(one.socket)) for one in bound]
+    """What the kernel keeps for each of the sockets; nothing of those that are closed, as at the relay's end."""
+    return [(one.endpoint.port, _memory(one.socket)) for one in bound if one.socket.fileno() >= 0]
 
 
 def _memory(sock: socket.socket) -> SocketMemory:

@@ -1,12 +1,16 @@
 """How the whole relay stands, for `GET /v1/status`: totals since it began, table, source, fast path."""
 
+import uuid
 from typing import Any
 
+from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.verdict import Verdict
 from relayd.core.views import KernelView
 from relayd.core.wire import Port
 from relayd.edge.source import SourceStatus
+
+_INSTANCE = uuid.uuid4().hex
 
 
 def describe_relay(engine: Engine, source: SourceStatus, kernel: KernelView | None, now: float) -> dict[str, Any]:
@@ -20,6 +24,7 @@ def describe_relay(engine: Engine, source: SourceStatus, kernel: KernelView | No
     """
     table = engine.table
     return {
+        **describe_program(),
         "time_seconds": now,
         "draining": engine.draining,
         "ready": table.loaded,
@@ -44,6 +49,11 @@ def describe_relay(engine: Engine, source: SourceStatus, kernel: KernelView | No
             "forwarded": sum(kernel.by_kernel(port, Verdict.FORWARDED) for port in Port),
         },
     }
+
+
+def describe_program() -> dict[str, str]:
+    """Which program this is, and which run of it."""
+    return {"version": __version__, "instance": _INSTANCE}
 
 
 def _counted(engine: Engine, port: Port) -> dict[str, dict[str, int]]:

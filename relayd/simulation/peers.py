@@ -29,6 +29,8 @@ _SIZES_BYTES = (37, 48, 53, 66, 48, 97, 37, 66, 120, 53, 48, 310)
 
 _ROUND_TRIPS_KEPT = 2000
 _RECEIVE_BUFFER_BYTES = 1 << 20
+_SO_RCVBUFFORCE = 33
+"""socket(7): as SO_RCVBUF, but CAP_NET_ADMIN may pass over rmem_max with it."""
 
 
 class Peer(asyncio.DatagramProtocol, ABC):
@@ -51,7 +53,10 @@ class Peer(asyncio.DatagramProtocol, ABC):
         self._transport = transport  # type: ignore[assignment]
         # What waited while a relay was being restarted comes all at once.
         sock: socket.socket = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002
         """Takes in a state or hands on a message."""

@@ -41,6 +41,8 @@ def _no_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(COMPARED):
+        monkeypatch.delitem(COMPARED, name)
     for name in ("throughput", "cost", "latency"):
         monkeypatch.setitem(COMPARED, name, Headlines(name))
     monkeypatch.setattr(everything, "debian_package", lambda name: "" if name == "coturn" else "1.0")

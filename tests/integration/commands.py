@@ -21,12 +21,17 @@ os.execv(sys.argv[2], sys.argv[2:])
 """Refused to somebody who is not root, and who does not have the capability anyway."""
 
 
-def relayd(*arguments: str, variables: dict[str, str] | None = None, without: int | None = None) -> Done:
-    """Runs it to its end; ``without`` a capability."""
+def relayd(
+    *arguments: str,
+    variables: dict[str, str] | None = None,
+    without: int | None = None,
+    home: Path = REPOSITORY,
+) -> Done:
+    """Runs it to its end; ``without`` a capability; `home` is where its package is."""
     prefix = [] if without is None else [sys.executable, "-c", _WITHOUT, str(without)]
     return subprocess.run(
         [*prefix, *command(*arguments)],
-        cwd=REPOSITORY,
+        cwd=home,
         env={**environment(), **(variables or {})},
         capture_output=True,
         text=True,

@@ -128,3 +128,9 @@ def configuration(overrides: Sections | None = None) -> Sections:
     for section, values in (overrides or {}).items():
         sections.setdefault(section, {}).update(values)
     return sections
+
+
+def with_forwarder(forwarder: str, overrides: Sections | None = None) -> Sections:
+    """These overrides, for a relay whose sockets are served by that."""
+    sections = dict(overrides or {})
+    return {**sections, "relay": {**sections.get("relay", {}), "forwarder": forwarder}}

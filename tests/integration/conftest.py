@@ -7,8 +7,9 @@ from typing import Protocol
 
 import pytest
 
-from tests.integration.config import Sections, SessionKeys
+from tests.integration.config import Sections, SessionKeys, with_forwarder
 from tests.integration.relay_process import RelayProcess
+from tests.native.compiled import needs_native
 
 
 class StartRelay(Protocol):
@@ -19,8 +20,16 @@ class StartRelay(Protocol):
     ) -> RelayProcess: ...
 
 
+@pytest.fixture(scope="module", params=[pytest.param("native", marks=needs_native), "python"])
+def forwarder(request: pytest.FixtureRequest) -> str:
+    """What serves the sockets. A module that uses it runs once with each; all others with what relayd chooses."""
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture
-def start_relay(tmp_path: Path) -> Iterator[StartRelay]:
+def start_relay(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartRelay]:
+    chosen = request.getfixturevalue("forwarder") if "forwarder" in request.fixturenames else None
     with ExitStack() as stack:
 
         def start(
@@ -28,6 +37,8 @@ def start_relay(tmp_path: Path) -> Iterator[StartRelay]:
         ) -> RelayProcess:
             folder = tmp_path / f"relay-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
+            if chosen is not None:
+                overrides = with_forwarder(chosen, overrides)
             return stack.enter_context(RelayProcess(folder, sessions, overrides, ready=ready))
 
         yield start

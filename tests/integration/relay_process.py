@@ -70,6 +70,7 @@ class RelayProcess:
         overrides: settings that differ from `configuration`.
         arguments: the command and its options, without --config.
         ready: whether to wait until the relay has sessions, or only until it answers HTTP.
+        home: where its package is.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class RelayProcess:
         overrides: Sections | None = None,
         arguments: tuple[str, ...] = ("run",),
         ready: bool = True,
+        home: Path = REPOSITORY,
     ) -> None:
         self.folder = folder
+        self.home = home
         self.sessions_path = folder / "sessions.json"
         self.config_path = folder / "relayd.toml"
         self.allowed_errors = 0
@@ -130,7 +133,7 @@ class RelayProcess:
             self._process = self._popen(arguments, out, err)
 
     def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(arguments, stdout=out, stderr=err, cwd=REPOSITORY, env=environment())
+        return subprocess.Popen(arguments, stdout=out, stderr=err, cwd=self.home, env=environment())
 
     def _is_up(self) -> bool:
         status = self.process.poll()

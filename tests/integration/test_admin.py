@@ -26,7 +26,11 @@ NAMES = (
 
 
 def play(relay: RelayProcess, session: SessionKeys, to_host: int, to_player: int) -> int:
-    """Sends so many datagrams of DATA each way, 100 bytes of payload each, and returns the connection id."""
+    """Sends so many datagrams of DATA each way, 100 bytes of payload each, and returns the connection id.
+
+    Once they are counted, which is a moment after they arrived.
+    """
+    before = relay.counts()
     with relay.host(session) as host, relay.player(session) as player:
         assert host.ping() == VALID
         payload = OPENS_CONNECTION.ljust(100)
@@ -37,12 +41,14 @@ def play(relay: RelayProcess, session: SessionKeys, to_host: int, to_player: int
         for _ in range(to_player):
             host.say(connection_id, payload)
             assert player.hear() == payload
+    relay.counted_since(before, 1 + to_host + to_player)
     return connection_id
 
 
 def test_live_sessions_over_http(start_relay: StartRelay) -> None:
     live, other = new_sessions("live", "other one")
     relay = start_relay([live, other])
+    before = relay.counts()
     with relay.host(live) as host, relay.player(live) as player:
         assert host.ping() == VALID
         player.say(OPENS_CONNECTION)
@@ -50,6 +56,7 @@ def test_live_sessions_over_http(start_relay: StartRelay) -> None:
         dropped = host.say(connection_id ^ 1, b"nobody")
         reply = host.say(connection_id, b"hello")
         assert player.hear() == b"hello"
+        relay.counted_since(before, 4)
 
         listed = relay.get_json("/v1/sessions")
         assert listed["total_count"] == 2

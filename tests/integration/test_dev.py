@@ -51,6 +51,9 @@ def test_tokens_to_play_with(tmp_path: Path) -> None:
                     host.say(connection_id, b"welcome")
                     assert player.hear() == b"welcome"
                     assert player.ping() == VALID
+            refused = relayd("upgrade", "--config", str(relay.config_path))
+            assert "cannot be replaced" in refused.stderr
+            assert host.ping() == VALID
         relay.process.send_signal(signal.SIGTERM)
         assert relay.process.wait(5) == 0
     assert not list(REPOSITORY.glob("*.sqlite3")), "it is to keep nothing"

@@ -211,7 +211,8 @@ def test_a_program_with_other_maps_is_replaced(tmp_path: Path, pins: Pins) -> No
 
 def compiled(folder: Path) -> bytes:
     """The program as it is, but for what is in its maps."""
-    source = resources.files("relayd.edge.xdp").joinpath("relay.bpf.c").read_text(encoding="utf-8")
+    home = resources.files("relayd.edge.xdp")
+    source = home.joinpath("relay.bpf.c").read_text(encoding="utf-8")
     changes = {
         "\t__u64 last_seen_ns;": "\t__u64 novelty;\n\t__u64 last_seen_ns;",
         "/* ---- One datagram": "struct {\n\t__uint(type, BPF_MAP_TYPE_ARRAY);\n\t__uint(max_entries, 1);\n"
@@ -221,7 +222,7 @@ def compiled(folder: Path) -> bytes:
         assert source.count(old) == 1
         source = source.replace(old, new)
     (folder / "later.bpf.c").write_text(source, encoding="utf-8")
-    flags = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", f"-I/usr/include/{platform.machine()}-linux-gnu"]
+    flags = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", f"-I/usr/include/{platform.machine()}-linux-gnu", f"-I{home}"]
     subprocess.run(["clang", *flags, "-c", "later.bpf.c", "-o", "later.bpf.o"], cwd=folder, check=True)
     return (folder / "later.bpf.o").read_bytes()
 

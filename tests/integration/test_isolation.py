@@ -5,16 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.config import SessionKeys, new_session, new_sessions
+from tests.integration.config import SessionKeys, new_session, new_sessions, with_forwarder
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID, Player
 from tests.integration.relay_process import RelayProcess, counted, told
 
+pytestmark = pytest.mark.usefixtures("forwarder")
+
 
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+def relay(tmp_path_factory: pytest.TempPathFactory, forwarder: str) -> Iterator[RelayProcess]:
     """One relay on both families; each test adds sessions of its own."""
-    with RelayProcess(tmp_path_factory.mktemp("relay"), [], {"relay": {"bind": ["127.0.0.1", "::1"]}}) as process:
+    overrides = with_forwarder(forwarder, {"relay": {"bind": ["127.0.0.1", "::1"]}})
+    with RelayProcess(tmp_path_factory.mktemp("relay"), [], overrides) as process:
         yield process
 
 

@@ -1,6 +1,7 @@
 """What /metrics says of sockets and of time, with a real relay."""
 
 import socket
+import time
 
 from tests.integration.config import new_session
 from tests.integration.conftest import StartRelay
@@ -55,3 +56,24 @@ def test_overflows_of_the_receive_queue_are_counted(start_relay: StartRelay) -> 
     assert metrics["relayd_datagrams_total", "client", "too_short"] > before
     assert metrics["relayd_socket_buffer_bytes", "client", "receive"] > 0
     assert metrics["relayd_receive_queue_overflows_total", "server"] == 0
+
+
+def test_what_the_process_costs(start_relay: StartRelay) -> None:
+    before = time.time()
+    relay = start_relay([new_session("idle")], {"limits": {"max_bound_users": 7}})
+    metrics = relay.metrics()
+    assert metrics["relayd_ready",] == 1
+    assert metrics["relayd_max_bound_users",] == 7
+    assert before < metrics["relayd_start_time_seconds",] < time.time()
+    assert metrics["relayd_process_resident_memory_bytes",] > 1 << 20
+    used = metrics["relayd_process_cpu_seconds_total",]
+    assert used > 0
+    eventually(lambda: relay.metrics()["relayd_process_cpu_seconds_total",] > used, "its processor time is counted")
+
+
+def test_not_ready_and_without_a_bound(start_relay: StartRelay) -> None:
+    relay = start_relay(None, {"limits": {"max_bound_users": 0}}, ready=False)
+    relay.allowed_errors = 1
+    metrics = relay.metrics()
+    assert metrics["relayd_ready",] == 0
+    assert ("relayd_max_bound_users",) not in metrics

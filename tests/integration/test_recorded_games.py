@@ -9,10 +9,12 @@ from contextlib import ExitStack
 import pytest
 
 from tests.integration.captures import Capture, Recorded, load_capture
-from tests.integration.config import new_token
+from tests.integration.config import new_token, with_forwarder
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import INVALID, VALID, Host, Peer, Player
 from tests.integration.relay_process import RelayProcess, counted, told
+
+pytestmark = pytest.mark.usefixtures("forwarder")
 
 _FIRST = 3
 
@@ -152,10 +154,11 @@ def test_a_restarted_player_has_a_new_id_and_hears_nothing_for_the_old_one(start
 
 
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+def relay(tmp_path_factory: pytest.TempPathFactory, forwarder: str) -> Iterator[RelayProcess]:
     limits = {"refusals_per_second": 0xFFFF, "refusals_per_source_per_second": 0xFFFF}
     capture = load_capture("game-host-2-clients")
-    with RelayProcess(tmp_path_factory.mktemp("relay"), [capture.session], {"limits": limits}) as process:
+    overrides = with_forwarder(forwarder, {"limits": limits})
+    with RelayProcess(tmp_path_factory.mktemp("relay"), [capture.session], overrides) as process:
         yield process
 
 

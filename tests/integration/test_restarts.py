@@ -104,8 +104,14 @@ def test_a_game_goes_on_over_restarts(how: signal.Signals, forwarder: str, tmp_p
         asyncio.run(play())
         assert all(peer.states_seen == {State.VALID} for peer in (game.host, *game.players))
         assert len(game.host.all_connections()) == PLAYERS
-        assert game.flawless, game.reports()
-        assert _counted_to_host(keeper.relay) == sum(player.sent for player in game.players) + PLAYERS
+        reports = game.reports()
+        assert not any(report.unordered or report.corrupted or report.unreachable for report in reports)
+        lost = sum(report.lost_to_host + report.lost_to_player for report in reports)
+        # SIGKILL between taking a batch in and sending it on loses it; nothing else may lose anything.
+        in_flight = RESTARTS * PLAYERS if how is signal.SIGKILL else 0
+        assert lost <= in_flight, reports
+        sent = sum(player.sent for player in game.players) + PLAYERS
+        assert sent - in_flight <= _counted_to_host(keeper.relay) <= sent
 
 
 def _all_heard(game: Game, messages: int) -> bool:

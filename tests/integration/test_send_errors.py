@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.config import SessionKeys, new_sessions
+from tests.integration.config import SessionKeys, new_sessions, with_forwarder
 from tests.integration.namespaces import (
     Namespace,
     as_root_of_a_user_namespace,
@@ -40,15 +40,15 @@ class Cabled(NamedTuple):
     connection_id: int
 
 
-def with_cable(test: Callable[[Cabled], None]) -> Callable[[Path, pytest.FixtureRequest], None]:
+def with_cable(test: Callable[[Cabled], None]) -> Callable[[Path, str, pytest.FixtureRequest], None]:
     """Gives a test its networks: made by this process if it may, else by one that is root of a user namespace."""
 
-    def run(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    def run(tmp_path: Path, forwarder: str, request: pytest.FixtureRequest) -> None:
         if missing := missing_program():
             pytest.skip(f"not installed: {missing}")
         if may_make_networks():
             with ExitStack() as stack:
-                test(_lay_cable(tmp_path, stack))
+                test(_lay_cable(tmp_path, forwarder, stack))
         else:
             _run_in_a_user_namespace(request.node.nodeid, tmp_path)
 
@@ -56,9 +56,9 @@ def with_cable(test: Callable[[Cabled], None]) -> Callable[[Path, pytest.Fixture
     return run
 
 
-def _lay_cable(folder: Path, stack: ExitStack) -> Cabled:
+def _lay_cable(folder: Path, forwarder: str, stack: ExitStack) -> Cabled:
     session, *_ = keys = new_sessions("cabled", "another")
-    overrides = {"relay": {"bind": ["127.0.0.1", RELAY_IP], "send_buffer_bytes": 1}}
+    overrides = with_forwarder(forwarder, {"relay": {"bind": ["127.0.0.1", RELAY_IP], "send_buffer_bytes": 1}})
     here, there = stack.enter_context(Namespace()), stack.enter_context(Namespace())
     connect(here, RELAY_IP, there, PLAYER_IP)
     relay = RelayProcess(folder, keys, overrides)

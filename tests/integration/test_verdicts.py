@@ -1,6 +1,7 @@
 """A test per verdict: what provokes it, what the sender is told, and that its counter moves and no other.
 
 SEND_QUEUE_FULL and SEND_FAILED need a network that does not take what is sent: see test_send_errors.py.
+OVERLOADED takes more than relayd can judge: see test_overload.py.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relayd.core.verdict import Verdict
-from tests.integration.config import SessionKeys, new_session, new_sessions, new_token
+from tests.integration.config import SessionKeys, new_session, new_sessions, new_token, with_forwarder
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import (
     DATA,
@@ -29,15 +30,18 @@ HERE = "127.0.0.1"
 ELSEWHERE = "203.0.113.9"
 SESSIONS = [
     SessionKeys(keys.session_id, keys.token, keys.users, (HERE,) * len(keys.users))
-    for keys in new_sessions(*(f"verdict-{number}" for number in range(60)))
+    for keys in new_sessions(*(f"verdict-{number}" for number in range(120)))
 ]
+pytestmark = pytest.mark.usefixtures("forwarder")
+
 LIMITS = {"pin_ip": True, "rebind_after": 600.0, "host_timeout": 600.0, "refusals_per_source_per_second": 100_000}
 
 
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+def relay(tmp_path_factory: pytest.TempPathFactory, forwarder: str) -> Iterator[RelayProcess]:
     """One relay for all; each test has a session of its own in it."""
-    with RelayProcess(tmp_path_factory.mktemp("relay"), list(SESSIONS), {"limits": LIMITS}) as process:
+    overrides = with_forwarder(forwarder, {"limits": LIMITS})
+    with RelayProcess(tmp_path_factory.mktemp("relay"), list(SESSIONS), overrides) as process:
         yield process
 
 
@@ -270,7 +274,8 @@ def test_relay_full(start_relay: StartRelay) -> None:
 
 def test_every_verdict_has_a_test() -> None:
     here = Path(__file__)
-    files = (here, here.with_name("test_send_errors.py"), here.with_name("test_fast_path.py"))
+    others = ("test_send_errors.py", "test_fast_path.py", "test_overload.py", "test_abuse.py")
+    files = (here, *(here.with_name(name) for name in others))
     tests = "".join(file.read_text(encoding="utf-8") for file in files)
     assert [verdict.label for verdict in Verdict if f'"{verdict.label}"' not in tests] == []
 

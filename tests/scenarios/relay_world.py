@@ -23,6 +23,7 @@ from tests.scenarios.worlds import FIRST_USER, SERVER_SIDE, SESSION, Outcome, ip
 
 _ADDRESSES = range(50, 58)
 _ANSWERED = ("forwarded", "answered")
+_ON_SOCKETS = ("native", "python")
 
 
 class RelayWorld:
@@ -94,7 +95,8 @@ def relay_world(folder: Path, where: str) -> Iterator[RelayWorld]:
 
     Args:
         folder: for files.
-        where: "sockets" for a relay without the program; "lo" or "veth" for one with it.
+        where: "native" or "python" for a relay without the program, by what serves its sockets; "lo" or "veth" for
+            one with it.
     """
     with ExitStack() as stack:
         stack.enter_context(own_network())
@@ -122,10 +124,10 @@ def relay_world(folder: Path, where: str) -> Iterator[RelayWorld]:
                 _ip("address", "add", f"10.77.0.{last}/32", "dev", "lo")
                 _ip("address", "add", f"fd77::{last:x}/128", "dev", "lo", "nodad")
         overrides: dict[str, dict[str, Any]] = {
-            "relay": {"bind": [RELAY[4], RELAY[6]]},
+            "relay": {"bind": [RELAY[4], RELAY[6]], "forwarder": where if where in _ON_SOCKETS else "auto"},
             "limits": dict(LIMITS),
             "fast_path": {"mode": "off"}
-            if where == "sockets"
+            if where in _ON_SOCKETS
             else {"mode": "require", "interfaces": [interface], "pin_directory": str(pins / "relayd")},
         }
         relay_folder = folder / "relay"

@@ -107,6 +107,8 @@ class Rig:
         """Makes table and engine. With ``adopt`` they are those of a new process after a crash, over the same maps."""
         self.table = Table(self.settings.limits, lambda: next(self._ids), self._on_event)
         self.engine = Engine(self.table)
+        self.engine.sources.own_ports = PORTS.values()
+        self.engine.sources.own_addresses = {*RELAY.values(), "127.0.0.1"}
         self.fast_path = self.network.run(self.make_fast_path, adopt)
 
     def make_fast_path(self, adopt: bool) -> FastPath:

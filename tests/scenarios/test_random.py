@@ -1,4 +1,4 @@
-"""Random sequences of steps: whatever happens, engine and kernel program agree on every verdict and every byte."""
+"""Random sequences of steps: on every verdict and every byte the engine, the kernel program and the thread agree."""
 
 import time
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from relayd.core.wire import Port
+from tests.native.compiled import needs_native
+from tests.scenarios.forwarder_world import ForwarderWorld
 from tests.scenarios.scenarios import (
     HOST_TIMEOUT,
     PLAYERS,
@@ -23,7 +25,7 @@ from tests.scenarios.scenarios import (
     Wait,
 )
 from tests.scenarios.skips import needs_kernel
-from tests.scenarios.worlds import EngineWorld, KernelWorld, Outcome, Play
+from tests.scenarios.worlds import EngineWorld, KernelWorld, Outcome, Play, World
 
 _peers = st.builds(
     Peer, st.integers(0, PLAYERS + 1), st.integers(0, 1).map(lambda moved: 2 * moved), st.sampled_from((4, 4, 6))
@@ -45,6 +47,13 @@ _steps = st.one_of(
 
 
 _ATTEMPTS = 3
+_WAITS = 3
+
+
+def _with_few_waits(steps: list[Step]) -> list[Step]:
+    """Without those that would only make it slow."""
+    late = [number for number, step in enumerate(steps) if isinstance(step, Wait)][_WAITS:]
+    return [step for number, step in enumerate(steps) if number not in late]
 
 
 def outcomes(play: Play, steps: list[Step], before_step: Callable[[int], None]) -> list[Outcome]:
@@ -74,29 +83,15 @@ def _with_plain_id(play: Play, step: Send, outcome: Outcome) -> Outcome:
     return Outcome(outcome.verdict, (to, datagram[:1] + bytes([plain]) + datagram[5:]))
 
 
-@needs_kernel
-@settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    print_blob=True,
-    # Each example waits in real time: to shrink one would take many minutes.
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-)
-@given(st.lists(_steps, min_size=15, max_size=40), st.sampled_from(("full", "partial", "none")))
-def test_engine_and_kernel_agree(steps: list[Step], checksum: str) -> None:
-    if checksum == "none" and any(isinstance(step, Send) and step.peer.family == 6 for step in steps):
-        checksum = "full"
-    # The kernel has no other clock than its own, so the engine is given the times at which the kernel's steps were. A
-    # step that is held up just where a timeout ends can still fall on different sides of it; that does not happen
-    # each time, as a real disagreement does.
-    assert any(_agree(steps, checksum) for _ in range(_ATTEMPTS)), "they disagreed each time"
+def agree(world: World, steps: list[Step]) -> bool:
+    """Whether the engine alone finds the same.
 
-
-def _agree(steps: list[Step], checksum: str) -> bool:
+    Neither kernel nor thread have another clock than their own, so the engine is given the times at which their steps
+    were. A step that is held up just where a timeout ends can still fall on different sides of it; that does not happen
+    each time, as a real disagreement does.
+    """
     times: list[float] = []
-    with KernelWorld(checksum) as world:
-        found = outcomes(Play(world), steps, lambda _number: times.append(time.monotonic()))
+    found = outcomes(Play(world), steps, lambda _number: times.append(time.monotonic()))
     engine = EngineWorld()
 
     def set_clock(number: int) -> None:
@@ -105,6 +100,42 @@ def _agree(steps: list[Step], checksum: str) -> bool:
     engine.now = times[0]
     expected = outcomes(Play(engine), steps, set_clock)
     if found != expected:
-        note(f"kernel {found}")
+        note(f"found  {found}")
         note(f"engine {expected}")
     return found == expected
+
+
+# Each example waits in real time: to shrink one would take many minutes.
+_a_few = settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+_sequences = st.lists(_steps, min_size=15, max_size=40).map(_with_few_waits)
+
+
+@needs_kernel
+@_a_few
+@given(_sequences, st.sampled_from(("full", "partial", "none")))
+def test_engine_and_kernel_agree(steps: list[Step], checksum: str) -> None:
+    if checksum == "none" and any(isinstance(step, Send) and step.peer.family == 6 for step in steps):
+        checksum = "full"
+
+    def attempt() -> bool:
+        with KernelWorld(checksum) as world:
+            return agree(world, steps)
+
+    assert any(attempt() for _ in range(_ATTEMPTS)), "they disagreed each time"
+
+
+@needs_native
+@_a_few
+@given(_sequences, st.booleans())
+def test_engine_and_forwarding_thread_agree(steps: list[Step], merge: bool) -> None:
+    def attempt() -> bool:
+        with ForwarderWorld(merge) as world:
+            return agree(world, steps)
+
+    assert any(attempt() for _ in range(_ATTEMPTS)), "they disagreed each time"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.compiled import needs_native
+from tests.scenarios.forwarder_world import ForwarderWorld
 from tests.scenarios.relay_world import relay_world
 from tests.scenarios.scenarios import SCENARIOS
 from tests.scenarios.skips import needs_kernel
@@ -29,8 +31,17 @@ def test_kernel_program(name: str, kernel: KernelWorld) -> None:
     assert kernel.by_kernel or name in ("no host",)
 
 
+@needs_native
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_forwarding_thread(name: str, merge: bool) -> None:
+    with ForwarderWorld(merge) as world:
+        Play(world).run(SCENARIOS[name])
+        assert world.by_thread or name in ("no host", "malformed from strangers")
+
+
 @needs_kernel
-@pytest.mark.parametrize("where", ["sockets", "lo", "veth"])
+@pytest.mark.parametrize("where", [pytest.param("native", marks=needs_native), "python", "lo", "veth"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_relayd(name: str, where: str, tmp_path: Path) -> None:
     with relay_world(tmp_path, where) as world:

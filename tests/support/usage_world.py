@@ -99,7 +99,7 @@ class UsageWorld:
         if not self.loaded:
             self.loaded = True
             self._restoration.finish()
-            self.metering.give_up_the_rest()
+            self.metering.go_on()
 
     def tick(self, interval_is_over: bool = False) -> None:
         self.records.beat()

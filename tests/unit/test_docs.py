@@ -1,14 +1,14 @@
-"""The pages that are made from the code are up to date."""
+"""The pages that are made from the code are up to date, and links lead somewhere."""
 
 import importlib.util
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from relayd.edge.explain.causes import Cause
-
-FOLDER = Path(__file__).parents[2] / "docs"
+from tests.support.pages import FOLDER, NAMES, ROOT, prose, text_of
 
 
 def _pages() -> dict[str, Callable[[], str]]:
@@ -29,5 +29,35 @@ def test_page_says_what_the_code_does(name: str) -> None:
 
 
 def test_every_cause_is_in_the_table_of_troubleshooting() -> None:
-    page = (FOLDER / "troubleshooting.md").read_text(encoding="utf-8")
+    page = text_of("docs/troubleshooting.md")
     assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == [one.value for one in Cause]
+
+
+def _anchors(text: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(text), re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in plain}
+
+
+def _targets(page: str) -> Iterator[tuple[str, Path, str]]:
+    """Each link to a file of the project: as it is written, the file, the anchor."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(text_of(page))):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            yield link, ((ROOT / page).parent / path).resolve() if path else ROOT / page, anchor
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    wrong = [
+        link
+        for link, path, anchor in _targets(page)
+        if not path.exists() or (anchor and anchor not in _anchors(path.read_text(encoding="utf-8")))
+    ]
+    assert not wrong
+
+
+def test_every_page_is_linked() -> None:
+    linked = {path for page in NAMES for _, path, _ in _targets(page) if path != ROOT / page}
+    assert [page for page in NAMES if ROOT / page not in linked and page != "README.md"] == []

@@ -48,6 +48,20 @@ def limited() -> Relay:
     return relay
 
 
+def session_limited() -> Relay:
+    relay = Relay(Limits(session_datagrams_per_second=2))
+    relay.host_pings()
+    relay.player_pings(BOB, BOB_AT)
+    return relay
+
+
+def guessed() -> Relay:
+    relay = Relay(Limits(refusals_per_second=0))
+    for token in range(50):
+        relay.player_pings(1 + token, STRANGER_AT)
+    return relay
+
+
 REFUSALS: list[tuple[Verdict, Callable[[], Relay], Callable[[Relay], Action], bytes]] = [
     (Verdict.TOO_SHORT, running, lambda relay: relay.send(CLIENT, bytes(8), ALICE_AT), b""),
     (Verdict.TOO_SHORT, running, lambda relay: relay.send(SERVER, encode_ping(HOST, SESSION)[:8], HOST_AT), b""),
@@ -81,6 +95,10 @@ REFUSALS: list[tuple[Verdict, Callable[[], Relay], Callable[[Relay], Action], by
     (Verdict.UNKNOWN_CONNECTION, running, lambda relay: relay.host_sends(99), b""),
     (Verdict.UNKNOWN_CONNECTION, running, lambda relay: relay.host_sends(0), b""),
     (Verdict.RATE_LIMITED, limited, lambda relay: relay.player_pings(), b""),
+    (Verdict.RATE_LIMITED, session_limited, lambda relay: relay.player_pings(), b""),
+    (Verdict.BAD_SOURCE, running, lambda relay: relay.player_pings(BOB, ("255.255.255.255", 5000)), b""),
+    (Verdict.BAD_SOURCE, running, lambda relay: relay.player_pings(4, (STRANGER_AT[0], 0)), b""),
+    (Verdict.GUESS_LIMITED, guessed, lambda relay: relay.player_pings(BOB, STRANGER_AT), b""),
     (Verdict.DRAINING, draining, lambda relay: relay.player_pings(), ERROR),
     (Verdict.DRAINING, draining, lambda relay: relay.host_pings(), ERROR),
     (Verdict.RELAY_FULL, full, lambda relay: relay.player_pings(), ERROR),

@@ -1,7 +1,11 @@
+import ipaddress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relayd.core.limits import Limits, RefusalLimiter, TokenBucket
+from relayd.core.limits import Limits, RefusalLimiter, TokenBucket, network_of
 
 
 def test_a_bucket_begins_full_and_refills_at_its_rate() -> None:
@@ -80,3 +84,10 @@ def test_limits_refuse_what_is_out_of_range(key: str, value: object) -> None:
 def test_a_user_timeout_of_zero_is_refused() -> None:
     with pytest.raises(ValidationError, match="user_timeout"):
         Limits(user_timeout=0)
+
+
+@given(st.lists(st.sampled_from((0, 1, 0xDB8, 0xFFFF)), min_size=8, max_size=8))
+def test_a_network_is_the_first_half_of_an_ipv6_address(groups: list[int]) -> None:
+    address = ipaddress.IPv6Address(b"".join(group.to_bytes(2, "big") for group in groups))
+    assert network_of(str(address)) == ":".join(f"{group:x}" for group in groups[:4])
+    assert network_of("203.0.113.7") == "203.0.113.7"

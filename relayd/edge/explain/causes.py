@@ -23,6 +23,8 @@ class Cause(enum.StrEnum):
     TOO_LONG = "too_long"
     MALFORMED = "malformed"
     RATE_LIMITED = "rate_limited"
+    BAD_SOURCE = "bad_source"
+    TOKENS_GUESSED = "tokens_guessed"
     DRAINING = "draining"
     RELAY_FULL = "relay_full"
     UNKNOWN_CONNECTION = "unknown_connection"
@@ -31,6 +33,10 @@ class Cause(enum.StrEnum):
     NOT_HEARD = "not_heard"
     NOTHING_KNOWN = "nothing_known"
     GETS_THROUGH = "gets_through"
+
+
+Text = tuple[Cause, str, str]
+"""Of a finding: what is so, in code and in words, and what to do about it."""
 
 
 class Finding(NamedTuple):

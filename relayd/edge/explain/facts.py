@@ -6,6 +6,7 @@ Times are seconds before now. Tokens are whole here; only `findings` puts them i
 from typing import NamedTuple
 
 from relayd.core.events import EventKind
+from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 
@@ -15,10 +16,7 @@ class RelayFacts(NamedTuple):
 
     server_port: int
     client_port: int
-    rebind_after_seconds: float
-    host_timeout_seconds: float
-    user_timeout_seconds: float
-    user_datagrams_per_second: int
+    limits: Limits
     loaded: bool = True
     """Whether it has ever had sessions from its source."""
     draining: bool = False

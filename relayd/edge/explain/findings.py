@@ -165,7 +165,7 @@ def _left(situation: Situation, user: UserFacts) -> Iterator[Finding]:
             yield Finding(
                 Cause.SILENT,
                 f"{user_name(user.token)} was unbound {seconds(change.last_seconds_ago)} ago, after"
-                f" {seconds(situation.relay.user_timeout_seconds)} of silence at {change.ip_address} {change.udp_port}",
+                f" {seconds(situation.relay.limits.user_timeout)} of silence at {change.ip_address} {change.udp_port}",
                 "look whether its program runs and its network lets it through",
                 change.last_seconds_ago,
             )

@@ -6,7 +6,8 @@ from itertools import groupby
 from relayd.core.events import EventKind
 from relayd.core.verdict import Verdict
 from relayd.core.wire import HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_PAYLOAD_BYTES, Port
-from relayd.edge.explain.causes import Cause, Finding
+from relayd.edge.explain.abuse import bad_source, guess_limited, rate_limited
+from relayd.edge.explain.causes import Cause, Finding, Text
 from relayd.edge.explain.facts import Attempt, Change, Situation
 from relayd.edge.explain.words import how_often, names, port_name, seconds, user_name
 from relayd.log import short_token
@@ -54,10 +55,7 @@ def _by_address(attempts: tuple[Attempt, ...]) -> list[Attempt]:
     return summed
 
 
-_Text = tuple[Cause, str, str]
-
-
-def _unknown_pair(situation: Situation, attempt: Attempt) -> _Text:
+def _unknown_pair(situation: Situation, attempt: Attempt) -> Text:
     user, session, often = user_name(attempt.user_token), attempt.session_id, how_often(attempt)
     if attempt.swapped_session_id is not None:
         return (
@@ -84,7 +82,7 @@ def _unknown_pair(situation: Situation, attempt: Attempt) -> _Text:
     return Cause.USER_TOKEN_UNKNOWN, f"session {session} known, user token {short} unknown in it, {often}", advice
 
 
-def _unknown_session(attempt: Attempt) -> _Text:
+def _unknown_session(attempt: Attempt) -> Text:
     user, session = short_token(attempt.user_token or 0), short_token(attempt.session_token or 0)
     others = attempt.other_session_ids
     if others:
@@ -96,7 +94,7 @@ def _unknown_session(attempt: Attempt) -> _Text:
     return Cause.SESSION_TOKEN_UNKNOWN, f"session token {session} unknown, {known}, {how_often(attempt)}", advice
 
 
-def _ended(situation: Situation, attempt: Attempt) -> _Text:
+def _ended(situation: Situation, attempt: Attempt) -> Text:
     end = next((c for c in situation.changes if c.kind in ENDS and c.session_id == attempt.session_id), None)
     name = attempt.session_id or f"with token {short_token(attempt.session_token or 0)}"
     how = how_it_ended(end) if end is not None else "ended in the last minute"
@@ -113,7 +111,7 @@ def how_it_ended(end: Change) -> str:
     return f"ended {seconds(end.last_seconds_ago)} ago, {why}"
 
 
-def _address_conflict(situation: Situation, attempt: Attempt) -> _Text:
+def _address_conflict(situation: Situation, attempt: Attempt) -> Text:
     user = situation.user(attempt.session_id, attempt.user_token)
     binding = user.on(attempt.port) if user else None
     where = (
@@ -124,12 +122,12 @@ def _address_conflict(situation: Situation, attempt: Attempt) -> _Text:
     return (
         Cause.ADDRESS_CONFLICT,
         f"{user_name(attempt.user_token)} {where}; from elsewhere came {how_often(attempt)}",
-        f"passes once the old address has been silent for {seconds(situation.relay.rebind_after_seconds)};"
+        f"passes once the old address has been silent for {seconds(situation.relay.limits.rebind_after)};"
         " if it does not, two programs use this user token",
     )
 
 
-def _address_refused(situation: Situation, attempt: Attempt) -> _Text:
+def _address_refused(situation: Situation, attempt: Attempt) -> Text:
     user = situation.user(attempt.session_id, attempt.user_token)
     allowed = user.allowed_ip if user else None
     only = (
@@ -142,7 +140,7 @@ def _address_refused(situation: Situation, attempt: Attempt) -> _Text:
     )
 
 
-def _host_conflict(situation: Situation, attempt: Attempt) -> _Text:
+def _host_conflict(situation: Situation, attempt: Attempt) -> Text:
     session = situation.session(attempt.session_id)
     host = session.host if session else None
     heard = host.on(Port.SERVER) if host else None
@@ -163,12 +161,12 @@ def _host_conflict(situation: Situation, attempt: Attempt) -> _Text:
         Cause.HOST_CONFLICT,
         f"{user_name(attempt.user_token)} wants to be host of session {attempt.session_id}, but {holder}:"
         f" {how_often(attempt)}",
-        f"it takes over once the host has been silent for {seconds(situation.relay.host_timeout_seconds)};"
+        f"it takes over once the host has been silent for {seconds(situation.relay.limits.host_timeout)};"
         f" players send to {port_name(situation.relay, Port.CLIENT)}",
     )
 
 
-def _no_host(situation: Situation, attempt: Attempt) -> _Text:
+def _no_host(situation: Situation, attempt: Attempt) -> Text:
     session = situation.session(attempt.session_id)
     has = "had no host then" if session and session.host else "has no host"
     return (
@@ -179,7 +177,7 @@ def _no_host(situation: Situation, attempt: Attempt) -> _Text:
     )
 
 
-def _unknown_connection(situation: Situation, attempt: Attempt) -> _Text:
+def _unknown_connection(situation: Situation, attempt: Attempt) -> Text:
     session = situation.session(attempt.session_id)
     if session is not None and not session.players_ever:
         return (
@@ -196,7 +194,7 @@ def _unknown_connection(situation: Situation, attempt: Attempt) -> _Text:
     )
 
 
-def _too_long(situation: Situation, attempt: Attempt) -> _Text:  # noqa: ARG001
+def _too_long(situation: Situation, attempt: Attempt) -> Text:  # noqa: ARG001
     return (
         Cause.TOO_LONG,
         f"{user_name(attempt.user_token)} sends datagrams of more than {MAX_DATAGRAM_BYTES:,} bytes, which are"
@@ -205,7 +203,7 @@ def _too_long(situation: Situation, attempt: Attempt) -> _Text:  # noqa: ARG001
     )
 
 
-def _malformed(situation: Situation, attempt: Attempt) -> _Text:
+def _malformed(situation: Situation, attempt: Attempt) -> Text:
     what = {
         Verdict.TOO_SHORT: f"are shorter than a header of {HEADER_BYTES} bytes",
         Verdict.UNKNOWN_TYPE: "are neither PING nor DATA",
@@ -221,16 +219,7 @@ def _malformed(situation: Situation, attempt: Attempt) -> _Text:
     )
 
 
-def _rate_limited(situation: Situation, attempt: Attempt) -> _Text:
-    rate = situation.relay.user_datagrams_per_second
-    return (
-        Cause.RATE_LIMITED,
-        f"{user_name(attempt.user_token)} sends more than {rate} datagrams a second; dropped were {how_often(attempt)}",
-        "raise limits.user_datagrams_per_second, or find out why it sends so much",
-    )
-
-
-def _draining(situation: Situation, attempt: Attempt) -> _Text:
+def _draining(situation: Situation, attempt: Attempt) -> Text:
     is_over = "" if situation.relay.draining else ", until a while ago"
     return (
         Cause.DRAINING,
@@ -240,7 +229,7 @@ def _draining(situation: Situation, attempt: Attempt) -> _Text:
     )
 
 
-def _relay_full(situation: Situation, attempt: Attempt) -> _Text:  # noqa: ARG001
+def _relay_full(situation: Situation, attempt: Attempt) -> Text:  # noqa: ARG001
     return (
         Cause.RELAY_FULL,
         f"this relay has limits.max_bound_users bound already: {how_often(attempt)}",
@@ -253,7 +242,7 @@ def _change(situation: Situation, attempt: Attempt, kind: EventKind) -> Change |
     return next((c for c in situation.changes if c.kind is kind and (c.session_id, c.user_token) == about), None)
 
 
-_OF_VERDICT: dict[Verdict, Callable[[Situation, Attempt], _Text]] = {
+_OF_VERDICT: dict[Verdict, Callable[[Situation, Attempt], Text]] = {
     Verdict.TOO_SHORT: _malformed,
     Verdict.TOO_LONG: _too_long,
     Verdict.UNKNOWN_TYPE: _malformed,
@@ -265,7 +254,9 @@ _OF_VERDICT: dict[Verdict, Callable[[Situation, Attempt], _Text]] = {
     Verdict.HOST_CONFLICT: _host_conflict,
     Verdict.NO_HOST: _no_host,
     Verdict.UNKNOWN_CONNECTION: _unknown_connection,
-    Verdict.RATE_LIMITED: _rate_limited,
+    Verdict.RATE_LIMITED: rate_limited,
+    Verdict.BAD_SOURCE: bad_source,
+    Verdict.GUESS_LIMITED: guess_limited,
     Verdict.DRAINING: _draining,
     Verdict.RELAY_FULL: _relay_full,
 }

@@ -67,14 +67,10 @@ def relay_facts(
     """
     age = now - source.fresh_at if source.fresh_at is not None else 0.0
     hangs = age > _STALE_LOOKS * settings.source.poll_interval + settings.source.timeout
-    limits = settings.limits
     return RelayFacts(
         settings.relay.server_port,
         settings.relay.client_port,
-        limits.rebind_after,
-        limits.host_timeout,
-        limits.user_timeout,
-        limits.user_datagrams_per_second,
+        settings.limits,
         engine.table.loaded,
         engine.draining,
         source.problem or ("it does not answer" if hangs else None),

@@ -14,6 +14,7 @@ from relayd.core.usage import Ledger
 from relayd.core.verdict import Verdict
 from relayd.core.views import KernelView, SocketMemory
 from relayd.core.wire import Port, State
+from relayd.edge.metrics.process import ProcessUse
 from relayd.edge.source import SourceStatus
 
 _DIRECTIONS = ("to_host", "to_player")
@@ -32,6 +33,9 @@ class Reading(NamedTuple):
     loop_delay: Histogram
     kernel: KernelView | None
     usage: Ledger | None
+    process: ProcessUse
+    started_at: float
+    """Unix time at which the relay began to serve."""
 
 
 def all_families(reading: Reading) -> Iterator[Metric]:
@@ -55,6 +59,7 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     yield from _fast_path(reading.kernel)
     if reading.usage is not None:
         yield from _usage(reading.usage)
+    yield from _process(reading.process, reading.started_at)
     info = GaugeMetricFamily("relayd_build_info", "The running version.", labels=["version"])
     info.add_metric([__version__], 1)
     yield info
@@ -100,6 +105,7 @@ def _sessions(sessions: list[tuple[str, Traffic]]) -> Iterator[Metric]:
 
 def _table(engine: Engine) -> Iterator[Metric]:
     table = engine.table
+    yield GaugeMetricFamily("relayd_ready", "1 once there are sessions to serve, as /readyz says.", value=table.loaded)
     yield GaugeMetricFamily("relayd_sessions", "Sessions in the table.", value=len(table.sessions))
     yield GaugeMetricFamily("relayd_active_sessions", "Sessions with somebody bound.", value=table.active_sessions)
     users = GaugeMetricFamily(
@@ -111,6 +117,12 @@ def _table(engine: Engine) -> Iterator[Metric]:
     users.add_metric(["host"], table.bound[Port.SERVER])
     users.add_metric(["player"], table.bound[Port.CLIENT])
     yield users
+    if table.limits.max_bound_users:
+        yield GaugeMetricFamily(
+            "relayd_max_bound_users",
+            "Users that may be bound at once, limits.max_bound_users; not there where that has no bound.",
+            value=table.limits.max_bound_users,
+        )
 
 
 def _sockets(memory: list[tuple[Port, SocketMemory]]) -> Iterator[Metric]:
@@ -177,6 +189,20 @@ def _fast_path(kernel: KernelView | None) -> Iterator[Metric]:
     yield decided
     yield GaugeMetricFamily(
         "relayd_fast_path_bindings", "Bindings that the kernel serves.", value=kernel.bindings_served
+    )
+
+
+def _process(process: ProcessUse, started_at: float) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "relayd_process_cpu_seconds",
+        "Processor time of this process; what the kernel fast path takes is not in it.",
+        value=process.cpu_seconds,
+    )
+    yield GaugeMetricFamily(
+        "relayd_process_resident_memory_bytes", "Memory of this process.", value=process.resident_bytes
+    )
+    yield GaugeMetricFamily(
+        "relayd_start_time_seconds", "Unix time at which this process began to serve.", value=started_at
     )
 
 

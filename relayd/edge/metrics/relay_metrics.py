@@ -1,6 +1,7 @@
 """All metrics of a relay, in Prometheus' text format."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +14,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.usage import Ledger
 from relayd.core.views import Absorb, KernelView, SocketView
 from relayd.edge.metrics.families import Reading, all_families
+from relayd.edge.metrics.process import process_use
 from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.source import SourceStatus
 
@@ -45,6 +47,7 @@ class RelayMetrics:
         self._loop_delay = loop_delay
         self._kernel = kernel
         self._usage = usage
+        self._started_at = time.time()
 
     async def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -62,6 +65,8 @@ class RelayMetrics:
             loop_delay=self._loop_delay.copy(),
             kernel=self._kernel,
             usage=self._usage,
+            process=process_use(),
+            started_at=self._started_at,
         )
 
 

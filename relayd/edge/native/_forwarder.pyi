@@ -16,7 +16,7 @@ class Forwarder:
         merge: whether several datagrams to one peer may leave in one system call as one (UDP_SEGMENT).
         memory: writable, and kept as long as this object lives: all is counted in it.
         totals_at: where the totals begin: ``u64[port][decision][datagrams, bytes]``.
-        counts_at: where the counts of slot 0 begin: ``f64 last_seen_seconds, u64[6]``, as `take_counts` has them.
+        counts_at: where the counts of slot 0 begin: ``f64 last_seen_seconds, u64[7]``, as `take_counts` has them.
         stride: bytes from the counts of one slot to those of the next; there are as many slots as the memory has room.
 
     Raises:
@@ -38,10 +38,11 @@ class Forwarder:
 
         Raises:
             OSError: there can be no more threads.
+            RuntimeError: it runs already.
         """
 
     def stop(self) -> None:
-        """Ends the thread and waits for it."""
+        """Ends the thread and waits for it. It can be started again."""
 
     def fileno(self) -> int:
         """A file descriptor that is readable while `take` has something to give."""
@@ -53,23 +54,48 @@ class Forwarder:
         taken before were judged and their answers sent.
         """
 
-    def add(self, slot: int, endpoint: int, address: Address, user: int, session: int, connection_id: int) -> None:
+    def add(
+        self,
+        slot: int,
+        endpoint: int,
+        address: Address,
+        user: int,
+        session: int,
+        connection_id: int,
+        meter: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> None:
         """Forwards for a binding from now on, and counts in that slot what it does.
+
+        Args:
+            slot: a free one.
+            endpoint: where it is bound.
+            address: its peer's.
+            user: its user's token.
+            session: its session's token.
+            connection_id: of a player; else 0.
+            meter: what stands in the `Meter` of relayd/core/meter.py: datagrams and bytes a second, 0 for no bound;
+                datagrams_due_ns, bytes_due_ns.
 
         Raises:
             MemoryError: and nothing changed.
-            ValueError: no such endpoint, no IP address, or not a free slot.
+            OverflowError: a number that does not fit into 32 bits.
+            ValueError: no such endpoint, no IP address, no UDP port, not a free slot; or its user, its connection id or
+                its session's host is there already.
         """
 
-    def remove(self, slot: int) -> None:
+    def remove(self, slot: int) -> tuple[int, int]:
         """No longer forwards for the binding in that slot; what was counted stays there.
+
+        Returns:
+            What stands in its meter by now: datagrams_due_ns, bytes_due_ns.
 
         Raises:
             KeyError: no binding has that slot.
         """
 
-    def take_counts(self, slot: int) -> tuple[int, int, int, int, int, int]:
-        """Datagrams and bytes to the host, to the player; datagrams dropped for a full queue, for other errors.
+    def take_counts(self, slot: int) -> tuple[int, int, int, int, int, int, int]:
+        """Datagrams and bytes to the host, to the player; datagrams dropped for a full queue, for other errors of the
+        send, for its rate.
 
         They begin at zero again.
 
@@ -77,8 +103,19 @@ class Forwarder:
             KeyError: there is no such slot.
         """
 
+    def pings(self, slot: int) -> tuple[int, int, int, int]:
+        """The PINGs that were answered to the binding in that slot, or to the last one that had it.
+
+        Returns:
+            last_ns, heard, missed and jitter_sixteenths_ns of relayd/core/pings.py.
+
+        Raises:
+            KeyError: no binding had that slot.
+        """
+
     def take_totals(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded.
+        """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded,
+        rate_limited.
 
         They begin at zero again.
         """

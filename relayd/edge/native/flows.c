@@ -103,8 +103,9 @@ bool flows_create(struct flows *flows, uint32_t slots)
 	memset(flows, 0, sizeof(*flows));
 	flows->slots = slots;
 	flows->chunks = calloc(chunk_count(flows) + 1, sizeof(*flows->chunks));
+	flows->pings = calloc(chunk_count(flows) + 1, sizeof(*flows->pings));
 	for (size_t i = 0; i < sizeof(maps) / sizeof(*maps); i++) {
-		if (!flows->chunks ||
+		if (!flows->chunks || !flows->pings ||
 		    getrandom(&maps[i]->seed, sizeof(maps[i]->seed), 0) != sizeof(maps[i]->seed) ||
 		    !map_create(maps[i], FIRST_ENTRIES)) {
 			flows_destroy(flows);
@@ -118,7 +119,10 @@ void flows_destroy(struct flows *flows)
 {
 	for (size_t i = 0; flows->chunks && i < chunk_count(flows); i++)
 		free(flows->chunks[i]);
+	for (size_t i = 0; flows->pings && i < chunk_count(flows); i++)
+		free(flows->pings[i]);
 	free(flows->chunks);
+	free(flows->pings);
 	free(flows->pairs[SERVER].entries);
 	free(flows->pairs[CLIENT].entries);
 	free(flows->connections.entries);
@@ -136,12 +140,32 @@ bool flows_has(const struct flows *flows, uint32_t slot)
 	return slot && slot < flows->slots && flows->chunks[slot >> CHUNK_BITS] && flows_at(flows, slot)->used;
 }
 
+struct pings *flows_pings(const struct flows *flows, uint32_t slot)
+{
+	struct pings *chunk = flows->pings[slot >> CHUNK_BITS];
+
+	return chunk ? &chunk[slot & (CHUNK - 1)] : NULL;
+}
+
+bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding)
+{
+	return map_find(&flows->pairs[binding->port], key_of(binding->user, binding->session)) ||
+	       (binding->port == CLIENT
+			? map_find(&flows->connections, key_of(binding->session, binding->connection_id))
+			: map_find(&flows->hosts, binding->session));
+}
+
 bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding)
 {
 	struct flow **chunk = &flows->chunks[slot >> CHUNK_BITS], *flow;
+	struct pings **pings = &flows->pings[slot >> CHUNK_BITS];
 	uint32_t generation;
 
 	if (!map_reserve(&flows->pairs[binding->port]) || !map_reserve(&flows->connections) || !map_reserve(&flows->hosts))
+		return false;
+	if (!*pings)
+		*pings = calloc(CHUNK, sizeof(**pings));
+	if (!*pings)
 		return false;
 	/* Chunks stay where they are: flows are known by their addresses. */
 	if (!*chunk) {
@@ -155,6 +179,7 @@ bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding)
 	*flow = *binding;
 	flow->used = true;
 	flow->generation = generation;
+	*flows_pings(flows, slot) = (struct pings){ 0 };
 	map_put_where_there_is_room(&flows->pairs[flow->port], key_of(flow->user, flow->session), slot);
 	if (flow->port == CLIENT)
 		map_put_where_there_is_room(&flows->connections, key_of(flow->session, flow->connection_id), slot);

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from relayd.core.events import Event, EventKind
+from relayd.core.pings import Pings, together
 from relayd.core.session import Binding, Session
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -12,6 +13,9 @@ from relayd.edge.native._forwarder import Forwarder
 
 _ENDS = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _BEGINS = (EventKind.USER_BOUND,)
+_DROPS = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RATE_LIMITED)
+"""What the thread counts of each binding, in its order."""
+_NO_METER = (0, 0, 0, 0)
 _CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED, EventKind.CONNECTION_KEPT)
 
 
@@ -20,7 +24,7 @@ class Flows:
 
     Args:
         forwarder: the thread.
-        table: the table; its `heard` includes from now on what the thread heard.
+        table: the table; its `heard` and `pings` include from now on what the thread heard.
         records: gives each binding its slot.
     """
 
@@ -31,6 +35,8 @@ class Flows:
         self._watched = table.watched
         self._heard_elsewhere: Callable[[Binding], float] = table.heard
         table.heard = self.heard
+        self._pings_elsewhere: Callable[[Binding], Pings | None] = table.pings
+        table.pings = self.pings
 
     def __len__(self) -> int:
         """How many bindings the thread forwards for."""
@@ -52,6 +58,11 @@ class Flows:
         """When a binding was last heard, in any way, in seconds."""
         return max(self._heard_elsewhere(binding), self._records.last_seen(self._records.slot_of(binding)))
 
+    def pings(self, binding: Binding) -> Pings | None:
+        """Its PINGs, whoever answered them."""
+        here = self._answered(self._records.slot_of(binding)) if binding in self._linked else None
+        return together(self._pings_elsewhere(binding), here)
+
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the thread counted for these sessions since the last look to the table's own counts."""
         for session in sessions:
@@ -70,10 +81,11 @@ class Flows:
 
     def _add(self, binding: Binding, slot: int) -> None:
         user = binding.user
-        # A rate is the engine's to watch.
-        theirs = binding.connection_undecided or binding.bucket is not None or user.session in self._watched
+        # The rate of a session is the engine's to keep: it has to see all of it.
+        theirs = binding.connection_undecided or user.session.meter is not None or user.session in self._watched
         if not slot or theirs or binding in self._linked:
             return
+        meter = binding.meter
         self._forwarder.add(
             slot,
             binding.endpoint.number,
@@ -81,6 +93,7 @@ class Flows:
             user.token,
             user.session.token,
             user.connection_id if binding.port is Port.CLIENT else 0,
+            _NO_METER if meter is None else (*meter.rate, meter.datagrams_due_ns, meter.bytes_due_ns),
         )
         self._linked.add(binding)
 
@@ -89,10 +102,16 @@ class Flows:
             return
         slot = self._records.slot_of(binding)
         self._linked.discard(binding)
-        self._forwarder.remove(slot)
+        due_ns = self._forwarder.remove(slot)
+        if binding.meter is not None:
+            binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns
         # At a new address it may be asked about before the thread hears it there.
         binding.last_seen = max(binding.last_seen, self._records.last_seen(slot))
+        binding.take_pings(self._answered(slot))
         self._take_counts(binding)
+
+    def _answered(self, slot: int) -> Pings:
+        return Pings(*self._forwarder.pings(slot))
 
     def _take_counts(self, binding: Binding) -> None:
         counts = self._forwarder.take_counts(self._records.slot_of(binding))
@@ -104,6 +123,6 @@ class Flows:
         traffic.to_player_datagrams += counts[2]
         traffic.to_player_bytes += counts[3]
         self._records.account(binding.user)
-        for verdict, dropped in ((Verdict.SEND_QUEUE_FULL, counts[4]), (Verdict.SEND_FAILED, counts[5])):
+        for verdict, dropped in zip(_DROPS, counts[4:], strict=True):
             if dropped:
                 session.count_drop(verdict, dropped)

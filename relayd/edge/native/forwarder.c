@@ -115,34 +115,36 @@ static socklen_t address_from_peer(union address *address, const struct peer *pe
 	return sizeof(address->v4);
 }
 
-/* ---- What was not sent, under the lock ---------------------------------------------------------------------------- */
+/* ---- Counting, under the lock ------------------------------------------------------------------------------------ */
 
-static void correct(struct forwarder *f, enum port port, const struct leaving *one)
+static void count(struct forwarder *f, enum port port, enum verdict verdict, uint32_t size)
 {
-	struct total *wrong = &f->memory.totals[port][one->counted_as], *right = &f->memory.totals[port][one->became];
+	f->memory.totals[port][verdict].datagrams++;
+	f->memory.totals[port][verdict].bytes += size;
+}
+
+/* Only once it is known whether the kernel took it: the owner takes counts at any time, and what it has taken cannot be
+ * corrected. */
+static void account(struct forwarder *f, enum port port, const struct leaving *one)
+{
 	struct counts *player;
 
-	wrong->datagrams--;
-	wrong->bytes -= one->arrived_bytes;
-	right->datagrams++;
-	right->bytes += one->arrived_bytes;
-	if (!one->player_slot)
-		return;
-	/* Of a flow that was removed meanwhile, the owner has taken the counts already. */
-	if (flows_at(&f->flows, one->player_slot)->generation != one->player_generation)
+	count(f, port, one->verdict, one->arrived_bytes);
+	/* What is counted in the slot of a flow that was removed meanwhile is another's. */
+	if (!one->player_slot || flows_at(&f->flows, one->player_slot)->generation != one->player_generation)
 		return;
 	player = counts_at(f, one->player_slot);
-	if (port == CLIENT) {
-		player->to_host_datagrams--;
-		player->to_host_bytes -= one->arrived_bytes;
-	} else {
-		player->to_player_datagrams--;
-		player->to_player_bytes -= one->arrived_bytes;
-	}
-	if (one->became == SEND_QUEUE_FULL)
+	if (one->verdict == SEND_QUEUE_FULL) {
 		player->queue_full++;
-	else
+	} else if (one->verdict == SEND_FAILED) {
 		player->send_failed++;
+	} else if (port == CLIENT) {
+		player->to_host_datagrams++;
+		player->to_host_bytes += one->arrived_bytes;
+	} else {
+		player->to_player_datagrams++;
+		player->to_player_bytes += one->arrived_bytes;
+	}
 }
 
 /* ---- Decisions, under the lock ----------------------------------------------------------------------------------- */
@@ -152,10 +154,11 @@ static bool settled(const struct forwarder *f, const struct flow *flow, double n
 	return flow->passed_up <= f->ring_tail || now >= flow->settled_at;
 }
 
-static void count(struct forwarder *f, enum port port, enum verdict verdict, uint32_t size)
+/* A flow that waits, waits for this one too. One that does not has nothing to do with it: its others need not wait. */
+static void wait_longer(const struct forwarder *f, struct flow *flow, double now)
 {
-	f->memory.totals[port][verdict].datagrams++;
-	f->memory.totals[port][verdict].bytes += size;
+	if (!settled(f, flow, now))
+		flow->passed_up = f->ring_head;
 }
 
 static void pass_up(struct forwarder *f, unsigned number, const struct datagram *d)
@@ -174,8 +177,8 @@ static void pass_up(struct forwarder *f, unsigned number, const struct datagram 
 	f->ring_head++;
 }
 
-static struct leaving *leave(struct forwarder *f, enum port port, enum verdict verdict, const struct flow *to,
-			     uint32_t to_slot, const struct datagram *d, uint8_t *start, uint32_t bytes)
+static struct leaving *leave(struct forwarder *f, enum verdict verdict, const struct flow *to, uint32_t to_slot,
+			     const struct datagram *d, uint8_t *start, uint32_t bytes)
 {
 	struct out *out = &f->work->outs[to->endpoint];
 	struct leaving *one = &out->leaving[out->count++];
@@ -185,62 +188,76 @@ static struct leaving *leave(struct forwarder *f, enum port port, enum verdict v
 	one->to_slot = to_slot;
 	one->player_slot = 0;
 	one->arrived_bytes = d->size;
-	one->counted_as = one->became = verdict;
-	count(f, port, verdict, d->size);
+	one->verdict = verdict;
 	return one;
 }
 
-static void answer(struct forwarder *f, enum port port, const struct datagram *d)
+static void answer(struct forwarder *f, const struct datagram *d, double now)
 {
+	pings_note(flows_pings(&f->flows, d->from_slot), (uint64_t)(now * 1e9));
 	d->bytes[0] = PING;
 	d->bytes[1] = STATE_VALID;
-	leave(f, port, ANSWERED, d->from, d->from_slot, d, d->bytes, STATE_BYTES);
+	leave(f, ANSWERED, d->from, d->from_slot, d, d->bytes, STATE_BYTES);
 }
 
 static void to_host(struct forwarder *f, const struct datagram *d)
 {
 	const uint32_t gone = HEADER_BYTES - TO_HOST_HEADER_BYTES;
 	uint8_t *start = d->bytes + gone;
-	struct leaving *one = leave(f, CLIENT, FORWARDED, d->to, d->to_slot, d, start, d->size - gone);
+	struct leaving *one = leave(f, FORWARDED, d->to, d->to_slot, d, start, d->size - gone);
 
 	start[0] = DATA;
 	put_little_u32(start + 1, d->from->connection_id);
 	one->player_slot = d->from_slot;
 	one->player_generation = d->from->generation;
-	counts_at(f, d->from_slot)->to_host_datagrams++;
-	counts_at(f, d->from_slot)->to_host_bytes += d->size;
 }
 
 static void to_player(struct forwarder *f, const struct datagram *d)
 {
 	const uint32_t gone = HOST_DATA_HEADER_BYTES - TO_PLAYER_HEADER_BYTES;
 	uint8_t *start = d->bytes + gone;
-	struct leaving *one = leave(f, SERVER, FORWARDED, d->to, d->to_slot, d, start, d->size - gone);
+	struct leaving *one = leave(f, FORWARDED, d->to, d->to_slot, d, start, d->size - gone);
 
 	start[0] = DATA;
 	one->player_slot = d->to_slot;
 	one->player_generation = d->to->generation;
-	counts_at(f, d->to_slot)->to_player_datagrams++;
-	counts_at(f, d->to_slot)->to_player_bytes += d->size;
+}
+
+/* Above its rate, a flow's datagrams cost nobody more than this. What has passed here and is passed up, the owner may
+ * count once more: it goes by the same rate. */
+static bool over_rate(struct forwarder *f, enum port port, const struct datagram *d, double now)
+{
+	struct counts *counts = counts_at(f, d->from_slot);
+
+	if (!d->from->metered || meter_take(&d->from->meter, d->size, (uint64_t)(now * 1e9)))
+		return false;
+	counts->last_seen = now;
+	counts->rate_limited++;
+	count(f, port, RATE_LIMITED, d->size);
+	return true;
 }
 
 static void act(struct forwarder *f, unsigned number, struct datagram *d, double now)
 {
 	enum port port = f->endpoints[number].port;
 
+	if (d->from && over_rate(f, port, d, now))
+		return;
 	if (!d->from || (d->kind == DATA && !d->to)) {
 		pass_up(f, number, d);
 		return;
 	}
 	if (!settled(f, d->from, now) || (d->to && !settled(f, d->to, now))) {
 		pass_up(f, number, d);
-		/* What this sender sends next must not overtake it. */
-		d->from->passed_up = f->ring_head;
+		/* What comes next of this sender, or for this receiver, must not overtake it. */
+		wait_longer(f, d->from, now);
+		if (d->to)
+			wait_longer(f, d->to, now);
 		return;
 	}
 	counts_at(f, d->from_slot)->last_seen = now;
 	if (d->kind == PING)
-		answer(f, port, d);
+		answer(f, d, now);
 	else if (port == CLIENT)
 		to_host(f, d);
 	else
@@ -301,8 +318,10 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 	for (d = batch; d < end; d++) {
 		d->from_slot = d->kind ? map_find(pairs, key_of(d->user, d->session)) : 0;
 		d->to_slot = d->kind == DATA ? map_find(receivers, d->next_key) : 0;
-		if (d->from_slot)
+		if (d->from_slot) {
 			d->from = prefetched(f, d->from_slot);
+			__builtin_prefetch(&d->from->meter, 1);
+		}
 		if (d->to_slot)
 			d->to = prefetched(f, d->to_slot);
 	}
@@ -364,7 +383,7 @@ static void serve(struct forwarder *f, unsigned number)
 	struct work *w = f->work;
 	struct msghdr *first = &w->messages[0].msg_hdr;
 	uint64_t arrived;
-	bool wake, failed = false, left = false;
+	bool wake, left = false;
 	int received;
 
 	/* Only the first: it waited longest, and the others would cost as much again. */
@@ -393,8 +412,6 @@ static void serve(struct forwarder *f, unsigned number)
 			continue;
 		send_out(f->endpoints[i].fd, &w->outs[i], f->merge);
 		left = true;
-		for (unsigned k = 0; k < w->outs[i].count; k++)
-			failed |= w->outs[i].leaving[k].became != w->outs[i].leaving[k].counted_as;
 	}
 	if (!left)
 		return;
@@ -403,9 +420,8 @@ static void serve(struct forwarder *f, unsigned number)
 	if (arrived)
 		note_delay(f, arrived);
 	for (unsigned i = 0; i < f->endpoint_count; i++) {
-		for (unsigned k = 0; failed && k < w->outs[i].count; k++)
-			if (w->outs[i].leaving[k].became != w->outs[i].leaving[k].counted_as)
-				correct(f, f->endpoints[number].port, &w->outs[i].leaving[k]);
+		for (unsigned k = 0; k < w->outs[i].count; k++)
+			account(f, f->endpoints[number].port, &w->outs[i].leaving[k]);
 		w->outs[i].count = 0;
 	}
 	pthread_mutex_unlock(&f->lock);

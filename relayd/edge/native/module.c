@@ -33,15 +33,33 @@ static PyObject *address_of(const struct peer *peer)
 	return Py_BuildValue("(si)", text, (int)ntohs(peer->port));
 }
 
+/* For "O&": a number that has to fit, which "I" does not look at. */
+static int u32_of(PyObject *number, void *value)
+{
+	unsigned long whole = PyLong_AsUnsignedLong(number);
+
+	if (whole == (unsigned long)-1 && PyErr_Occurred())
+		return 0;
+	if (whole > UINT32_MAX) {
+		PyErr_Format(PyExc_OverflowError, "%lu: more than 32 bits", whole);
+		return 0;
+	}
+	*(uint32_t *)value = (uint32_t)whole;
+	return 1;
+}
+
 static int peer_of(PyObject *address, struct peer *peer)
 {
 	const char *ip;
-	int port, flow_info = 0;
-	unsigned scope = 0;
+	uint32_t port, flow_info = 0, scope = 0;
 
 	memset(peer, 0, sizeof(*peer));
-	if (!PyArg_ParseTuple(address, "si|iI:address", &ip, &port, &flow_info, &scope))
+	if (!PyArg_ParseTuple(address, "sO&|O&O&:address", &ip, u32_of, &port, u32_of, &flow_info, u32_of, &scope))
 		return -1;
+	if (port > UINT16_MAX) {
+		PyErr_Format(PyExc_ValueError, "%u: no UDP port", (unsigned)port);
+		return -1;
+	}
 	peer->family = strchr(ip, ':') ? AF_INET6 : AF_INET;
 	peer->port = htons((uint16_t)port);
 	peer->scope = scope;
@@ -58,25 +76,34 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 {
 	struct flow flow = { 0 };
 	PyObject *address;
-	unsigned slot, endpoint;
-	bool added;
+	uint32_t slot, endpoint, datagrams_per_second = 0;
+	bool taken, added;
 
-	if (!PyArg_ParseTuple(arguments, "IIO!III", &slot, &endpoint, &PyTuple_Type, &address, &flow.user,
-			      &flow.session, &flow.connection_id) ||
+	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
+			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
+			      &datagrams_per_second, &flow.meter.bytes_per_second, &flow.meter.datagrams_due_ns,
+			      &flow.meter.bytes_due_ns) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
-		return PyErr_Format(PyExc_ValueError, "%u: no such endpoint", endpoint);
+		return PyErr_Format(PyExc_ValueError, "%u: no such endpoint", (unsigned)endpoint);
 	if (!slot || slot >= self->f.memory.slots || flows_has(&self->f.flows, slot))
-		return PyErr_Format(PyExc_ValueError, "%u: no such slot, or not a free one", slot);
+		return PyErr_Format(PyExc_ValueError, "%u: no such slot, or not a free one", (unsigned)slot);
 	flow.endpoint = (uint16_t)endpoint;
 	flow.port = (uint8_t)self->f.endpoints[endpoint].port;
 	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
+	flow.meter.datagram_ns = datagrams_per_second ? NS_PER_SECOND / datagrams_per_second : 0;
+	flow.metered = datagrams_per_second || flow.meter.bytes_per_second;
 
 	pthread_mutex_lock(&self->f.lock);
 	flow.passed_up = self->f.ring_head;
-	added = flows_add(&self->f.flows, slot, &flow);
+	taken = flows_leads_elsewhere(&self->f.flows, &flow);
+	added = !taken && flows_add(&self->f.flows, slot, &flow);
 	pthread_mutex_unlock(&self->f.lock);
+	if (taken) {
+		PyErr_SetString(PyExc_ValueError, "its user, its connection id or its session's host is there already");
+		return NULL;
+	}
 	if (!added)
 		return PyErr_NoMemory();
 	Py_RETURN_NONE;
@@ -85,15 +112,17 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 static PyObject *remove_flow(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct meter meter;
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
 	if (slot > UINT32_MAX || !flows_has(&self->f.flows, (uint32_t)slot))
 		return PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
 	pthread_mutex_lock(&self->f.lock);
+	meter = flows_at(&self->f.flows, (uint32_t)slot)->meter;
 	flows_remove(&self->f.flows, (uint32_t)slot);
 	pthread_mutex_unlock(&self->f.lock);
-	Py_RETURN_NONE;
+	return Py_BuildValue("(KK)", meter.datagrams_due_ns, meter.bytes_due_ns);
 }
 
 static PyObject *take_counts(Forwarder *self, PyObject *number)
@@ -110,8 +139,24 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 	copy = *there;
 	*there = (struct counts){ .last_seen = copy.last_seen };
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(KKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
-			     copy.to_player_bytes, copy.queue_full, copy.send_failed);
+	return Py_BuildValue("(KKKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
+			     copy.to_player_bytes, copy.queue_full, copy.send_failed, copy.rate_limited);
+}
+
+static PyObject *pings(Forwarder *self, PyObject *number)
+{
+	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct pings *there, copy;
+
+	if (slot == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	there = slot < self->f.memory.slots ? flows_pings(&self->f.flows, (uint32_t)slot) : NULL;
+	if (!there)
+		return PyErr_Format(PyExc_KeyError, "%lu: no binding had that slot", slot);
+	pthread_mutex_lock(&self->f.lock);
+	copy = *there;
+	pthread_mutex_unlock(&self->f.lock);
+	return Py_BuildValue("(KKKK)", copy.last_ns, copy.heard, copy.missed, copy.jitter_sixteenths_ns);
 }
 
 /* ---- What was passed up ------------------------------------------------------------------------------------------ */
@@ -145,8 +190,9 @@ static PyObject *take(Forwarder *self, PyObject *limit)
 	self->taken = 0;
 	first = self->f.ring_tail;
 	count = self->f.ring_head - first;
-	if (!count && self->f.owner_woken) {
+	if (!count) {
 		self->f.owner_woken = false;
+		/* Always: the thread may write to it a moment after what it is about was taken. */
 		eventfd_read(self->f.wake_owner, &ignored);
 	}
 	pthread_mutex_unlock(&self->f.lock);
@@ -254,12 +300,16 @@ static PyObject *start(Forwarder *self, PyObject *nothing)
 
 static void end_thread(Forwarder *self)
 {
+	eventfd_t ignored;
+
 	if (!self->running)
 		return;
 	eventfd_write(self->f.stop, 1);
 	Py_BEGIN_ALLOW_THREADS
 	pthread_join(self->thread, NULL);
 	Py_END_ALLOW_THREADS
+	/* Or the next thread would end at once. */
+	eventfd_read(self->f.stop, &ignored);
 	self->running = false;
 }
 
@@ -279,9 +329,14 @@ static int parse_endpoints(PyObject *list, struct endpoint *endpoints, size_t mo
 		return -1;
 	}
 	for (Py_ssize_t i = 0; i < count; i++) {
+		PyObject *endpoint = PyList_GET_ITEM(list, i);
 		int port;
 
-		if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "ii", &endpoints[i].fd, &port))
+		if (!PyTuple_Check(endpoint)) {
+			PyErr_SetString(PyExc_TypeError, "an endpoint has to be a tuple of file descriptor and port");
+			return -1;
+		}
+		if (!PyArg_ParseTuple(endpoint, "ii", &endpoints[i].fd, &port))
 			return -1;
 		if (port != SERVER && port != CLIENT) {
 			PyErr_Format(PyExc_ValueError, "%d: no such port", port);
@@ -298,8 +353,8 @@ static int parse_memory(const Py_buffer *buffer, Py_ssize_t totals_at, Py_ssize_
 {
 	const Py_ssize_t totals_bytes = PORTS * VERDICTS * sizeof(struct total);
 
-	if (totals_at < 0 || totals_at % 8 || totals_at + totals_bytes > buffer->len || counts_at < 0 || counts_at % 64 ||
-	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at + stride > buffer->len) {
+	if (totals_at < 0 || totals_at % 8 || totals_at > buffer->len - totals_bytes || counts_at < 0 || counts_at % 64 ||
+	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at > buffer->len - stride) {
 		PyErr_SetString(PyExc_ValueError, "totals or counts are not in the memory");
 		return -1;
 	}
@@ -361,6 +416,7 @@ static PyMethodDef methods[] = {
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
 	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
 	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "pings", (PyCFunction)pings, METH_O, "The PINGs that were answered in a slot." },
 	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },
 	{ NULL },

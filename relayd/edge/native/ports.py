@@ -50,6 +50,9 @@ class NativePorts:
         """Closes the sockets."""
         asyncio.get_running_loop().remove_reader(self._forwarder.fileno())
         self._forwarder.stop()
+        # What was taken in is not lost with the process.
+        while self._judge_some():
+            pass
         self.absorb(self._engine.table.sessions.values())
         for one in self._sockets:
             one.socket.close()
@@ -80,10 +83,14 @@ class NativePorts:
         return delays
 
     def _passed_up(self) -> None:
-        now = asyncio.get_running_loop().time()
         for _ in range(_TURNS):
-            datagrams = self._forwarder.take(_AT_ONCE)
-            if not datagrams:
+            if not self._judge_some():
                 return
-            for number, data, source in datagrams:
-                self._judge.receive(self._sockets[number].endpoint, data, source, now)
+
+    def _judge_some(self) -> bool:
+        """False if nothing was passed up."""
+        now = asyncio.get_running_loop().time()
+        datagrams = self._forwarder.take(_AT_ONCE)
+        for number, data, source in datagrams:
+            self._judge.receive(self._sockets[number].endpoint, data, source, now)
+        return bool(datagrams)

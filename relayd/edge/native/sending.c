@@ -98,7 +98,7 @@ static enum verdict reason_of(int error)
 static void send_alone(int fd, struct leaving *one)
 {
 	if (sendto(fd, one->part.iov_base, one->part.iov_len, MSG_DONTWAIT, &one->to.any, address_bytes(&one->to)) < 0)
-		one->became = reason_of(errno);
+		one->verdict = reason_of(errno);
 }
 
 /* A message that was not taken. What was merged is tried one by one: a link without checksum offload, or with a smaller
@@ -113,7 +113,7 @@ static void not_taken(int fd, struct out *out, const struct arrangement *a, unsi
 		if (merged && reason_of(error) == SEND_FAILED)
 			send_alone(fd, &out->leaving[i]);
 		else
-			out->leaving[i].became = reason_of(error);
+			out->leaving[i].verdict = reason_of(error);
 	}
 }
 

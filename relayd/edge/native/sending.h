@@ -12,7 +12,7 @@
 #define BATCH 64
 
 /* All that the thread decides, by the names of relayd/core/verdict.py. */
-enum verdict { FORWARDED, ANSWERED, SEND_QUEUE_FULL, SEND_FAILED, OVERLOADED, VERDICTS };
+enum verdict { FORWARDED, ANSWERED, SEND_QUEUE_FULL, SEND_FAILED, OVERLOADED, RATE_LIMITED, VERDICTS };
 
 union address {
 	struct sockaddr any;
@@ -20,7 +20,7 @@ union address {
 	struct sockaddr_in6 v6;
 };
 
-/* A datagram that goes out, and what to correct if it does not. */
+/* A datagram that goes out, and what is to be counted when it has, or has not. */
 struct leaving {
 	union address to;
 	struct iovec part;
@@ -28,8 +28,7 @@ struct leaving {
 	uint32_t player_slot;
 	uint32_t player_generation;
 	uint32_t arrived_bytes;
-	enum verdict counted_as;
-	enum verdict became;
+	enum verdict verdict;
 	unsigned message;
 };
 
@@ -39,8 +38,8 @@ struct out {
 	struct leaving leaving[BATCH];
 };
 
-/* Sends all of it; of each datagram, `became` tells afterwards whether the kernel took it. With `merge`, datagrams to one
- * peer may leave as one (UDP_SEGMENT). `count` stays. */
+/* Sends all of it; the `verdict` of what the kernel did not take becomes the reason. With `merge`, datagrams to one peer
+ * may leave as one (UDP_SEGMENT). `count` stays. */
 void send_out(int fd, struct out *out, bool merge);
 
 #endif

@@ -92,6 +92,8 @@ class StateMemory:
         stored = memory[layout.HEADER_CHECKSUM_AT : layout.HEADER_CHECKSUM_AT + 4]
         if stored != layout.checksum(header) or slots > SLOTS:
             raise _UnusableError("its checksum is wrong")
+        # One that was copied may have holes, which cannot be written to on a full disk: see `_create`.
+        os.posix_fallocate(self._fd, 0, layout.record_at(slots))
         self.slots = slots
         self.fresh = False
         self.same_sockets = digest == self._digest
@@ -134,11 +136,15 @@ class StateMemory:
     def silent_seconds(self) -> float | None:
         """How long nobody was there; None if that was in another life of the host."""
         boot, beat = layout.HEARTBEAT.unpack_from(self.memory, layout.HEARTBEAT_AT)
-        return max(0.0, time.monotonic() - beat) if boot == _boot() else None
+        silent = time.monotonic() - beat
+        # What has no checksum may be no number, or lie ahead.
+        return silent if boot == _boot() and silent >= 0 else None
 
     def close(self) -> None:
         """Lets go of the file; the memory stays as long as somebody uses it."""
         if self._fd >= 0:
+            # The mapping has a descriptor of its own, and the lock with it.
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
             self._fd = -1
 

@@ -5,25 +5,27 @@
     counters      the engine's
     decisions     what the forwarding thread decided and the engine has not added to its own counters yet
     tombstones    sessions that ended, and when they are forgotten
-    records       one for each binding, and one for each user that was ever bound (its account)
+    records       one for each binding, one for each user that was ever bound (its account), and one for each session
+                  with users that are no longer in it
 
 A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in, of
 which nobody could keep a checksum. A process can end between any two writes: a record counts only with its checksum,
 which is written last.
 
-An account also says which span of usage it is counted under (relayd/core/usage.py); 16 zero bytes where nobody records
-usage, as before there was any of that.
+An account, and such a sum, also says which span of usage it is counted under (relayd/core/usage.py).
 """
 
+import hashlib
+import socket
 import struct
 import zlib
 from enum import IntEnum
 from typing import NamedTuple
 
-from relayd.core.wire import Port
+from relayd.core.wire import MAX_CONNECTION_ID, Port
 
 MAGIC = b"relayd\0\0"
-VERSION = 1
+VERSION = 2
 """Changes with every change of this layout and of what verdicts mean: a file of another version is set aside."""
 
 HEADER = struct.Struct("<8sIIIQ")
@@ -41,9 +43,17 @@ COUNTS_AT = 64
 """Within a record; relayd/edge/native/flows.h has the same as `struct counts`."""
 LAST_SEEN = struct.Struct("<d")
 COUNTS = struct.Struct("<6Q")
+MOST_COUNTED = 1 << 60
+"""What has no checksum and says more than this was damaged: a relay would count for centuries."""
 
 _CHECKSUM = struct.Struct("<I")
-_IDENTITY = struct.Struct("<BBHIIIIHHI16s")
+_IDENTITY = struct.Struct("<BBHIIIIHHI16s8s")
+
+
+NO_SPAN = bytes(16)
+"""Of what is counted while nobody records usage."""
+NOWHERE = 0xFFFF
+"""In the place of a socket's number: what it was bound to is not to be believed any more, only what was counted."""
 
 
 class Kind(IntEnum):
@@ -52,12 +62,15 @@ class Kind(IntEnum):
     BINDING = 1
     ACCOUNT = 2
     """Counts of a user over all of its bindings but those that are still in their records."""
-    FORMER = 3
-    """The account of a user that is no longer in its session, or whose session ended: kept until that is recorded."""
+    REVOKED = 3
+    """Counts of all users of a session that are no longer in it."""
+    FORMER = 4
+    """One of those two, of a session that ended: kept until its usage is recorded."""
 
 
 _KINDS = {int(kind) for kind in Kind}
 _PORTS = {int(port) for port in Port}
+_FAMILIES = {int(socket.AF_INET), int(socket.AF_INET6)}
 
 
 class Identity(NamedTuple):
@@ -78,7 +91,9 @@ class Identity(NamedTuple):
     peer_port: int
     scope: int
     ip: bytes
-    """16 bytes; of an IPv4 address the first four. Of an account: its span."""
+    """16 bytes; of an IPv4 address the first four. Of anything but a binding: its span, or NO_SPAN."""
+    game: bytes
+    """8 bytes that stand for the session's id: another session may come to have the same tokens."""
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -86,10 +101,17 @@ class Identity(NamedTuple):
         return self.session, self.user, self.port
 
 
+def game_of(session_id: str) -> bytes:
+    """`Identity.game` of a session."""
+    return hashlib.blake2b(session_id.encode(), digest_size=8).digest()
+
+
 def encode(identity: Identity) -> bytes:
     """The first line of a record, but for its checksum, which is the first word."""
-    kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip = identity
-    body = _IDENTITY.pack(kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip)
+    kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip, game = identity
+    body = _IDENTITY.pack(
+        kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip, game
+    )
     return body.ljust(COUNTS_AT - _CHECKSUM.size, b"\0")
 
 
@@ -99,13 +121,22 @@ def checksum(content: bytes) -> bytes:
 
 
 def decode(line: bytes) -> Identity | None:
-    """What a record says of itself; None where there is none, or half of one."""
+    """What a record says of itself; None where there is none, half of one, or one that no relayd writes."""
     if not any(line[: _CHECKSUM.size]) or line[: _CHECKSUM.size] != checksum(line[_CHECKSUM.size : COUNTS_AT]):
         return None
     kind, port, undecided, *rest = _IDENTITY.unpack_from(line, _CHECKSUM.size)
     if kind not in _KINDS or port not in _PORTS:
         return None
-    return Identity(Kind(kind), port, bool(undecided), *rest)
+    identity = Identity(Kind(kind), port, bool(undecided), *rest)
+    return identity if _can_be(identity) else None
+
+
+def _can_be(identity: Identity) -> bool:
+    if identity.kind is not Kind.BINDING:
+        return identity.connection_id <= MAX_CONNECTION_ID
+    least_id, most_id = (1, MAX_CONNECTION_ID) if identity.port == Port.CLIENT else (0, 0)
+    somewhere = identity.family in _FAMILIES and identity.peer_port > 0
+    return least_id <= identity.connection_id <= most_id and (somewhere or identity.endpoint == NOWHERE)
 
 
 def record_at(slot: int) -> int:

@@ -1,7 +1,6 @@
 """Keeps the state true to the table: a record for each binding, an account for each user that was ever bound.
 
-The account of a user that was taken out stays until its session ends, and those of a session that ended until what they
-counted is recorded as usage.
+The accounts of a session that ended stay until what they counted is recorded as usage.
 """
 
 import socket
@@ -17,10 +16,9 @@ from relayd.core.views import CountsMemory
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
-from relayd.edge.state.layout import Identity, Kind
+from relayd.edge.state.layout import NO_SPAN, Identity, Kind
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
-NO_SPAN = bytes(16)
 
 
 class Spans(Protocol):
@@ -64,10 +62,9 @@ class Records:
         self._never_used = 1
         self._slots: dict[Binding, int] = {}
         self._accounts: dict[User, int] = {}
+        self._sums: dict[Session, int] = {}
         self._told_id: dict[User, int] = {}
         """Under which connection id an account was written."""
-        self._former: dict[Session, list[int]] = {}
-        """Accounts of users that are no longer in their session."""
         self.kept: dict[tuple[int, int, int], int] = {}
         """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
         self.spans: Spans | None = None
@@ -136,69 +133,69 @@ class Records:
         if not slot:
             slot = self._take()
             if not slot:
-                if self.spans is not None:
-                    self.spans.of(user.session)
+                self._span_of(user.session)
                 return
             self._accounts[user] = slot
         if self._told_id.get(user) != user.connection_id:
             self._told_id[user] = user.connection_id
-            span = self.spans.of(user.session) if self.spans is not None else NO_SPAN
-            self._write(slot, _account_of(user, span), keep_counts=True)
+            self._write(slot, _account_of(user, self._span_of(user.session)), keep_counts=True)
         self._write_counts(slot, traffic)
 
-    def _write_counts(self, slot: int, traffic: Traffic) -> None:
-        layout.COUNTS.pack_into(
-            self._memory,
-            layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size,
-            traffic.to_host_datagrams,
-            traffic.to_host_bytes,
-            traffic.to_player_datagrams,
-            traffic.to_player_bytes,
-            0,
-            0,
-        )
+    def _span_of(self, session: Session) -> bytes:
+        return self.spans.of(session) if self.spans is not None else NO_SPAN
 
     def adopt_account(self, user: User, slot: int) -> None:
         """Goes on with an account of the process before this one."""
         self._accounts[user] = slot
 
-    def adopt_former(self, session: Session, slots: list[int]) -> None:
-        """The same for those of users that are no longer in the session."""
-        self._former.setdefault(session, []).extend(slots)
+    def account_revoked(self, session: Session) -> None:
+        """Brings up to date what users had who are no longer in a session."""
+        traffic = session.revoked_traffic
+        slot = self._sums.get(session, 0)
+        if traffic is None:
+            return
+        if not slot:
+            slot = self._take()
+            if not slot:
+                return
+            self._sums[session] = slot
+            span, game = self._span_of(session), layout.game_of(session.session_id)
+            self._write(slot, Identity(Kind.REVOKED, 0, False, 0, session.token, 0, 0, 0, 0, 0, span, game))
+        self._write_counts(slot, traffic)
 
     def authorized(self, user: User, added: bool) -> None:
-        """Follows who is in a session: the account of one that no longer is stays until the session ends."""
-        slot = 0 if added else self._forget(user)
+        """Follows who is in a session: one that comes again is another user, with an account and an id of its own."""
+        if added:
+            return
+        self._told_id.pop(user, None)
+        slot = self._accounts.pop(user, 0)
         if slot:
-            self.to_former(slot)
-            self._former.setdefault(user.session, []).append(slot)
+            self.free(slot)
+        # Not where the whole session ends: its users are in it to the last.
+        if user.token not in user.session.users:
+            self.account_revoked(user.session)
 
     def event(self, event: Event) -> None:
         """Follows sessions that end; to be told after all others."""
-        if event.kind not in _ENDS:
-            return
-        session = event.session
-        self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
-        slots = self._former.pop(session, [])
-        slots += filter(None, map(self._forget, session.users.values()))
-        if self.spans is None:
+        if event.kind in _ENDS:
+            session = event.session
+            self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
+            accounts = (self._accounts.pop(user, 0) for user in session.users.values())
+            slots = [slot for slot in (self._sums.pop(session, 0), *accounts) if slot]
+            if self.spans is None:
+                for slot in slots:
+                    self.free(slot)
+                return
             for slot in slots:
-                self.free(slot)
-            return
-        for slot in slots:
-            self.to_former(slot)
-        self.spans.ended(event, slots)
+                self.to_former(slot)
+            self.spans.ended(event, slots)
 
     def to_former(self, slot: int) -> None:
-        """Makes an account one that is only kept until it is recorded."""
+        """Nobody counts in this account any more: keeps it for being recorded."""
         at = layout.record_at(slot)
         identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
         if identity is not None:
             self._write(slot, identity._replace(kind=Kind.FORMER), keep_counts=True)
-
-    def _forget(self, user: User) -> int:
-        self._told_id.pop(user, None)
-        return self._accounts.pop(user, 0)
 
     def bury(self, session_token: int, forgotten_at: float) -> None:
         """Writes down that a session ended, over the oldest of those that did."""
@@ -214,22 +211,28 @@ class Records:
         self._free = free
 
     def free(self, slot: int) -> None:
-        """Empties a record, for another use."""
-        self.clear(slot)
+        """Empties a record, for another to be written there."""
+        self.empty(slot)
         self._free.append(slot)
 
-    def clear(self, slot: int) -> None:
-        """Empties a record."""
+    def empty(self, slot: int) -> None:
+        """Leaves nothing of a record."""
         at = layout.record_at(slot)
         self._memory[at : at + 4] = bytes(4)
         self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
 
     def add_counts(self, slot: int, traffic: Traffic) -> None:
-        """Adds to an account that nobody has adopted."""
+        """Adds to an account that nobody goes on with."""
         total = Traffic()
         read_traffic(memoryview(self._memory), slot, total)
         total.add(traffic)
         self._write_counts(slot, total)
+
+    def disbelieve(self, slot: int, binding: Identity) -> Identity:
+        """Keeps of a binding only whose it was and what was counted."""
+        nowhere = binding._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
+        self._write(slot, nowhere, keep_counts=True)
+        return nowhere
 
     def _take(self) -> int:
         if self._free:
@@ -238,6 +241,18 @@ class Records:
             return 0
         self._never_used += 1
         return self._never_used - 1
+
+    def _write_counts(self, slot: int, traffic: Traffic) -> None:
+        layout.COUNTS.pack_into(
+            self._memory,
+            layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size,
+            traffic.to_host_datagrams,
+            traffic.to_host_bytes,
+            traffic.to_player_datagrams,
+            traffic.to_player_bytes,
+            0,
+            0,
+        )
 
     def _write(self, slot: int, identity: Identity, keep_counts: bool = False) -> None:
         at = layout.record_at(slot)
@@ -262,11 +277,7 @@ def pack_address(address: Address) -> tuple[int, int, int, bytes]:
 
 
 def unpack_address(identity: Identity) -> Address:
-    """The peer of a binding, as sockets name it.
-
-    Raises:
-        ValueError: of no family that there is.
-    """
+    """The peer of a binding, as sockets name it."""
     if identity.family == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, identity.ip[:4]), identity.peer_port
     return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
@@ -283,17 +294,22 @@ def _identity_of(binding: Binding) -> Identity:
         user.connection_id if binding.port is Port.CLIENT else 0,
         binding.endpoint.number,
         *pack_address(binding.address),
+        layout.game_of(user.session.session_id),
     )
 
 
 def _account_of(user: User, span: bytes) -> Identity:
-    return Identity(Kind.ACCOUNT, 0, False, user.token, user.session.token, user.connection_id, 0, 0, 0, 0, span)
+    session = user.session
+    game = layout.game_of(session.session_id)
+    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, span, game)
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
-    """Adds the counts of a record to these."""
+    """Adds the counts of a record to these, unless it was damaged."""
     at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
     counts = layout.COUNTS.unpack_from(memory, at)
+    if max(counts) > layout.MOST_COUNTED:
+        return
     into.to_host_datagrams += counts[0]
     into.to_host_bytes += counts[1]
     into.to_player_datagrams += counts[2]

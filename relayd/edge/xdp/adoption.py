@@ -88,7 +88,7 @@ class Adoption:
         row = mirror.rows.get(session)
         holder = session.players.get(entry.connection_id, user)
         taken = session.host is not None if port is Port.SERVER else holder is not user
-        if taken or (row is not None and row.index != entry.session_index):
+        if taken or not self._may_stay(user, entry) or (row is not None and row.index != entry.session_index):
             if user.traffic is not None:
                 user.traffic.add(mirror.traffic.take_rest(slot))
             self._give_up(slot, entry)
@@ -103,6 +103,13 @@ class Adoption:
         self._indexes.discard(entry.session_index)
         mirror.take_counts(slot, binding)
         self.restored += 1
+
+    def _may_stay(self, user: User, entry: layout.Binding) -> bool:
+        """Whether the kernel may go on to serve it by the settings of this process."""
+        limits = self._mirror.table.limits
+        pinned = limits.pin_ip and layout.peer_address(entry)[0] != user.ip_address
+        # The rate of a whole session is the engine's to watch.
+        return not pinned and user.session.meter is None
 
     def finish(self) -> Iterator[None]:
         """The whole table is there: takes out what it did not name, and pauses after each few."""

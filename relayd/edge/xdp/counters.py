@@ -8,7 +8,7 @@ import struct
 from relayd.core.counters import Counters
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
-from relayd.edge.xdp.libbpf import library
+from relayd.edge.xdp.libbpf import checked, library
 from relayd.edge.xdp.maps import BpfMap
 
 _TOTAL = struct.Struct("<2Q")
@@ -29,7 +29,8 @@ class Totals:
         self._totals = totals
         self._taken_over = taken_over.share()
         self._counters = counters
-        self._processors = library().libbpf_num_possible_cpus()
+        # From /sys/devices/system/cpu/possible, which a sandbox may not show.
+        self._processors = checked(library().libbpf_num_possible_cpus(), "count the processors")
         self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
 
     def absorb(self) -> None:

@@ -12,8 +12,10 @@ import structlog
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
+from relayd.core.guesses import nothing_noted
+from relayd.core.meter import NS_PER_SECOND
 from relayd.core.session import Binding, Session
-from relayd.core.table import last_seen
+from relayd.core.table import last_seen, pings_answered
 from relayd.core.verdict import Verdict
 from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
@@ -59,6 +61,7 @@ class FastPath:
         self.adoption: Adoption | None = None
         self._settings = settings
         self._table = engine.table
+        self._guesses = engine.guesses
         self._pins = pins
         self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
         self._was_up = True
@@ -70,6 +73,7 @@ class FastPath:
         """Whether all that a process before this one left is taken over or given up, with what was counted for it."""
         self._write_control()
         self._addresses.refresh()
+        engine.guesses.elsewhere = self.mirror.guesses.of
 
     @property
     def up(self) -> bool:
@@ -156,6 +160,8 @@ class FastPath:
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
         self._table.heard = last_seen
+        self._table.pings = pings_answered
+        self._guesses.elsewhere = nothing_noted
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.
@@ -228,10 +234,16 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
         rebind_after_ns=int(limits.rebind_after * 1e9),
         source_interval_ns=_interval(fast_path.unknown_per_source_per_second),
         total_interval_ns=_interval(fast_path.unknown_per_second),
+        guess_interval_ns=_interval(limits.guesses_per_second),
+        source_guess_interval_ns=_interval(limits.guesses_per_source_per_second),
         bind_digest=int.from_bytes(hashlib.sha256("\n".join(relay.bind).encode()).digest()[:8], "little"),
     )
     for index, number in enumerate((relay.server_port, relay.client_port)):
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
+    for port in Port:
+        rate = limits.user_rate(port)
+        entry.datagram_ns[port] = NS_PER_SECOND // rate.datagrams if rate.datagrams else 0
+        entry.bytes_per_second[port] = rate.bytes
     return entry
 
 

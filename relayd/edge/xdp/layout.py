@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 
 from relayd.core.endpoint import Address
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 5
 """Changes with every change of this layout: pinned maps of another version are replaced, not adopted."""
 
 PROGRAM = "relay"
@@ -46,6 +46,10 @@ class Control(ctypes.LittleEndianStructure):
         ("source_interval_ns", U64),
         ("total_interval_ns", U64),
         ("bind_digest", U64),
+        ("guess_interval_ns", U64),
+        ("source_guess_interval_ns", U64),
+        ("datagram_ns", U64 * 2),
+        ("bytes_per_second", U64 * 2),
     )
 
 
@@ -92,13 +96,22 @@ class State(ctypes.LittleEndianStructure):
         ("to_host_bytes", U64),
         ("to_player_datagrams", U64),
         ("to_player_bytes", U64),
-        ("answered_datagrams", U64),
-        ("conflict_datagrams", U64),
+        ("datagrams_due_ns", U64),
+        ("bytes_due_ns", U64),
         ("local", ctypes.c_uint8 * 16),
         ("came_by", NextHop),
         ("route", NextHop),
-        ("padding", ctypes.c_uint8 * 8),
+        ("answered_datagrams", U64),
+        ("conflict_datagrams", U64),
+        ("limited_datagrams", U64),
+        ("padding", ctypes.c_uint8 * 48),
     )
+
+
+class PingsEntry(ctypes.LittleEndianStructure):
+    """Entry of `pings`, by slot: `Pings` of relayd/core/pings.py."""
+
+    _fields_ = (("last_ns", U64), ("heard", U64), ("missed", U64), ("jitter_sixteenths_ns", U64))
 
 
 class Session(ctypes.LittleEndianStructure):
@@ -137,6 +150,7 @@ STRUCTURES: dict[str, type[ctypes.LittleEndianStructure]] = {
     "binding": Binding,
     "next_hop": NextHop,
     "state": State,
+    "pings": PingsEntry,
     "session": Session,
     "connection_key": ConnectionKey,
     "total": Total,
@@ -149,6 +163,7 @@ VALUES: dict[str, tuple[int, int]] = {
     "pairs": (ctypes.sizeof(PairKey), ctypes.sizeof(Pair)),
     "bindings": (4, ctypes.sizeof(Binding)),
     "states": (4, ctypes.sizeof(State)),
+    "pings": (4, ctypes.sizeof(PingsEntry)),
     "sessions": (4, ctypes.sizeof(Session)),
     "connections": (ctypes.sizeof(ConnectionKey), 4),
     "ended": (4, 8),
@@ -157,6 +172,8 @@ VALUES: dict[str, tuple[int, int]] = {
     "totals": (4, ctypes.sizeof(Total)),
     "unknown_sources": (16, 8),
     "unknown_total": (4, 8),
+    "guesses": (4, 8),
+    "guess_sources": (16, 8),
     "taken_over": (4, ctypes.sizeof(TakenOver)),
     "totals_taken_over": (4, ctypes.sizeof(Total)),
 }

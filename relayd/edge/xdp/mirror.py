@@ -13,10 +13,12 @@ from collections.abc import Callable
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import Event, EventKind
+from relayd.core.pings import Pings, together
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.wire import Port
 from relayd.edge.xdp import layout
+from relayd.edge.xdp.guesses import NotedGuesses
 from relayd.edge.xdp.libbpf import BpfError
 from relayd.edge.xdp.maps import BpfMap
 from relayd.edge.xdp.program import KernelProgram
@@ -46,7 +48,7 @@ class Mirror:
 
     Args:
         program: whose maps it writes.
-        table: the table; its `heard` is this mirror's from now on.
+        table: the table; its `heard` and `pings` are this mirror's from now on.
         later: has a function called soon, from the event loop.
         account: told of a user whose counts have changed.
     """
@@ -62,7 +64,7 @@ class Mirror:
         self._account = account
         self.unsettled: Counter[Session] = Counter()
         """Slots of a session that runs which are under way may still count in."""
-        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"))
+        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"), program.map("pings"))
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
         self.slot_of: dict[Binding, int] = {}
@@ -72,6 +74,7 @@ class Mirror:
         self.sessions = program.map("sessions")
         self.connections = program.map("connections")
         self.pairs_complete = True
+        self.guesses = NotedGuesses(program.map("guesses"), program.map("guess_sources"))
         self._ended: BpfMap = program.map("ended")
         self._later = later
         self._scheduled = False
@@ -79,6 +82,7 @@ class Mirror:
         self._new_pairs: dict[tuple[int, int], None] = {}
         self._old_pairs: dict[tuple[int, int], None] = {}
         table.heard = self.heard
+        table.pings = self.pings
         table.on_authorized.append(self.authorized)
 
     # What the table tells -----------------------------------------------------------------------------------
@@ -95,6 +99,8 @@ class Mirror:
                 self.schedule()
         elif event.kind is EventKind.SESSION_ADDED:
             self._ended.delete(_u32(event.session.token))
+            self.guesses.begin(event.session.token)
+            self.schedule()
         elif event.kind is EventKind.WATCH_BEGAN:
             for binding in event.session.bindings():
                 self.unlink(binding)
@@ -102,6 +108,7 @@ class Mirror:
             self._to_link |= dict.fromkeys(event.session.bindings())
             self.schedule()
         else:
+            self.guesses.end(event.session.token)
             forgotten = int((self.traffic.now() + TOMBSTONE_SECONDS) * 1e9)
             self._ended.update(_u32(event.session.token), forgotten.to_bytes(8, "little"))
 
@@ -121,6 +128,10 @@ class Mirror:
         slot = self.slot_of.get(binding)
         return binding.last_seen if slot is None else max(binding.last_seen, self.traffic.last_seen(slot))
 
+    def pings(self, binding: Binding) -> Pings | None:
+        """Its PINGs, whether sockets or kernel answered them."""
+        return together(binding.pings, self.traffic.pings(self.slot_of.get(binding, 0)))
+
     def schedule(self) -> None:
         """Has `flush` called soon."""
         if not self._scheduled:
@@ -130,6 +141,7 @@ class Mirror:
     def flush(self) -> None:
         """Writes all that waits to be written."""
         self._scheduled = False
+        self.guesses.flush()
         self._write_pairs()
         waiting, self._to_link = self._to_link, {}
         for binding in waiting:
@@ -173,7 +185,8 @@ class Mirror:
             binding in self.slot_of
             or user.binding_on(binding.port) is not binding
             or binding.connection_undecided
-            or binding.bucket is not None
+            # The rate of a session is the engine's to keep: it has to see all of it.
+            or session.meter is not None
             or session in self.table.watched
             or not peer[1]
             # A link-local address says nothing without its interface.
@@ -199,7 +212,7 @@ class Mirror:
         )
         try:
             self.bindings.put(slot, bytes(entry))
-            self.traffic.begin(slot)
+            self.traffic.begin(slot, binding.meter)
             self.adopt(binding, slot, index)
             self._write_session(session)
             if binding.port is Port.CLIENT:
@@ -236,6 +249,9 @@ class Mirror:
             self._write_session(session)
         row.slots -= 1
         self.take_counts(slot, binding)
+        binding.take_pings(self.traffic.pings(slot))
+        if binding.meter is not None:
+            self.traffic.give_back(slot, binding.meter)
         self.unsettled[session] += 1
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:

@@ -30,8 +30,10 @@ def entries(sizes: Sizes) -> dict[str, int]:
     slots = sizes.bound + 1
     return {
         "pairs": sizes.authorized,
+        "guesses": sizes.authorized,
         "bindings": slots,
         "states": slots,
+        "pings": slots,
         "sessions": slots,
         "connections": slots,
         "taken_over": slots,

@@ -4,9 +4,10 @@
  *
  * Read it from `handle`, at the bottom, upwards. Of a datagram to one of the relay's ports this program either decides
  * exactly as relayd/core/engine.py would (DATA of bound users, PINGs of bound users, what is malformed, what comes from
- * a wrong address, unknown tokens beyond a rate), or it passes it up to the sockets untouched. User space alone binds
- * and unbinds; this program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`,
- * `interfaces`, `ended`, `control`) and alone writes what user space reads (`states`, `totals`).
+ * a wrong address or none that can be, what is above a user's rate, unknown tokens beyond a rate), or it passes it up to
+ * the sockets untouched. User space alone binds and unbinds; this program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`,
+ * `interfaces`, `ended`, `control`) and alone writes what user space reads (`states`, `pings`, `totals`, the values in
+ * `guesses`).
  *
  * Integers of the wire are little-endian, and so is this program: it is compiled for bpfel only.
  */
@@ -20,7 +21,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define LAYOUT_VERSION 3
+#include "../native/pings.h"
+
+#define LAYOUT_VERSION 5
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -61,9 +64,12 @@ enum verdict {
 	UNKNOWN_PAIR = 6,
 	SESSION_ENDED = 7,
 	ADDRESS_CONFLICT = 8,
+	RATE_LIMITED = 13,
 	RELAY_AWAY = 18,
 	OVERLOADED = 19,
-	VERDICTS = 20,
+	BAD_SOURCE = 20,
+	GUESS_LIMITED = 21,
+	VERDICTS = 22,
 };
 
 /* ---- Maps. relayd/edge/xdp/layout.py describes them to user space; a test compares the two. ----------------------- */
@@ -83,6 +89,10 @@ struct control {
 	__u64 source_interval_ns;	/* between two unknown pairs of one source that are passed up */
 	__u64 total_interval_ns;	/* the same for all sources together */
 	__u64 bind_digest;		/* of the addresses that endpoints are numbered by; for user space only */
+	__u64 guess_interval_ns;	/* between two guesses in one session that are within the rate */
+	__u64 source_guess_interval_ns;	/* the same of one source */
+	__u64 datagram_ns[PORTS];	/* between two datagrams of a user on that port that are within its rate; 0: no bound */
+	__u64 bytes_per_second[PORTS];	/* 0: no bound */
 };
 
 struct pair_key {
@@ -122,11 +132,15 @@ struct state {
 	__u64 to_host_bytes;
 	__u64 to_player_datagrams;
 	__u64 to_player_bytes;
-	__u64 answered_datagrams;
-	__u64 conflict_datagrams;
+	__u64 datagrams_due_ns;	/* relayd/core/meter.py */
+	__u64 bytes_due_ns;
 	__u32 local[4];		/* address of the relay that the peer sends to; all zero before it was first heard here */
 	struct next_hop came_by;	/* by which way its last datagram came; no epoch */
 	struct next_hop route;		/* by which way the next one goes */
+	/* What is not touched for every datagram of a game stands last. */
+	__u64 answered_datagrams;
+	__u64 conflict_datagrams;
+	__u64 limited_datagrams;
 } __attribute__((aligned(64)));
 
 struct session {
@@ -191,6 +205,15 @@ struct {
 	__type(value, struct state);
 } states SEC(".maps");
 
+/* By slot as `states`, and apart from them: only PINGs touch it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pings);
+} pings SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -251,6 +274,23 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } unknown_total SEC(".maps");
+
+/* Guessed user tokens: relayd/core/guesses.py. Every session there is → when the guesses in it would have been due. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} guesses SEC(".maps");
+
+/* The same of a source. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct address);
+	__type(value, __u64);
+} guess_sources SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -356,6 +396,27 @@ static __noinline int pass_up(struct xdp_md *ctx, const struct datagram *d)
 	return XDP_PASS;
 }
 
+/* What `is_bad` of relayd/core/sources.py says. */
+static __always_inline bool is_bad_source(const struct datagram *d)
+{
+	__u32 first = bpf_ntohl(d->family == AF_INET ? d->source[3] : d->source[0]) >> 24;
+	struct address source;
+
+	if (!d->source_port)
+		return true;
+	if (d->family == AF_INET6 &&
+	    (first == 0xff || !(d->source[0] | d->source[1] | d->source[2] | d->source[3])))
+		return true;
+	if (d->family == AF_INET && (!first || first >= 224))
+		return true;
+	if (d->source_port != d->control->ports[CLIENT] && d->source_port != d->control->ports[SERVER])
+		return false;
+	copy_address(source.words, d->source);
+	if (d->family == AF_INET && first == 127)
+		source.words[3] = bpf_htonl(0x7f000001);
+	return bpf_map_lookup_elem(&addresses, &source) != 0;
+}
+
 /* ---- Unknown tokens ---------------------------------------------------------------------------------------------- */
 
 /* Takes one from a bucket that fills evenly, with a burst of one second's worth. Where two processors ask for the same
@@ -370,9 +431,23 @@ static __always_inline bool take(__u64 *due_ns, __u64 interval_ns, __u64 now_ns)
 	return __sync_val_compare_and_swap(due_ns, before, after) == before;
 }
 
-static __always_inline bool may_ask(const struct datagram *d)
+/* Whoever has one IPv6 address has 2^64 of them. */
+static __always_inline struct address network_of_source(const struct datagram *d)
 {
 	struct address source = {};
+
+	source.words[0] = d->source[0];
+	source.words[1] = d->source[1];
+	if (d->family == AF_INET) {
+		source.words[2] = d->source[2];
+		source.words[3] = d->source[3];
+	}
+	return source;
+}
+
+static __always_inline bool may_ask(const struct datagram *d)
+{
+	struct address source = network_of_source(d);
 	__u64 *of_source, *of_all;
 	__u64 due_ns;
 	__u32 zero = 0;
@@ -380,13 +455,6 @@ static __always_inline bool may_ask(const struct datagram *d)
 	of_all = bpf_map_lookup_elem(&unknown_total, &zero);
 	if (!of_all)
 		return false;
-	/* Whoever has one IPv6 address has 2^64 of them. */
-	source.words[0] = d->source[0];
-	source.words[1] = d->source[1];
-	if (d->family == AF_INET) {
-		source.words[2] = d->source[2];
-		source.words[3] = d->source[3];
-	}
 	of_source = bpf_map_lookup_elem(&unknown_sources, &source);
 	if (of_source)
 		return take(of_source, d->control->source_interval_ns, d->now_ns) &&
@@ -399,6 +467,47 @@ static __always_inline bool may_ask(const struct datagram *d)
 	return d->control->source_interval_ns <= NS_PER_SECOND;
 }
 
+static __always_inline bool too_many(__u64 due_ns, __u64 now_ns)
+{
+	return due_ns > now_ns + NS_PER_SECOND;
+}
+
+/* Counts also what is above the rate, up to a second's worth of it. */
+static __always_inline __u64 later(__u64 due_ns, __u64 interval_ns, __u64 now_ns)
+{
+	__u64 after = (due_ns > now_ns ? due_ns : now_ns) + interval_ns;
+	__u64 latest = now_ns + 2 * NS_PER_SECOND;
+
+	return after < latest ? after : latest;
+}
+
+/* What `note` of relayd/core/guesses.py does. User space, which lets users in, looks here whether it was a lucky guess:
+ * without this it would only know of the guesses that are passed up to it. */
+static __always_inline void note_guess(const struct datagram *d)
+{
+	struct address source = network_of_source(d);
+	__u64 *in_session, *of_source;
+	__u64 before = 0, after;
+	__u32 token = d->session;
+
+	in_session = bpf_map_lookup_elem(&guesses, &token);
+	if (!in_session)
+		return;
+	of_source = bpf_map_lookup_elem(&guess_sources, &source);
+	if (of_source) {
+		before = *of_source;
+		*of_source = later(before, d->control->source_guess_interval_ns, d->now_ns);
+		if (too_many(before, d->now_ns))
+			return;
+	}
+	before = *in_session;
+	*in_session = later(before, d->control->guess_interval_ns, d->now_ns);
+	if (of_source || too_many(before, d->now_ns))
+		return;
+	after = d->now_ns + d->control->source_guess_interval_ns;
+	bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
+}
+
 static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
 {
 	__u64 *forgotten_ns;
@@ -406,6 +515,9 @@ static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
 
 	if (!d)
 		return XDP_PASS;
+	if (is_bad_source(d))
+		return drop(d, BAD_SOURCE);
+	note_guess(d);
 	if ((d->control->flags & PAIRS_INCOMPLETE) || may_ask(d))
 		return pass_up(ctx, d);
 	token = d->session;
@@ -733,6 +845,28 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 	return exit;
 }
 
+/* ---- Rates ---------------------------------------------------------------------------------------------------------- */
+
+/* What `take` of relayd/core/meter.py does. Written without care for other processors: one user's datagrams come by one
+ * of them, since network cards deal by addresses and ports. */
+static __always_inline bool within_rate(const struct datagram *d, struct state *state)
+{
+	__u64 datagram_ns = d->port == CLIENT ? d->control->datagram_ns[CLIENT] : d->control->datagram_ns[SERVER];
+	__u64 per_second = d->port == CLIENT ? d->control->bytes_per_second[CLIENT] : d->control->bytes_per_second[SERVER];
+	__u64 full_ns = d->now_ns + NS_PER_SECOND;
+	__u64 datagrams_due_ns = state->datagrams_due_ns, bytes_due_ns = state->bytes_due_ns;
+
+	if (datagram_ns)
+		datagrams_due_ns = (datagrams_due_ns > d->now_ns ? datagrams_due_ns : d->now_ns) + datagram_ns;
+	if (per_second)
+		bytes_due_ns = (bytes_due_ns > d->now_ns ? bytes_due_ns : d->now_ns) + d->size * NS_PER_SECOND / per_second;
+	if (datagrams_due_ns > full_ns || bytes_due_ns > full_ns)
+		return false;
+	state->datagrams_due_ns = datagrams_due_ns;
+	state->bytes_due_ns = bytes_due_ns;
+	return true;
+}
+
 /* ---- Decisions of a bound user's datagram --------------------------------------------------------------------------- */
 
 static __always_inline struct binding *binding_of(__u32 slot, struct state **state)
@@ -744,12 +878,21 @@ static __always_inline struct binding *binding_of(__u32 slot, struct state **sta
 }
 
 static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, const struct binding *sender,
-				  struct state *state)
+				  struct state *state, __u32 slot)
 {
-	int exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
+	struct pings *answered = bpf_map_lookup_elem(&pings, &slot);
+	int exit = -1;
 
-	if (exit < 0)
+	/* One with something behind it is as good, but nobody sends such. */
+	if (d->size == HEADER_BYTES)
+		exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
+	if (exit < 0) {
+		if (answered)
+			answered->last_ns = 0; /* this one is heard elsewhere */
 		return pass_up(ctx, d);
+	}
+	if (answered)
+		pings_note(answered, d->now_ns);
 	count(d, ANSWERED);
 	__sync_fetch_and_add(&state->answered_datagrams, 1);
 	return exit;
@@ -822,6 +965,7 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	struct pair *pair;
 	struct binding *sender;
 	struct state *state = 0;
+	__u32 slot;
 
 	if (d->size < HEADER_BYTES)
 		return drop(d, TOO_SHORT);
@@ -854,11 +998,14 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	pair = bpf_map_lookup_elem(&pairs, &key);
 	if (!pair)
 		return unknown_pair(ctx, d);
-	sender = binding_of(d->port == CLIENT ? pair->slots[CLIENT] : pair->slots[SERVER], &state);
+	slot = d->port == CLIENT ? pair->slots[CLIENT] : pair->slots[SERVER];
+	sender = binding_of(slot, &state);
 	if (!sender || sender->user != d->user || sender->session != d->session)
-		return pass_up(ctx, d);
+		return is_bad_source(d) ? drop(d, BAD_SOURCE) : pass_up(ctx, d);
 	if (sender->peer_port != d->source_port || sender->family != d->family ||
 	    sender->endpoint != endpoint || !same_address(sender->peer, d->source)) {
+		if (is_bad_source(d))
+			return drop(d, BAD_SOURCE);
 		if ((d->control->flags & PIN_IP) ||
 		    (__s64)(d->now_ns - state->last_seen_ns) >= (__s64)d->control->rebind_after_ns)
 			return pass_up(ctx, d);
@@ -866,8 +1013,12 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		return drop(d, ADDRESS_CONFLICT);
 	}
 	heard(d, state);
-	if (d->kind == PING) /* one with something behind it is as good, but nobody sends such */
-		return d->size == HEADER_BYTES ? answer(ctx, d, sender, state) : pass_up(ctx, d);
+	if (!within_rate(d, state)) {
+		__sync_fetch_and_add(&state->limited_datagrams, 1);
+		return drop(d, RATE_LIMITED);
+	}
+	if (d->kind == PING)
+		return answer(ctx, d, sender, state, slot);
 	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d);
 }
 

@@ -151,7 +151,7 @@ def test_thousands_of_ended_sessions_do_not_hold_up_the_writer(tmp_path: Path) -
         heard = await store.heartbeat("n", beat, 1)
         took = time.monotonic() - began
         assert len(heard.ended) == 20_000
-        assert took < 2  # a quarter of it on an idle machine
+        assert took < 30  # half a second; with a look at all of them for each, it would be minutes
         assert (await store.page(1, 10)).total == 0
 
     run(tmp_path / "x.sqlite3", work)

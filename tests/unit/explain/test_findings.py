@@ -3,6 +3,7 @@
 import pytest
 
 from relayd.core.events import EventKind
+from relayd.core.limits import Limits
 from relayd.core.verdict import DROPS, Verdict
 from relayd.core.wire import Port
 from relayd.edge.explain.causes import Cause, Finding
@@ -18,7 +19,7 @@ from relayd.edge.explain.facts import (
 from relayd.edge.explain.findings import explain
 from relayd.edge.explain.target import read_target
 
-RELAY = RelayFacts(32000, 32001, 0.5, 10.0, 30.0, 100)
+RELAY = RelayFacts(32000, 32001, Limits())
 TOKEN, HOST, ALICE = 2_947_710_588, 1_024_826_953, 3_957_046_943
 BOUND = BindingFacts(Port.CLIENT, "198.51.100.4", 5000, 20.0, 0.2)
 AS_HOST = BindingFacts(Port.SERVER, "203.0.113.1", 7777, 60.0, 0.1)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping, encode_player_data
 from relayd.edge.xdp import layout
@@ -177,5 +178,23 @@ def test_a_session_that_ends_before_the_end_of_it() -> None:
         rig.authorize(("s0", session_token(0), (user_token(0, 0), user_token(0, 1))))
         rig.authorize()
         rig.network.run(asyncio.run, rig.fast_path.tick())
+        for numbers in (rig.fast_path.mirror.slots, rig.fast_path.mirror.indexes):
+            assert sorted(numbers._free) == list(range(1, numbers.most + 1))
+
+
+@pytest.mark.parametrize("limits", [Limits(pin_ip=True), Limits(session_datagrams_per_second=10)])
+def test_what_the_settings_forbid_by_now_is_not_adopted(limits: Limits) -> None:
+    session = ("s0", session_token(0), (user_token(0, 0), user_token(0, 1)))
+    with Rig() as rig:
+        rig.authorize(session)
+        for user in (0, 1):
+            ping = encode_ping(user_token(0, user), session_token(0))
+            rig.handle(rig.frame(*address(0, user), Port(user), ping))
+        assert len(served(rig)) == 2
+        rig.settings = rig.settings.model_copy(update={"limits": limits})
+        rig.start(adopt=True)
+        rig.authorize(session)
+        rig.network.run(asyncio.run, rig.fast_path.tick())
+        assert (served(rig), connections(rig), sum(rig.table.bound)) == ({}, {}, 0)
         for numbers in (rig.fast_path.mirror.slots, rig.fast_path.mirror.indexes):
             assert sorted(numbers._free) == list(range(1, numbers.most + 1))

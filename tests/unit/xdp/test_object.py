@@ -32,6 +32,8 @@ def test_the_source_gives_this_object(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     source = resources.files("relayd.edge.xdp")
     (folder / "relay.bpf.c").write_bytes(source.joinpath("relay.bpf.c").read_bytes())
+    # What it has in common with the forwarding thread.
+    shutil.copytree(REPOSITORY / "relayd/edge/native", tmp_path / "relayd/edge/native")
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     subprocess.run(["make", "-C", str(tmp_path), "fast-path"], check=True, capture_output=True)
     assert (folder / "relay.bpf.o").read_bytes() == source.joinpath("relay.bpf.o").read_bytes(), "run: make fast-path"

@@ -3,6 +3,8 @@
 import asyncio
 import email.utils
 import json
+import math
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,15 +35,22 @@ class HttpClient:
         url: its base.
         read_key: gives the API key, or None to send none; asked at first, and again after it was refused.
         timeout_seconds: from request to the last byte, beyond what the control plane was asked to hold back.
+        trust: whose certificates are believed; None for those the system trusts.
     """
 
-    def __init__(self, url: str, read_key: Callable[[], str | None], timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        read_key: Callable[[], str | None],
+        timeout_seconds: float,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
         self._read_key = read_key
         self._key = read_key()
         self._url = url
         self._timeout_seconds = timeout_seconds
         # One bound for all of a request is set below: httpx has only bounds for its parts.
-        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None))
+        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None), verify=trust or True)
 
     async def close(self) -> None:
         """Closes connections."""
@@ -136,4 +145,6 @@ def _retry_after(headers: httpx.Headers) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
+    if math.isnan(seconds):
+        return None
     return min(max(seconds, 0.0), _MOST_RETRY_AFTER_SECONDS)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
-from relayd.edge.source.control_plane.link import Version
+from relayd.edge.source.control_plane.link import MOST_REVISION, Version
 from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
 
@@ -101,6 +101,8 @@ def _version_of(text: str) -> Version | None:
     """The state named in the file's first line, which `save` writes before the sessions."""
     try:
         head = json.loads(text.partition("\n")[0] + "]}")
-        return Version(str(head["epoch"]), int(head["revision"]))
+        epoch, revision = head["epoch"], head["revision"]
     except (ValueError, KeyError, TypeError):
         return None
+    usable = isinstance(epoch, str) and epoch and isinstance(revision, int) and 0 <= revision <= MOST_REVISION
+    return Version(epoch, revision) if usable else None

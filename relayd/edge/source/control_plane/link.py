@@ -7,6 +7,9 @@ from relayd.core.desired import SessionSpec
 from relayd.core.usage import UsageBatch
 from relayd.edge.source import Load
 
+MOST_REVISION = 1 << 53
+"""Every JSON number up to this is exact (RFC 8259, 6); a control plane takes no greater one."""
+
 
 class Version(NamedTuple):
     """A state of the control plane's sessions for one relay."""

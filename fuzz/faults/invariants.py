@@ -1,0 +1,172 @@
+"""What is checked after every step, against a plain book of all that happened."""
+
+from collections import deque
+
+from fuzz.faults.network import Network
+from fuzz.structure import check_session, check_table
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.engine import Action, Engine
+from relayd.core.events import Event, EventKind
+from relayd.core.limits import Limits
+from relayd.core.session import User
+from relayd.core.table import TOMBSTONE_SECONDS, Table
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port
+
+UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
+_SENT = (Verdict.FORWARDED, Verdict.ANSWERED)
+_ROUNDING_SECONDS = 0.001
+
+_Pair = tuple[int, int]
+"""Session and user token."""
+
+
+class Ledger:
+    """The book, over all lives of a relay.
+
+    Args:
+        limits: the relay's.
+        network: knows whose each address is.
+    """
+
+    def __init__(self, limits: Limits, network: Network) -> None:
+        self.checks = 0
+        self.verdicts = [[0] * len(Verdict) for _ in Port]
+        """Of all lives, whether their counts were kept or not."""
+        self._limits = limits
+        self._network = network
+        self._datagrams = [[0] * len(Verdict) for _ in Port]
+        self._bytes = [[0] * len(Verdict) for _ in Port]
+        self._traffic: dict[_Pair, list[int]] = {}
+        """Datagrams to the host, and to the player."""
+        self._ids: dict[_Pair, int] = {}
+        self._unbound_at: deque[float] = deque()
+        self._ended_at: deque[float] = deque()
+        self._changed = False
+
+    # What happens
+
+    def relay_started(self, kept: bool) -> None:
+        """A relay begins, with what the one before knew or without."""
+        self._unbound_at.clear()
+        if not kept:
+            self._datagrams = [[0] * len(Verdict) for _ in Port]
+            self._bytes = [[0] * len(Verdict) for _ in Port]
+            self._traffic.clear()
+            self._ids.clear()
+
+    def restored(self, table: Table) -> None:
+        """All has come back that will: of those who are still in their session, everything."""
+        for pair in [*self._traffic, *self._ids]:
+            session = table.by_token.get(pair[0])
+            user = session.users.get(pair[1]) if session is not None else None
+            if user is None:
+                self._traffic.pop(pair, None)
+                self._ids.pop(pair, None)
+                continue
+            assert user.connection_id == self._ids.get(pair, 0), "a connection id changed over a restart"
+            self._check_traffic(user)
+        self._check(table)
+
+    def revoked(self, user: User) -> None:
+        """Somebody is no longer in a session: if it comes back, it begins anew."""
+        pair = user.session.token, user.token
+        self._traffic.pop(pair, None)
+        self._ids.pop(pair, None)
+
+    def changed(self, event: Event, now: float) -> None:
+        """The table has changed."""
+        self._changed = True
+        if event.kind in (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE):
+            self._ended_at.append(now)
+        binding = event.binding
+        if binding is None:
+            return
+        if event.kind in UNBOUND:
+            self._unbound_at.append(now)
+        if binding.port is Port.CLIENT and binding.user.token in event.session.users:
+            self._ids[event.session.token, binding.user.token] = binding.user.connection_id
+
+    def handled(
+        self, table: Table, engine: Engine, endpoint: Endpoint, data: bytes, source: Address, action: Action, sent: bool
+    ) -> None:
+        """A datagram got its verdict."""
+        self.checks += 1
+        verdict = action.verdict
+        if action.endpoint is not None:
+            self._check_receiver(endpoint, data, source, action)
+            if not sent and verdict in _SENT:
+                verdict = Verdict.SEND_QUEUE_FULL
+        port = endpoint.port
+        self.verdicts[port][verdict] += 1
+        self._datagrams[port][verdict] += 1
+        self._bytes[port][verdict] += len(data)
+        assert engine.counters.datagrams[port][verdict] == self._datagrams[port][verdict]
+        assert engine.counters.bytes[port][verdict] == self._bytes[port][verdict]
+        if action.player is not None:
+            user = action.player.user
+            counts = self._traffic.setdefault((user.session.token, user.token), [0, 0])
+            counts[1 - port] += sent if port is Port.SERVER else 0
+            counts[0] += sent if port is Port.CLIENT else 0
+            self._check_traffic(user)
+        session = table.by_token.get(int.from_bytes(data[4:8], "little"))
+        if session is not None:
+            check_session(session)
+        if self._changed:
+            self._check(table)
+
+    def expired(self, table: Table, now: float) -> None:
+        """Whatever was due is over."""
+        latest = now + _ROUNDING_SECONDS
+        for session in table.sessions.values():
+            for binding in session.bindings():
+                assert table.heard(binding) + self._limits.user_timeout > now - _ROUNDING_SECONDS, "still bound"
+            if not session.bound and self._limits.session_idle_timeout:
+                assert session.empty_since + self._limits.session_idle_timeout > now - _ROUNDING_SECONDS, "still there"
+        assert all(forgotten_at <= latest + TOMBSTONE_SECONDS for forgotten_at in table._tombstones.values())
+        self._check(table)
+        self._check_sizes(table, now)
+
+    # What holds
+
+    def _check(self, table: Table) -> None:
+        self._changed = False
+        self.checks += 1
+        check_table(table)
+        places = [
+            (binding.endpoint, binding.address) for session in table.sessions.values() for binding in session.bindings()
+        ]
+        assert len(set(places)) == len(places), "two users are bound at one address"
+        limit = self._limits.max_bound_users
+        assert not limit or len(places) <= limit
+
+    def _check_receiver(self, endpoint: Endpoint, data: bytes, source: Address, action: Action) -> None:
+        assert 0 < len(action.datagram) <= len(data), "more left than came"
+        if action.verdict is not Verdict.FORWARDED:
+            assert (action.endpoint, action.to) == (endpoint, source), "a third party was answered"
+            return
+        sender, receiver = self._network.owner(source), self._network.owner(action.to)
+        assert sender.session == receiver.session == int.from_bytes(data[4:8], "little"), "another session hears it"
+        assert action.endpoint is not None
+        assert action.endpoint.port is not endpoint.port
+        assert action.player is not None
+        player = sender if endpoint.port is Port.CLIENT else receiver
+        assert action.player.user.token == player.user
+
+    def _check_traffic(self, user: User) -> None:
+        counts = self._traffic.get((user.session.token, user.token), [0, 0])
+        there = user.traffic
+        seen = [there.to_host_datagrams, there.to_player_datagrams] if there is not None else [0, 0]
+        assert seen == counts, f"counted {seen} of {counts}"
+
+    def _check_sizes(self, table: Table, now: float) -> None:
+        """What still waits for its time, though it is over, is no more than what ended lately."""
+        for happened, span in (
+            (self._unbound_at, self._limits.user_timeout),
+            (self._ended_at, max(TOMBSTONE_SECONDS, self._limits.session_idle_timeout)),
+        ):
+            while happened and happened[0] < now - span - 1.0:
+                happened.popleft()
+        assert len(table._silence) <= sum(table.bound) + len(self._unbound_at)
+        assert len(table._idleness) <= len(table.sessions) + len(self._ended_at)
+        assert len(table._tombstones) <= len(self._ended_at)

@@ -1,0 +1,201 @@
+"""The relay under test: the real table, engine, state and restoration, without sockets; its clock may jump ahead."""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+
+from fuzz.faults.control_plane import ControlPlane
+from fuzz.faults.invariants import UNBOUND, Ledger
+from fuzz.faults.network import CLIENT, SERVER, Network
+from fuzz.faults.schedule import Schedule
+from fuzz.faults.state import VirtualState
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.engine import Engine
+from relayd.core.events import Event, EventKind
+from relayd.core.limits import Limits
+from relayd.core.lookups import Lookups
+from relayd.core.session import User
+from relayd.core.table import Table
+from relayd.core.verdict import Verdict
+from relayd.edge.state.records import Records
+from relayd.edge.state.restoration import Restoration
+
+_ENDPOINTS = [SERVER, CLIENT]
+_SOCKET_QUEUE = 200
+_EXPIRY_BUDGET = 200
+_BEAT_SECONDS = 1.0
+_ROUNDING_SECONDS = 1e-6
+_LONGEST_WAIT_SECONDS = 10.0
+"""As relayd/app.py has it: for sessions, before datagrams are taken in all the same."""
+
+
+class SimulatedRelay:
+    """A relay that can be ended at any step and started again.
+
+    Args:
+        schedule: the clock of the world.
+        network: carries its datagrams.
+        control_plane: gives it its sessions.
+        random: gives connection ids, and chooses what the kernel does not send.
+        limits: its settings.
+    """
+
+    def __init__(
+        self, schedule: Schedule, network: Network, control_plane: ControlPlane, random: Random, limits: Limits
+    ) -> None:
+        self.limits = limits
+        self.ledger = Ledger(limits, network)
+        self.up = False
+        """Whether it reads its sockets."""
+        self.unsent_share = 0.0
+        """How likely the kernel does not take what is sent."""
+        self.restarts = 0
+        self.jumped_seconds = 0.0
+        self._schedule = schedule
+        self._network = network
+        self._control_plane = control_plane
+        self._random = random
+        self._state: VirtualState | None = None
+        self._queue: deque[tuple[Endpoint, bytes, Address]] = deque()
+        self._expiry_at: float | None = None
+        network.to_relay = self.receive
+        self.start(keep_state=False, with_last_good=False)
+
+    def now(self) -> float:
+        """Seconds, on the relay's clock: that of the world, but for jumps."""
+        return self._schedule.now + self.jumped_seconds
+
+    # Life
+
+    def start(self, keep_state: bool, with_last_good: bool) -> None:
+        """As relayd/app.py does it.
+
+        Args:
+            keep_state: whether it finds the state of the relay before.
+            with_last_good: whether it finds the last good sessions.
+        """
+        self.table = Table(self.limits, lambda: self._random.randrange(1, 1 << 31), self._event)
+        self.engine = Engine(self.table)
+        self._state = VirtualState(self.now, self._state if keep_state else None)
+        self._records = Records(self._state, self.now)
+        self.engine.counters.go_on_in(self._records.counters_memory())
+        self.table.on_authorized.append(self._records.authorized)
+        self.table.on_authorized.append(self._authorized)
+        self._restoration = Restoration(
+            self._state,
+            self._records,
+            self.table,
+            _ENDPOINTS,
+            self.engine.counters,
+            self.now,
+            self.limits.user_timeout,
+        )
+        self._restoration.listen_last()
+        lookups = self.engine.lookups = Lookups(self._control_plane.ask)
+        self._complete = False
+        self._runs = True
+        self.ledger.relay_started(kept=keep_state)
+        self._state.beat()
+        self._expiry_at = None
+        self._control_plane.on_applied = self._applied
+        self._schedule.after(_LONGEST_WAIT_SECONDS, self._open_for(self.table))
+        self._control_plane.connect(self.table, lookups, self.now, with_last_good)
+
+    def _open_for(self, table: Table) -> Callable[[], None]:
+        """Takes in what waits in the sockets, if that relay is still the one that runs."""
+
+        def open_sockets() -> None:
+            if self.table is not table or self.up:
+                return
+            self.up = True
+            while self._queue and self.up:
+                self.receive(*self._queue.popleft())
+
+        return open_sockets
+
+    def stop(self, sockets_stay: bool) -> None:
+        """The process ends, whatever it was doing.
+
+        Args:
+            sockets_stay: whether somebody holds its sockets meanwhile, so that what arrives waits there.
+        """
+        assert self._state is not None
+        # Somebody was there until the last full second.
+        self._state.beat_at = max(self._state.beat_at, self.now() - self.now() % _BEAT_SECONDS)
+        self.up = self._runs = False
+        self.restarts += 1
+        self._control_plane.disconnect()
+        self._queue = deque(maxlen=_SOCKET_QUEUE if sockets_stay else 0)
+
+    def jump(self, seconds: float) -> None:
+        """The relay's clock goes ahead: the machine was suspended."""
+        self.jumped_seconds += seconds
+        self._expiry_at = None
+        self._plan_expiry()
+
+    # Datagrams
+
+    def receive(self, endpoint: Endpoint, data: bytes, source: Address) -> None:
+        """The way of a datagram, as relayd/edge/udp.py goes it."""
+        if not self.up:
+            self._queue.append((endpoint, data, source))
+            return
+        now = self.now()
+        action = self.engine.handle(endpoint, data, source, now)
+        sent = action.endpoint is not None and self._random.random() >= self.unsent_share
+        if action.endpoint is not None and not sent:
+            self.engine.unsent(endpoint, len(data), action, Verdict.SEND_QUEUE_FULL)
+        if action.player is not None:
+            self._records.account(action.player.user)
+        self.ledger.handled(self.table, self.engine, endpoint, data, source, action, sent)
+        self._plan_expiry()
+        if sent and action.endpoint is not None:
+            self._network.send_to_peer(action.endpoint, action.datagram, action.to)
+
+    # Changes
+
+    def _applied(self) -> None:
+        if not self._complete:
+            self._complete = True
+            self._restoration.finish()
+            self.ledger.restored(self.table)
+            self._schedule.after(0.0, self._open_for(self.table))
+        self._plan_expiry()
+
+    def _event(self, event: Event) -> None:
+        binding = event.binding
+        if binding is not None:
+            if event.kind is not EventKind.USER_BOUND:
+                self._records.end(binding)
+            if event.kind not in UNBOUND:
+                self._records.begin(binding)
+        if event.kind is EventKind.SESSION_IDLE:
+            self._control_plane.ended(event.session.session_id)
+        self._records.event(event)
+        self.ledger.changed(event, self.now())
+
+    def _authorized(self, user: User, added: bool) -> None:
+        if not added:
+            self.ledger.revoked(user)
+
+    # Time
+
+    def _plan_expiry(self) -> None:
+        deadline = self.table.next_deadline()
+        if deadline is None or not self._runs:
+            return
+        # A little later, since the difference is rounded.
+        at = deadline - self.jumped_seconds + _ROUNDING_SECONDS
+        if self._expiry_at is None or at < self._expiry_at:
+            self._expiry_at = at
+            table = self.table
+            self._schedule.at(at, lambda: self._expire(table, at))
+
+    def _expire(self, table: Table, planned: float) -> None:
+        if table is not self.table or not self._runs or planned != self._expiry_at:
+            return
+        self._expiry_at = None
+        while self.table.expire(self.now(), _EXPIRY_BUDGET):
+            pass
+        self.ledger.expired(self.table, self.now())
+        self._plan_expiry()

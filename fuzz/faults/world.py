@@ -1,0 +1,191 @@
+"""One world: a relay, its control plane, and rounds of games in which everything goes wrong for a while.
+
+A round: games begin, faults come one after another, all faults end; and then, within a bounded time, everybody who
+keeps sending has to be in and to be heard. Between the rounds are pauses in which nothing but time passes.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import NamedTuple
+
+from fuzz.faults.control_plane import ControlPlane
+from fuzz.faults.games import Game
+from fuzz.faults.network import FINE, Network, Weather
+from fuzz.faults.peers import KCP_TIMEOUT_SECONDS
+from fuzz.faults.relay import SimulatedRelay
+from fuzz.faults.schedule import Schedule
+from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.limits import Limits
+from relayd.core.verdict import Verdict
+
+HOUR_SECONDS = 3600.0
+_MEAN_PAUSE_SECONDS = 2400.0
+_SETTLING_SECONDS = 10.0
+_FAULTS_SECONDS = (30.0, 180.0)
+_MEAN_BETWEEN_FAULTS_SECONDS = 8.0
+_LATEST_SYNC_SECONDS = 5.0
+_MOST_GAMES = 3
+
+
+class Figures(NamedTuple):
+    """What happened in a world."""
+
+    steps: int
+    checks: int
+    datagrams: int
+    lost: int
+    verdicts: Counter[Verdict]
+    faults: Counter[str]
+    games: int
+
+
+class World:
+    """Everything, from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self._schedule = Schedule()
+        self._network = Network(self._schedule, self._random)
+        hold_seconds = self._random.choice((0.0, 10.0, 30.0))
+        self._control_plane = ControlPlane(self._schedule, self._random, hold_seconds)
+        self._control_plane.on_ended = self._session_ended
+        limits = _limits(self._random)
+        self._relay = SimulatedRelay(self._schedule, self._network, self._control_plane, self._random, limits)
+        self._games: dict[str, Game] = {}
+        self._made = 0
+        self._faults: Counter[str] = Counter()
+        slowest_seconds = KCP_TIMEOUT_SECONDS + 3 * 4.0
+        self._back_within_seconds = (
+            3 * slowest_seconds + 2 * limits.host_timeout + hold_seconds + 2 * _LATEST_SYNC_SECONDS
+        )
+        self._kinds: dict[str, Callable[[], None]] = {
+            "weather": self._weather,
+            "control plane away": self._control_plane_away,
+            "control plane lies": self._control_plane_lies,
+            "relay restarts": self._restart_relay,
+            "relay drains": self._drain,
+            "clock jumps": self._jump,
+            "kernel sends not all": self._send_less,
+            "rebinding": lambda: self._in_a_game(Game.rebind),
+            "program restarts": lambda: self._in_a_game(Game.restart),
+            "host crashes": lambda: self._in_a_game(Game.host_crashes),
+            "players come and go": lambda: self._in_a_game(Game.leave_and_join),
+        }
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self._schedule.now
+
+    def run_round(self) -> None:
+        """A pause and a round."""
+        self._run(self._random.expovariate(1 / _MEAN_PAUSE_SECONDS))
+        for _ in range(self._random.randint(1, _MOST_GAMES)):
+            self._begin_game()
+        self._run(_SETTLING_SECONDS)
+        end = self.now + self._random.uniform(*_FAULTS_SECONDS)
+        while self.now < end:
+            name = self._random.choice(list(self._kinds))
+            self._faults[name] += 1
+            self._kinds[name]()
+            self._run(self._random.expovariate(1 / _MEAN_BETWEEN_FAULTS_SECONDS))
+        self._end_all_faults()
+        self._run(self._back_within_seconds)
+        for game in self._games.values():
+            game.check_that_everybody_plays()
+        for game in list(self._games.values()):
+            game.end(deleted=self._random.random() < 0.5)
+        self._games.clear()
+
+    def figures(self) -> Figures:
+        """What happened so far."""
+        verdicts: Counter[Verdict] = Counter()
+        for of_port in self._relay.ledger.verdicts:
+            verdicts.update({verdict: of_port[verdict] for verdict in Verdict})
+        network = self._network
+        return Figures(
+            self._schedule.steps,
+            self._relay.ledger.checks,
+            verdicts.total(),
+            network.lost,
+            verdicts,
+            self._faults,
+            self._made,
+        )
+
+    def _run(self, seconds: float) -> None:
+        self._schedule.run_until(self.now + seconds)
+
+    def _begin_game(self) -> None:
+        self._made += 1
+        game = Game(self._made, self._schedule, self._network, self._control_plane, self._random)
+        self._games[game.session_id] = game
+
+    def _session_ended(self, session_id: str) -> None:
+        """The relay found nobody there: whoever comes now is too late."""
+        game = self._games.pop(session_id, None)
+        if game is not None:
+            game.end(deleted=False)
+
+    # Faults
+
+    def _in_a_game(self, fault: Callable[[Game], None]) -> None:
+        games = [game for game in self._games.values() if game.peers()]
+        if games:
+            fault(self._random.choice(games))
+
+    def _weather(self) -> None:
+        choose = self._random
+        self._network.weather = choose.choice(
+            (
+                FINE,
+                Weather(loss=choose.random() * 0.5),
+                Weather(loss=0.02, doubled=choose.random() * 0.3, longest_delay_seconds=choose.random() * 3.0),
+                Weather(longest_delay_seconds=choose.random() * 20.0),
+                Weather(loss=1.0),
+            )
+        )
+
+    def _control_plane_away(self) -> None:
+        self._control_plane.away = not self._control_plane.away
+
+    def _control_plane_lies(self) -> None:
+        self._control_plane.lies = self._random.choice((0.0, 0.5, 1.0))
+        self._control_plane.sync_after(0.0)
+
+    def _restart_relay(self) -> None:
+        choose = self._random
+        if not self._relay.up:
+            return
+        self._relay.stop(sockets_stay=choose.random() < 0.8)
+        start = partial(self._relay.start, keep_state=choose.random() < 0.8, with_last_good=choose.random() < 0.8)
+        self._schedule.after(choose.expovariate(1 / 3.0), start)
+
+    def _drain(self) -> None:
+        self._relay.engine.draining = not self._relay.engine.draining
+
+    def _jump(self) -> None:
+        self._relay.jump(self._random.choice((1.0, 29.0, 31.0, 61.0, 301.0, HOUR_SECONDS)))
+
+    def _send_less(self) -> None:
+        self._relay.unsent_share = self._random.choice((0.0, 0.1, 1.0))
+
+    def _end_all_faults(self) -> None:
+        self._network.weather = FINE
+        self._control_plane.away = False
+        self._control_plane.lies = 0.0
+        self._control_plane.sync_after(0.0)
+        self._relay.unsent_share = 0.0
+        self._relay.engine.draining = False
+
+
+def _limits(random: Random) -> Limits:
+    return Limits(
+        user_timeout=random.choice((30.0, 20.0)),
+        host_timeout=random.choice((10.0, 3.0)),
+        rebind_after=random.choice((0.5, 0.0)),
+        session_idle_timeout=random.choice((300.0, 60.0, 0.0)),
+        connection_id_policy=random.choice(list(ConnectionIdPolicy)),
+    )

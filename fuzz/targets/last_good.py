@@ -1,0 +1,29 @@
+"""Any bytes as the file of last good sessions: refused, or read with a state that a control plane can have."""
+
+from fuzz.resources import folder, loop
+from relayd.edge.source.control_plane.last_good import LastGood, LastGoodError
+
+UNIT = "files"
+
+
+def check(data: bytes) -> int:
+    """Raises if loading it raises anything but what is caught."""
+    last_good = LastGood(folder())
+    last_good.path.write_bytes(data)
+    try:
+        found = loop().run(last_good.load())
+    except LastGoodError as error:
+        assert "\n" not in str(error)
+        return 1
+    assert found is not None
+    snapshot, version = found
+    if version is not None:
+        assert version.epoch
+        assert 0 <= version.revision < 1 << 53
+    # Kept again, it is what it was.
+    specs = list(snapshot.sessions.values())
+    loop().run(last_good.save(specs, version))
+    again = loop().run(last_good.load())
+    assert again is not None
+    assert (list(again[0].sessions.values()), again[1]) == (specs, version)
+    return 1

@@ -1,0 +1,45 @@
+"""How much somebody may send. Whole nanoseconds, so that all engines come to the same result from the same times.
+
+A bucket is kept as the moment by which all that was let through would have been due, had it come evenly (the generic
+cell rate algorithm, ITU-T I.371): one number, not a level and the time of that level. It holds one second's worth.
+relayd/edge/native/meter.h and `struct state` of relayd/edge/xdp/relay.bpf.c do the same.
+"""
+
+from typing import NamedTuple
+
+NS_PER_SECOND = 1_000_000_000
+
+
+class Rate(NamedTuple):
+    """What may be sent in a second; 0 is no bound."""
+
+    datagrams: int
+    bytes: int
+
+
+class Meter:
+    """Keeps one sender, or one session, to a rate in datagrams and in bytes.
+
+    `datagrams_due_ns` and `bytes_due_ns` are all it remembers: another engine goes on from them.
+    """
+
+    __slots__ = ("bytes_due_ns", "datagrams_due_ns", "rate")
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self.datagrams_due_ns = 0
+        self.bytes_due_ns = 0
+
+    def take(self, size_bytes: int, now: float) -> bool:
+        """Whether a datagram of that size may pass now, in seconds; one that may not leaves no trace."""
+        now_ns = int(now * NS_PER_SECOND)
+        full_ns = now_ns + NS_PER_SECOND
+        datagrams_due_ns, bytes_due_ns = self.datagrams_due_ns, self.bytes_due_ns
+        if self.rate.datagrams:
+            datagrams_due_ns = max(datagrams_due_ns, now_ns) + NS_PER_SECOND // self.rate.datagrams
+        if self.rate.bytes:
+            bytes_due_ns = max(bytes_due_ns, now_ns) + size_bytes * NS_PER_SECOND // self.rate.bytes
+        if datagrams_due_ns > full_ns or bytes_due_ns > full_ns:
+            return False
+        self.datagrams_due_ns, self.bytes_due_ns = datagrams_due_ns, bytes_due_ns
+        return True

@@ -1,0 +1,87 @@
+"""HTTP/1.1 as uvicorn serves it, for clients that keep to time: an unused connection costs memory and a descriptor."""
+
+import asyncio
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+REQUEST_SECONDS = 10.0
+"""For a request to be there whole, headers and body, from the connection or its first byte on."""
+ANSWER_SECONDS = 30.0
+"""For a client to take anything of an answer that it lets wait."""
+
+_THEIR_TURN = (h11.IDLE, h11.SEND_BODY)
+
+
+class _Patience:
+    """With the other side: for so long, once it begins."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, transport.abort)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class PunctualProtocol(H11Protocol):
+    """Closes a connection that is one too many, that does not ask in time, or does not take its answer.
+
+    Args:
+        config: uvicorn's.
+        server_state: of the server, with all of its connections.
+        most_connections: how many there may be.
+    """
+
+    def __init__(self, config: Config, server_state: ServerState, most_connections: int) -> None:
+        super().__init__(config, server_state, {})
+        self._most_connections = most_connections
+        self._for_a_request = _Patience(self.loop, REQUEST_SECONDS)
+        self._to_be_read = _Patience(self.loop, ANSWER_SECONDS)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Takes the connection, if there is room for it."""
+        super().connection_made(transport)
+        if len(self.connections) > self._most_connections:
+            transport.abort()
+        else:
+            self._for_a_request.begin(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes a part of a request."""
+        super().data_received(data)
+        if self.conn.their_state in _THEIR_TURN:
+            self._for_a_request.begin(self.transport)
+        else:
+            self._for_a_request.end()
+
+    def on_response_complete(self) -> None:
+        """Waits for the next request; of one that has begun, not as long as for one that has not."""
+        super().on_response_complete()
+        if self.conn.their_state in _THEIR_TURN and self.conn.trailing_data[0]:
+            self._for_a_request.begin(self.transport)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._to_be_read.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._to_be_read.end()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing to wait for any more."""
+        self._for_a_request.end()
+        self._to_be_read.end()
+        super().connection_lost(exc)

@@ -1,0 +1,85 @@
+"""What the relay before this one left, and what this one leaves to the next."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from relayd.core.counters import Counters
+from relayd.core.table import Table
+from relayd.edge.sockets import BoundSocket
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.records import Records
+from relayd.edge.state.restoration import Restoration
+from relayd.usage import Metering
+
+_LONGEST_WAIT_SECONDS = 10.0
+"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking."""
+_SESSIONS_WITHIN_SECONDS = 1.0
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
+
+
+class Legacy:
+    """Opened before anything is counted or bound.
+
+    Args:
+        directory: where the state file is; None to keep nothing.
+        sockets: the relay's, by which bindings are numbered.
+        table: gets its bindings back as its users are authorized.
+        counters: go on where they were.
+        now: seconds, on the clock of the table.
+        user_timeout_seconds: whoever was left alone for longer is not bound any more.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        sockets: Sequence[BoundSocket],
+        table: Table,
+        counters: Counters,
+        now: Callable[[], float],
+        user_timeout_seconds: float,
+    ) -> None:
+        addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
+        state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
+        self.records = Records(state, now)
+        counters.go_on_in(self.records.counters_memory())
+        table.on_authorized.append(self.records.authorized)
+        endpoints = [one.endpoint for one in sockets]
+        self.metering: Metering | None = None
+        """Who records usage; None for nobody."""
+        self._adopted: Callable[[], bool] = lambda: True
+        self._restoration = Restoration(state, self.records, table, endpoints, counters, now, user_timeout_seconds)
+
+    def listen_last(self, adopted: Callable[[], bool]) -> None:
+        """To be called when a fast path, which goes on by itself, has begun to follow the table.
+
+        Args:
+            adopted: whether it has taken over or given up all that it served before.
+        """
+        self._adopted = adopted
+        self._restoration.listen_last()
+
+    async def until_loaded(
+        self, loaded: asyncio.Event, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]
+    ) -> None:
+        """Waits until there are sessions, where somebody was bound before; but not forever, nor if a task ends.
+
+        So nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
+        """
+        if not self._restoration and not kept_sockets:
+            return
+        longest_seconds = _LONGEST_WAIT_SECONDS if self._restoration else _SESSIONS_WITHIN_SECONDS
+        waiting = asyncio.create_task(loaded.wait())
+        await asyncio.wait([waiting, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        self.give_up_the_rest(loaded)
+
+    def give_up_the_rest(self, loaded: asyncio.Event) -> None:
+        """Of what was bound before, that which no session names any more; once there are sessions at all."""
+        if not loaded.is_set() or not self._adopted():
+            return
+        if self._restoration:
+            self._restoration.finish()
+        if self.metering is not None:
+            self.metering.go_on()

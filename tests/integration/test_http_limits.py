@@ -1,0 +1,229 @@
+"""HTTP clients that take their time, are too many, or send too much: they are let go, and others are answered."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from relayd import http_protocol
+from relayd.http_server import HttpServer
+from relayd.tls import Certificate, trusting
+from tests.integration.certificates import needs_openssl, self_signed
+from tests.integration.config import new_sessions
+from tests.integration.conftest import StartRelay
+from tests.integration.waiting import PATIENCE_SECONDS
+
+SECONDS = 0.3
+MOST = 5
+LARGE = b"x" * (32 << 20)
+WHOLE = b"GET /fine HTTP/1.1\r\nhost: here\r\n\r\n"
+FINE = b"HTTP/1.1 200 OK"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", SECONDS)
+    monkeypatch.setattr(http_protocol, "ANSWER_SECONDS", SECONDS)
+
+
+def app() -> FastAPI:
+    made = FastAPI()
+
+    @made.get("/fine")
+    async def fine() -> Response:
+        return Response("fine")
+
+    @made.get("/slow")
+    async def slow() -> Response:
+        await asyncio.sleep(3 * SECONDS)
+        return Response("slow")
+
+    @made.get("/large")
+    async def large() -> Response:
+        return Response(LARGE)
+
+    @made.post("/read")
+    async def read(request: Request) -> Response:
+        return Response(str(len(await request.body())))
+
+    return made
+
+
+Address = tuple[str, int]
+
+
+def served(client: Callable[[Address], Awaitable[None]], certificate: Certificate | None = None) -> None:
+    """Runs a server, and a client against it."""
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            server = HttpServer(app(), sock, MOST, certificate)
+            running = asyncio.create_task(server.run_until_stopped())
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await client(sock.getsockname())
+            finally:
+                server.stop()
+                await running
+
+    uvloop.run(run())
+
+
+@contextlib.asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the server ends the connection."""
+    with contextlib.suppress(ConnectionError):
+        return await reader.read()
+    return b""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /fi",
+        WHOLE[:-1],
+        b"POST /read HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\n12345",
+        b"POST /read HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n5\r\n12345\r\n",
+        WHOLE + b"GET /fi",
+    ],
+)
+def test_half_a_request_is_waited_for_only_so_long(sent: bytes) -> None:
+    async def client(address: Address) -> None:
+        async with connected(address) as (reader, writer):
+            writer.write(sent)
+            answer = await until_closed(reader)
+            assert answer.count(FINE) == sent.count(WHOLE)
+
+    served(client)
+
+
+def test_a_drop_at_a_time_does_not_make_it_longer() -> None:
+    async def client(address: Address) -> None:
+        async with connected(address) as (reader, writer):
+            closed = asyncio.create_task(until_closed(reader))
+            with contextlib.suppress(ConnectionError):
+                while not closed.done():
+                    writer.write(b"x")
+                    await asyncio.sleep(SECONDS / 10)
+            assert await closed == b""
+
+    served(client)
+
+
+def test_an_answer_may_take_longer_than_a_request() -> None:
+    async def client(address: Address) -> None:
+        async with connected(address) as (reader, writer):
+            writer.write(WHOLE.replace(b"/fine", b"/slow"))
+            assert (await reader.readline()).startswith(FINE)
+
+    served(client)
+
+
+def test_a_client_that_does_not_read_its_answer_is_let_go() -> None:
+    async def client(address: Address) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            await loop.sock_sendall(sock, WHOLE.replace(b"/fine", b"/large"))
+            await asyncio.sleep(3 * SECONDS)
+            received = 0
+            with contextlib.suppress(ConnectionError):
+                while part := await loop.sock_recv(sock, 1 << 20):
+                    received += len(part)
+            assert received < len(LARGE)
+
+    served(client)
+
+
+def test_a_large_answer_reaches_whoever_reads_it() -> None:
+    async def client(address: Address) -> None:
+        async with connected(address) as (reader, writer):
+            writer.write(WHOLE.replace(b"/fine", b"/large"))
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(len(LARGE)) == LARGE
+
+    served(client)
+
+
+def test_connections_that_are_too_many_are_closed_and_the_others_are_not() -> None:
+    async def client(address: Address) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            taken = []
+            for _ in range(MOST):
+                reader, writer = await stack.enter_async_context(connected(address))
+                writer.write(WHOLE)
+                assert (await reader.readline()).startswith(FINE)
+                taken.append((reader, writer))
+            async with connected(address) as (reader, _):
+                assert await until_closed(reader) == b""
+            taken.pop()[1].close()
+            await until_one_fits(address)
+            for reader, writer in taken:
+                writer.write(WHOLE)
+                await reader.readuntil(b"fine")
+
+    async def until_one_fits(address: Address) -> None:
+        while True:
+            async with connected(address) as (reader, writer):
+                writer.write(WHOLE)
+                with contextlib.suppress(ConnectionError):
+                    if (await reader.readline()).startswith(FINE):
+                        return
+
+    served(client)
+
+
+def test_headers_have_a_bound() -> None:
+    async def client(address: Address) -> None:
+        async with connected(address) as (reader, writer):
+            writer.write(WHOLE[:-2] + b"x: " + b"y" * (1 << 20) + b"\r\n\r\n")
+            assert FINE not in await until_closed(reader)
+
+    served(client)
+
+
+@needs_openssl
+def test_with_tls_too(tmp_path: Path) -> None:
+    pair = self_signed(tmp_path, "served")
+
+    async def client(address: Address) -> None:
+        trust = trusting(pair.certificate, "test")
+        reader, writer = await asyncio.open_connection(*address, ssl=trust)
+        writer.write(b"GET /fi")
+        assert await until_closed(reader) == b""
+        writer.close()
+
+    served(client, Certificate(pair.certificate, pair.key, "admin"))
+
+
+# A real server ------------------------------------------------------------------------------------------------
+
+
+def test_the_admin_server_takes_no_more_than_it_is_told(start_relay: StartRelay) -> None:
+    relay = start_relay(new_sessions("one"), {"admin": {"max_connections": 3}})
+    ip, _, port = relay.settings["admin"]["bind"].rpartition(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection((ip, int(port)), 10))
+        one_more = stack.enter_context(socket.create_connection((ip, int(port)), 10))
+        with contextlib.suppress(ConnectionError):
+            assert one_more.recv(1) == b""

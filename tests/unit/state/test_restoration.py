@@ -1,0 +1,211 @@
+"""A process goes on where the one before it was, however that ended."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from relayd.core.verdict import Verdict
+from relayd.core.views import DECIDED_BY_FORWARDER
+from relayd.core.wire import Port, encode_host_data, encode_ping
+from relayd.edge.state import layout
+from relayd.edge.state.file import NAME
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S, first_life
+
+
+def test_bindings_ids_and_counts_go_on(tmp_path: Path) -> None:
+    before, connection_id = first_life(tmp_path)
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, ALICE, BOB))
+    life.restoration.finish()
+    assert life.restoration.restored == 2
+    session = life.table.by_token[SESSION]
+    assert session.host is not None
+    assert session.host.address == HERE
+    alice = session.users[ALICE]
+    assert (alice.connection_id, alice.client_binding is not None) == (connection_id, True)
+    assert alice.client_binding is not None
+    assert alice.client_binding.address == THERE
+    assert not alice.client_binding.connection_undecided
+    traffic = session.traffic()
+    assert (traffic.to_host_datagrams, traffic.to_player_datagrams) == (1, 1)
+    assert life.engine.counters.datagrams[Port.CLIENT][Verdict.FORWARDED] == 1
+    assert life.engine.counters.datagrams[Port.SERVER][Verdict.ANSWERED] == 1
+    # The game goes on without a word about it.
+    action = life.handle(S, encode_host_data(HOST, SESSION, connection_id, b"more"), HERE)
+    assert (action.verdict, action.to, action.datagram) == (Verdict.FORWARDED, THERE, b"\x02more")
+    life.killed()
+    again = Life(tmp_path)
+    again.authorize(game=(HOST, ALICE, BOB))
+    assert again.table.by_token[SESSION].traffic().to_player_datagrams == 2
+
+
+def test_counts_of_the_forwarding_thread_are_added(tmp_path: Path) -> None:
+    before, _ = first_life(tmp_path)
+    binding = before.table.by_token[SESSION].users[ALICE].client_binding
+    assert binding is not None
+    at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
+    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, 0, 0)
+    # Forwarded on the client port, as the first of its decisions.
+    struct.pack_into("<QQ", before.state.memory, layout.DECISIONS_AT + len(DECIDED_BY_FORWARDER) * 16, 5, 500)
+    before.killed()
+    for _ in range(2):
+        life = Life(tmp_path)
+        life.authorize(game=(HOST, ALICE))
+        traffic = life.table.by_token[SESSION].traffic()
+        assert (traffic.to_host_datagrams, traffic.to_player_datagrams) == (6, 7)
+        assert life.engine.counters.datagrams[Port.CLIENT][Verdict.FORWARDED] == 6
+        life.killed()
+
+
+def test_whoever_is_no_longer_named_is_given_up(tmp_path: Path) -> None:
+    before, _ = first_life(tmp_path)
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, BOB))
+    life.restoration.finish()
+    session = life.table.by_token[SESSION]
+    assert (life.restoration.restored, session.bound) == (1, 1)
+    used = [
+        slot
+        for slot in range(1, life.state.slots)
+        if layout.decode(life.state.memory[layout.record_at(slot) : layout.record_at(slot) + layout.COUNTS_AT])
+    ]
+    assert len(used) == 3  # the host's binding and its account, and that of Alice
+
+
+def test_a_revoked_users_traffic_stays_the_sessions(tmp_path: Path) -> None:
+    life, _ = first_life(tmp_path)
+    for _ in range(3):
+        life.authorize(game=(HOST, BOB))
+        life.restoration.finish()
+        assert life.table.by_token[SESSION].traffic().to_host_datagrams == 1
+        life.killed()
+        life = Life(tmp_path)
+    life.authorize()
+    life.restoration.finish()
+    life.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, BOB))
+    life.restoration.finish()
+    assert life.table.by_token[SESSION].traffic().to_host_datagrams == 0
+
+
+def test_a_user_that_left_comes_back_under_its_id(tmp_path: Path) -> None:
+    before, connection_id = first_life(tmp_path)
+    before.now += 100
+    while before.table.expire(before.now, 10):
+        pass
+    assert before.table.by_token[SESSION].bound == 0
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, ALICE))
+    assert life.restoration.restored == 0
+    alice = life.table.by_token[SESSION].users[ALICE]
+    assert (alice.connection_id, alice.client_binding) == (connection_id, None)
+
+
+def test_sessions_that_ended_are_remembered(tmp_path: Path) -> None:
+    before, _ = first_life(tmp_path)
+    before.authorize()
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize()
+    assert life.handle(C, encode_ping(ALICE, SESSION), THERE).verdict is Verdict.SESSION_ENDED
+    life.now += 61
+    assert life.handle(C, encode_ping(ALICE, SESSION), THERE).verdict is Verdict.UNKNOWN_PAIR
+
+
+def test_sockets_bound_elsewhere_keep_counts_and_ids_but_no_bindings(tmp_path: Path) -> None:
+    before, connection_id = first_life(tmp_path)
+    before.killed()
+    life = Life(tmp_path, digest=8)
+    life.authorize(game=(HOST, ALICE))
+    session = life.table.by_token[SESSION]
+    assert (life.restoration.restored, session.bound) == (0, 0)
+    assert session.users[ALICE].connection_id == connection_id
+    assert session.traffic().to_host_datagrams == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "content", "why"),
+    [
+        (0, b"not a state file", "not a state file"),
+        (8, (99).to_bytes(4, "little"), "version 99"),
+        (16, b"\xff\xff\xff\xff", "checksum"),
+        (layout.HEADER_CHECKSUM_AT, b"\0\0\0\0", "checksum"),
+    ],
+)
+def test_a_file_that_is_not_right_is_set_aside(
+    where: int, content: bytes, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, _ = first_life(tmp_path)
+    before.killed()
+    with (tmp_path / NAME).open("r+b") as file:
+        file.seek(where)
+        file.write(content)
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, ALICE))
+    assert (life.restoration.restored, life.state.fresh) == (0, True)
+    assert (tmp_path / f"{NAME}.set-aside").exists()
+    said = capsys.readouterr().out
+    assert "is not used" in said
+    assert why in said
+    life.killed()
+    assert not Life(tmp_path).state.fresh
+
+
+@pytest.mark.parametrize("size", [1, 4096, 1 << 20])
+def test_a_file_that_was_cut_is_set_aside(size: int, tmp_path: Path) -> None:
+    before, _ = first_life(tmp_path)
+    before.killed()
+    with (tmp_path / NAME).open("r+b") as file:
+        file.truncate(size)
+    assert Life(tmp_path).state.fresh
+    assert (tmp_path / f"{NAME}.set-aside").stat().st_size == size
+
+
+def test_a_record_half_written_is_not_believed_and_the_others_are(tmp_path: Path) -> None:
+    before, _ = first_life(tmp_path)
+    binding = before.table.by_token[SESSION].users[ALICE].client_binding
+    assert binding is not None
+    at = layout.record_at(before.records.slot_of(binding))
+    before.state.memory[at + 20] ^= 1
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, ALICE))
+    assert life.restoration.restored == 1
+    assert life.table.by_token[SESSION].host is not None
+
+
+def test_one_file_is_for_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first_life(tmp_path)
+    second = Life(tmp_path)
+    assert second.state.fresh
+    assert "another relayd is using it" in capsys.readouterr().out
+    second.authorize(game=(HOST, ALICE))
+    assert second.handle(S, encode_ping(HOST, SESSION), HERE).verdict is Verdict.ANSWERED
+
+
+def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    life = Life(tmp_path / "file" / "state")
+    assert "no state is kept" in capsys.readouterr().out
+    life.authorize(game=(HOST, ALICE))
+    assert life.handle(S, encode_ping(HOST, SESSION), HERE).verdict is Verdict.ANSWERED
+
+
+def test_more_than_the_first_room(tmp_path: Path) -> None:
+    users = tuple(range(100, 9100))
+    before = Life(tmp_path)
+    before.authorize(game=users)
+    for number, user in enumerate(users):
+        before.handle(C, encode_ping(user, SESSION), ("203.0.113.1", 1024 + number))
+    assert before.state.slots > 2 * len(users)
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=users)
+    life.restoration.finish()
+    assert life.restoration.restored == len(users)
+    assert life.table.bound[Port.CLIENT] == len(users)

@@ -1,0 +1,88 @@
+"""A table with its state file, as one process after another would have them, on a clock turned by hand."""
+
+import struct
+from pathlib import Path
+
+from relayd.core.desired import SessionSpec, Snapshot, UserSpec
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Action, Engine
+from relayd.core.events import Event, EventKind
+from relayd.core.limits import Limits
+from relayd.core.table import Table
+from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.records import Records
+from relayd.edge.state.restoration import Restoration
+
+ENDPOINTS = [Endpoint(Port(number % 2), number) for number in range(4)]
+S, C = ENDPOINTS[0], ENDPOINTS[1]
+SESSION = 0xCAFE
+HOST, ALICE, BOB = 10, 11, 12
+HERE = ("198.51.100.1", 4000)
+THERE = ("2001:db8::7", 5000, 0, 0)
+TIMEOUT_SECONDS = 30.0
+PAYLOAD = b"\x01\0\0\0\0hello"
+
+_ids = iter(range(1000, 2**31))
+
+
+class Life:
+    """One process's."""
+
+    def __init__(self, folder: Path, digest: int = 7) -> None:
+        self.now = 1000.0
+        self.state = StateMemory(folder, digest)
+        self.records = Records(self.state, lambda: self.now)
+        self.table = Table(Limits(user_timeout=TIMEOUT_SECONDS), lambda: next(_ids), self._on_event)
+        self.engine = Engine(self.table)
+        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.table.on_authorized.append(self.records.authorized)
+        self.restoration = Restoration(
+            self.state,
+            self.records,
+            self.table,
+            ENDPOINTS,
+            self.engine.counters,
+            lambda: self.now,
+            TIMEOUT_SECONDS,
+        )
+        self.restoration.listen_last()
+
+    def _on_event(self, event: Event) -> None:
+        binding = event.binding
+        if binding is not None:
+            if event.kind is not EventKind.USER_BOUND:
+                self.records.end(binding)
+            if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
+                self.records.begin(binding)
+        self.records.event(event)
+
+    def authorize(self, **users: tuple[int, ...]) -> None:
+        """Sessions by id, all with tokens of their own; SESSION is that of the first."""
+        specs = [
+            SessionSpec(name, SESSION + number, tuple(UserSpec(user, None) for user in tokens))
+            for number, (name, tokens) in enumerate(users.items())
+        ]
+        self.table.apply(Snapshot.of(specs), self.now)
+
+    def handle(self, endpoint: Endpoint, data: bytes, source: tuple[object, ...]) -> Action:
+        action = self.engine.handle(endpoint, data, source, self.now)
+        if action.player is not None:
+            self.records.account(action.player.user)
+        return action
+
+    def killed(self) -> None:
+        """As by SIGKILL: nothing is tidied up, but the kernel gives the lock free."""
+        self.state.beat()
+        self.state.close()
+
+
+def first_life(folder: Path) -> tuple[Life, int]:
+    """A host and Alice play; returns Alice's connection id too."""
+    life = Life(folder)
+    life.authorize(game=(HOST, ALICE, BOB))
+    life.handle(S, encode_ping(HOST, SESSION), HERE)
+    action = life.handle(C, encode_player_data(ALICE, SESSION, PAYLOAD), THERE)
+    (connection_id,) = struct.unpack_from("<i", action.datagram, 1)
+    life.handle(S, encode_host_data(HOST, SESSION, connection_id, b"back"), HERE)
+    return life, connection_id

@@ -1,0 +1,173 @@
+"""A session is searched for user tokens: who still gets in, who does not, and what is told."""
+
+from itertools import count
+
+import pytest
+
+from relayd.core.desired import SessionSpec, UserSpec
+from relayd.core.endpoint import Address
+from relayd.core.guesses import Noted
+from relayd.core.limits import Limits
+from relayd.core.session import Session
+from relayd.core.verdict import Verdict
+from tests.support.relays import ALICE, ALICE_AT, BOB, BOB_AT, HOST, SESSION, STRANGER_AT, Relay, running, spec
+
+INVALID = b"\x01\x03"
+PER_SESSION, PER_SOURCE = 50, 20
+OTHER_SESSION = 0xFEEDF00D
+
+
+def searched(relay: Relay, guesses: int = 4 * PER_SESSION) -> Relay:
+    """By somebody who invents another source for each guess."""
+    for number in range(guesses):
+        source: Address = (f"198.18.{number // 200}.{1 + number % 200}", 7)
+        assert relay.player_pings(5_000_000 + number, source).verdict is Verdict.UNKNOWN_PAIR
+    return relay
+
+
+def searching(relay: Relay, source: Address = STRANGER_AT, guesses: int = 4 * PER_SOURCE) -> Relay:
+    """By somebody from one source."""
+    for number in range(guesses):
+        assert relay.player_pings(5_000_000 + number, source).verdict is Verdict.UNKNOWN_PAIR
+    return relay
+
+
+def test_a_right_token_among_too_many_wrong_ones_is_worth_nothing() -> None:
+    relay = searching(running())
+    action = relay.player_pings(BOB, STRANGER_AT)
+    assert (action.verdict, action.endpoint) == (Verdict.GUESS_LIMITED, None)
+    assert relay.user(BOB).client_binding is None
+    drops = relay.table.sessions["game"].drops
+    assert drops == {Verdict.UNKNOWN_PAIR: 4 * PER_SOURCE, Verdict.GUESS_LIMITED: 1}
+
+
+def test_one_source_holds_back_nobody_else_however_fast_it_is() -> None:
+    relay = searching(running(), guesses=100_000)
+    assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
+
+
+def test_a_search_from_invented_sources_finds_nothing_either() -> None:
+    relay = searched(running())
+    assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+    assert relay.player_sends(user=BOB, source=BOB_AT).verdict is Verdict.GUESS_LIMITED
+    assert relay.host_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+
+
+def test_who_is_bound_plays_on() -> None:
+    relay = searched(running())
+    assert relay.player_sends().verdict is Verdict.FORWARDED
+    assert relay.host_sends(relay.user().connection_id).verdict is Verdict.FORWARDED
+
+
+def test_who_comes_from_the_address_that_it_was_authorized_with_gets_in() -> None:
+    users = (UserSpec(HOST, None), UserSpec(ALICE, None), UserSpec(BOB, BOB_AT[0]))
+    relay = searched(Relay(specs=[SessionSpec("game", SESSION, users)]))
+    assert relay.player_pings(BOB, STRANGER_AT).verdict is Verdict.GUESS_LIMITED
+    assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
+
+
+def test_who_moves_to_another_port_of_its_address_is_not_held_back_and_one_elsewhere_is() -> None:
+    relay = running()
+    relay.now += 1.0
+    searched(relay)
+    assert relay.player_pings(source=STRANGER_AT).verdict is Verdict.GUESS_LIMITED
+    assert relay.player_pings(source=(ALICE_AT[0], 5999)).verdict is Verdict.ANSWERED
+
+
+def test_other_sessions_notice_nothing() -> None:
+    relay = searched(Relay(specs=[spec(), spec("other", OTHER_SESSION)]))
+    assert relay.player_pings(BOB, BOB_AT, OTHER_SESSION).verdict is Verdict.ANSWERED
+
+
+def test_a_second_after_the_search_everybody_gets_in() -> None:
+    relay = searching(searched(running(), 100_000))
+    relay.now += 1.01
+    assert relay.player_pings(BOB, STRANGER_AT).verdict is Verdict.ANSWERED
+
+
+def test_a_search_that_goes_on_leaves_no_gap() -> None:
+    """At four times the rate, and a right token after each guess, for ten seconds."""
+    relay = running()
+    searched(relay)
+    for number in range(40 * PER_SESSION):
+        relay.now += 1 / (4 * PER_SESSION)
+        relay.player_pings(9_000_000 + number, (f"198.19.{number // 200}.{1 + number % 200}", 7))
+        assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+
+
+def test_a_player_who_was_authorized_too_late_gets_in_at_once() -> None:
+    """As the real client sends: 7 datagrams a second for almost the 10 s after which it gives up."""
+    relay = Relay(specs=[spec(users=(HOST, ALICE))])
+    for _ in range(69):
+        assert relay.player_sends(user=BOB, source=BOB_AT).verdict is Verdict.UNKNOWN_PAIR
+        relay.now += 1 / 7
+    relay.apply(spec())
+    relay.host_pings()
+    assert relay.player_sends(user=BOB, source=BOB_AT).verdict is Verdict.FORWARDED
+
+
+def test_a_whole_party_behind_one_address_gets_in_too() -> None:
+    party = range(3000, 3040)
+    relay = Relay(specs=[spec(users=(HOST,))])
+    for _ in range(14):
+        for user in party:
+            relay.player_sends(user=user, source=(BOB_AT[0], user))
+        relay.now += 1 / 7
+    relay.apply(spec(users=(HOST, *party)))
+    relay.host_pings()
+    relay.now += 1.0
+    for user in party:
+        assert relay.player_sends(user=user, source=(BOB_AT[0], user)).verdict is Verdict.FORWARDED
+
+
+def test_above_the_rate_nothing_is_told_and_nobody_is_asked() -> None:
+    relay = Relay(Limits(refusals_per_second=1_000_000, refusals_per_source_per_second=1_000_000))
+    told = [relay.player_pings(5_000_000 + number, STRANGER_AT).datagram for number in range(1000)]
+    assert told[: PER_SOURCE + 1] == [INVALID] * (PER_SOURCE + 1)
+    assert set(told[PER_SOURCE + 1 :]) == {b""}
+
+
+def test_nothing_tells_a_right_token_from_a_wrong_one() -> None:
+    relay = searching(Relay(Limits(pin_ip=True)))
+    relay.engine.draining = True
+    wrong, right = relay.player_pings(77, STRANGER_AT), relay.player_pings(BOB, STRANGER_AT)
+    assert wrong[1:] == right[1:]
+
+
+def test_with_an_address_of_ipv6_the_network_is_the_source() -> None:
+    relay = running()
+    for number in range(4 * PER_SOURCE):
+        relay.player_pings(5_000_000 + number, (f"2001:db8::{number:x}", 7, 0, 0))
+    assert relay.player_pings(BOB, ("2001:db8::ffff", 7, 0, 0)).verdict is Verdict.GUESS_LIMITED
+    assert relay.player_pings(BOB, ("2001:db8:0:1::1", 7, 0, 0)).verdict is Verdict.ANSWERED
+
+
+def test_unknown_sessions_are_no_guesses() -> None:
+    relay = running()
+    for number in range(1000):
+        relay.player_pings(ALICE, STRANGER_AT, session=1 + number)
+    assert relay.player_pings(BOB, STRANGER_AT).verdict is Verdict.ANSWERED
+
+
+@pytest.mark.parametrize("noted", [Noted(2000.0, 0.0), Noted(0.0, 2000.0)])
+def test_what_a_fast_path_noted_counts_as_well(noted: Noted) -> None:
+    relay = running()
+
+    def of(ip_address: str, session: Session) -> Noted:
+        assert (ip_address, session.session_id) == (BOB_AT[0], "game")
+        return noted
+
+    relay.engine.guesses.elsewhere = of
+    assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+
+
+def test_memory_is_bounded_whatever_sources_are_invented() -> None:
+    specs = [spec(f"game-{number}", 1 + number) for number in range(1000)]
+    relay = Relay(specs=specs)
+    addresses = count(1 << 24)
+    for session in range(1, 1001):
+        for _ in range(30):
+            address = next(addresses)
+            source: Address = (".".join(str(address >> shift & 255) for shift in (24, 16, 8, 0)), 7)
+            relay.player_pings(77, source, session)
+    assert len(relay.engine.guesses._sources) == 10_000
