@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import everything, readme
+from bench import everything, readme, soak
 from bench.compare import compare as compare_results
 from bench.comparison_view import print_comparison
 from bench.headline import unmeasured
@@ -73,7 +73,15 @@ def renew_readme() -> None:
     page.write_text(text, encoding="utf-8")
 
 
-NAMES = ("all", "compare", "readme")
+@cli.command("soak")
+def soak_for_hours(
+    hours: Annotated[float, typer.Option(min=0.01, help="For so long; the first quarter is full of restarts.")] = 1.0,
+) -> None:
+    """Run everything for hours and exit with 1 if memory, descriptors or files grow."""
+    raise typer.Exit(soak.main(hours))
+
+
+NAMES = ("all", "compare", "readme", "soak")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -107,7 +107,7 @@ class ControlPlane:
         """Brings the table to these sessions, whole or change by change. Returns whether they were believed."""
         table = self._table
         assert table is not None
-        before = {key: (session.token, set(session.users)) for key, session in table.sessions.items()}
+        before = _in(table)
         try:
             snapshot = Snapshot.of(specs)
             missing = sum(session_id not in snapshot.sessions for session_id in table.sessions)
@@ -123,9 +123,13 @@ class ControlPlane:
         except InvalidSessionsError:
             self.refused += 1
             self.sync_after(_RETRY_SECONDS)
-            after = {key: (session.token, set(session.users)) for key, session in table.sessions.items()}
-            assert after == before, "sessions that contradict each other changed something"
+            assert _in(table) == before, "sessions that contradict each other changed something"
             return False
+        assert _in(table) == {
+            one.session_id: (one.token, {user.token for user in one.users})
+            for one in specs
+            if table._ended.get(one.session_id) != one.token
+        }, "the table is not what it was brought to"
         self._last_good = tuple(specs)
         return True
 
@@ -145,6 +149,11 @@ class ControlPlane:
             specs[chosen] = one._replace(users=one.users[: len(one.users) // 2])
             return specs
         return [*specs[:chosen], *specs[chosen + 1 :]]
+
+
+def _in(table: Table) -> dict[str, tuple[int, set[int]]]:
+    """Which sessions there are, and who is in them."""
+    return {key: (session.token, set(session.users)) for key, session in table.sessions.items()}
 
 
 def spec(session_id: str, token: int, users: list[int]) -> SessionSpec:

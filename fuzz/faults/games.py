@@ -63,9 +63,11 @@ class Game:
         return [*self.players.values(), *([self.host] if self.host is not None else [])]
 
     def host_comes(self, user: int) -> None:
-        """This user is the host from now on."""
+        """This user is the host from now on; another if it has left for good meanwhile."""
         if self.over:
             return
+        if user not in self._users:
+            user = self._users[0]
         if self.host is not None:
             self.host.leave()
         player = self.players.pop(user, None)

@@ -118,6 +118,8 @@ class Ledger:
     def expired(self, table: Table, now: float) -> None:
         """Whatever was due is over."""
         latest = now + _ROUNDING_SECONDS
+        deadline = table.next_deadline()
+        assert deadline is None or deadline > now, "something is due and was not looked at"
         for session in table.sessions.values():
             for binding in session.bindings():
                 assert table.heard(binding) + self._limits.user_timeout > now - _ROUNDING_SECONDS, "still bound"

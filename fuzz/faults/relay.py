@@ -100,6 +100,7 @@ class SimulatedRelay:
         self._control_plane.on_applied = self._applied
         self._schedule.after(_LONGEST_WAIT_SECONDS, self._open_for(self.table))
         self._control_plane.connect(self.table, lookups, self.now, with_last_good)
+        self._plan_expiry()
 
     def _open_for(self, table: Table) -> Callable[[], None]:
         """Takes in what waits in the sockets, if that relay is still the one that runs."""
@@ -132,6 +133,11 @@ class SimulatedRelay:
         self.jumped_seconds += seconds
         self._expiry_at = None
         self._plan_expiry()
+
+    def check(self) -> None:
+        """Raises AssertionError if something should have ended by now and has not."""
+        if self._runs:
+            self.ledger.expired(self.table, self.now() - 2 * _ROUNDING_SECONDS)
 
     # Datagrams
 

@@ -6,9 +6,9 @@ keeps sending has to be in and to be heard. Between the rounds are pauses in whi
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import NamedTuple
 
 from fuzz.faults.control_plane import ControlPlane
 from fuzz.faults.games import Game
@@ -21,7 +21,7 @@ from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 
 HOUR_SECONDS = 3600.0
-_MEAN_PAUSE_SECONDS = 2400.0
+_MEAN_PAUSE_SECONDS = 1800.0
 _SETTLING_SECONDS = 10.0
 _FAULTS_SECONDS = (30.0, 180.0)
 _MEAN_BETWEEN_FAULTS_SECONDS = 8.0
@@ -29,16 +29,36 @@ _LATEST_SYNC_SECONDS = 5.0
 _MOST_GAMES = 3
 
 
-class Figures(NamedTuple):
-    """What happened in a world."""
+@dataclass(frozen=True)
+class Figures:
+    """What happened, in one world or in several."""
 
-    steps: int
-    checks: int
-    datagrams: int
-    lost: int
-    verdicts: Counter[Verdict]
-    faults: Counter[str]
-    games: int
+    hours: float = 0.0
+    steps: int = 0
+    """Of the schedule."""
+    checks: int = 0
+    games: int = 0
+    lost: int = 0
+    """Datagrams that no relay saw."""
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def datagrams(self) -> int:
+        """Judged by a relay."""
+        return self.verdicts.total()
+
+    def plus(self, more: "Figures") -> "Figures":
+        """Of both together."""
+        return Figures(
+            self.hours + more.hours,
+            self.steps + more.steps,
+            self.checks + more.checks,
+            self.games + more.games,
+            self.lost + more.lost,
+            self.verdicts + more.verdicts,
+            self.faults + more.faults,
+        )
 
 
 class World:
@@ -79,6 +99,12 @@ class World:
         """Seconds since the world began."""
         return self._schedule.now
 
+    def run(self, hours: float) -> Figures:
+        """As many rounds as begin within that time."""
+        while self.now < hours * HOUR_SECONDS:
+            self.run_round()
+        return self.figures()
+
     def run_round(self) -> None:
         """A pause and a round."""
         self._run(self._random.expovariate(1 / _MEAN_PAUSE_SECONDS))
@@ -104,19 +130,12 @@ class World:
         verdicts: Counter[Verdict] = Counter()
         for of_port in self._relay.ledger.verdicts:
             verdicts.update({verdict: of_port[verdict] for verdict in Verdict})
-        network = self._network
-        return Figures(
-            self._schedule.steps,
-            self._relay.ledger.checks,
-            verdicts.total(),
-            network.lost,
-            verdicts,
-            self._faults,
-            self._made,
-        )
+        checks, hours = self._relay.ledger.checks, self.now / HOUR_SECONDS
+        return Figures(hours, self._schedule.steps, checks, self._made, self._network.lost, verdicts, self._faults)
 
     def _run(self, seconds: float) -> None:
         self._schedule.run_until(self.now + seconds)
+        self._relay.check()
 
     def _begin_game(self) -> None:
         self._made += 1

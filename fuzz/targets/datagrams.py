@@ -49,6 +49,8 @@ class World:
             pin_ip=settings & 28 == 28,
             max_bound_users=3 if settings & 28 == 24 else 0,
             connection_id_policy=list(ConnectionIdPolicy)[(settings >> 5) % len(ConnectionIdPolicy)],
+            guesses_per_second=1_000_000,
+            guesses_per_source_per_second=1_000_000,
             refusals_per_second=1_000_000,
             refusals_per_source_per_second=1_000_000,
         )

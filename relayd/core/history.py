@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from relayd.core.endpoint import Address
 from relayd.core.events import Event, EventKind
 from relayd.core.limits import network_of
-from relayd.core.session import Session, User
+from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
 from relayd.core.wire import DATA, HEADER_BYTES, Port, unpack_header
 
@@ -69,15 +69,15 @@ class Ring(Generic[T]):
         self._most = most
         self._spells: OrderedDict[T, Spell] = OrderedDict()
 
-    def note(self, what: T, now: float, is_data: bool = False) -> None:
-        """Adds one more."""
+    def note(self, what: T, now: float, is_data: bool = False, times: int = 1) -> None:
+        """Adds one more, or so many."""
         spell = self._spells.get(what)
         if spell is None or now - spell.last > _NEW_SPELL_SECONDS:
             if spell is None and len(self._spells) >= self._most:
                 self._spells.popitem(last=False)
             spell = self._spells[what] = Spell(now)
         self._spells.move_to_end(what)
-        spell.times += 1
+        spell.times += times
         spell.data += is_data
         spell.last = now
 
@@ -131,6 +131,13 @@ class History:
         own = self._of_token(session_token) if session_token is not None else None
         ring = own.refusals if own is not None else self._of_source(network_of(source[0]))
         ring.note(Refusal(verdict, port, source[0], source[1], user_token, session_token), now, kind == DATA)
+
+    def limited(self, binding: Binding, datagrams: int, now: float) -> None:
+        """Notes datagrams that were dropped for the rate of a bound user, wherever that was."""
+        user, (ip_address, udp_port) = binding.user, binding.address[:2]
+        session = user.session
+        refusal = Refusal(Verdict.RATE_LIMITED, binding.port, ip_address, udp_port, user.token, session.token)
+        self._of(session.token, session.session_id).refusals.note(refusal, now, times=datagrams)
 
     def changed(self, event: Event, now: float) -> None:
         """Notes a change of the table. A session is worth memory from the moment that somebody came to it."""

@@ -329,8 +329,9 @@ class Table:
         self.bound[binding.port] -= 1
         if session.bound == 0:
             self.active_sessions -= 1
-            session.empty_since = now
-            self._await_idleness(session, now)
+            # A reconciliation goes by the time at which it began: somebody may have been heard since.
+            session.empty_since = max(now, binding.last_seen)
+            self._await_idleness(session, session.empty_since)
         self._tell(Event(kind, session, binding), now)
 
     # Time ---------------------------------------------------------------------------------------------------

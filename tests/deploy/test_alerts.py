@@ -121,11 +121,14 @@ def test_more_users_and_datagrams_than_are_allowed(scraping: Watched) -> None:
             scraping.until_firing("limited", "RelaydFull", "RelaydNearlyFull", "RelaydRateLimited")
 
 
+GUESSES = {"guesses_per_second": 50, "guesses_per_source_per_second": 20}
+
+
 @provokes("RelaydTokensGuessed")
 def test_guessed_tokens_beside_a_right_one(scraping: Watched) -> None:
     session = new_session("guessed")
     with (
-        scraping.relay("guessed", [session]) as relay,
+        scraping.relay("guessed", [session], {"limits": GUESSES}) as relay,
         Peer(relay.address("client"), 1, session.token) as guesser,
         relay.player(session) as player,
     ):
@@ -135,7 +138,7 @@ def test_guessed_tokens_beside_a_right_one(scraping: Watched) -> None:
         relay.counted_since(before, 100)
 
         def guess() -> None:
-            for _ in range(5):
+            for _ in range(200):
                 guesser.send_ping()
             player.send_ping()
 

@@ -119,7 +119,11 @@ def configuration(overrides: Sections | None = None) -> Sections:
         "api": {"bind": f"127.0.0.1:{api_port}"},
         "state": {"directory": "state"},
         # All of a test's peers share one address.
-        "limits": {"refusals_per_source_per_second": 1000},
+        "limits": {
+            "refusals_per_source_per_second": 1000,
+            "guesses_per_source_per_second": 1000,
+            "guesses_per_second": 1000,
+        },
     }
     if interfaces := os.environ.get("RELAYD_TEST_FAST_PATH"):
         # Not part of a plain run: puts all relays of these tests on the fast path, say on "lo".

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from relayd.core.limits import Limits
 from tests.integration.config import SessionKeys, new_session, new_token
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import DATA, INVALID, OPENS_CONNECTION, PING, VALID, Host, Player
@@ -17,6 +18,7 @@ from tests.integration.waiting import eventually
 pytestmark = pytest.mark.usefixtures("forwarder")
 
 GUESSES = 200
+RATES = {key: Limits.model_fields[key].default for key in ("guesses_per_second", "guesses_per_source_per_second")}
 ELSEWHERE = "127.0.0.2"
 MEMORY_NOISE_BYTES = 3 << 20
 """Of allocators; what is left of one flood would be many times that."""
@@ -37,7 +39,7 @@ def guess(relay: RelayProcess, keys: SessionKeys, guesser: Player, count: int) -
 def test_guessed_tokens(start_relay: StartRelay) -> None:
     """Of an insider, who knows the session's token."""
     keys = new_session("searched", players=4)
-    relay = start_relay([keys], {"limits": {"refusals_per_second": 1000}})
+    relay = start_relay([keys], {"limits": RATES})
     with relay.host(keys) as host, relay.player(keys) as playing, relay.player(keys, 1) as lucky:
         assert (host.ping(), playing.ping()) == (VALID, VALID)
         assert guess(relay, keys, lucky, GUESSES) < GUESSES
@@ -56,7 +58,7 @@ def test_guessed_tokens(start_relay: StartRelay) -> None:
 
 def test_guesses_from_many_sources(start_relay: StartRelay) -> None:
     keys = SessionKeys("searched", new_token(), (new_token(), new_token(), new_token()), (None, None, ELSEWHERE))
-    relay = start_relay([keys])
+    relay = start_relay([keys], {"limits": RATES})
     client = relay.address("client")
     before = relay.counts()
     sources = [f"127.7.{number // 250}.{1 + number % 250}" for number in range(GUESSES)]

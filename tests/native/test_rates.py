@@ -102,10 +102,7 @@ def test_what_was_let_through_is_handed_over_and_back() -> None:
 _HEADER = Path(__file__).parents[2] / "relayd" / "edge" / "native" / "meter.h"
 
 
-class CMeter(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64) for name in ("datagram_ns", "bytes_per_second", "datagrams_due_ns", "bytes_due_ns")
-    )
+_Two = ctypes.c_uint64 * 2
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +111,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     source = folder / "meter.c"
     source.write_text(
         f'#include "{_HEADER}"\n'
-        "int take(struct meter *m, uint32_t size, uint64_t now_ns) { return meter_take(m, size, now_ns); }\n"
+        "int take(struct rate *r, struct dues *d, __u32 size, __u64 now) { return within_rate(r, d, size, now); }\n"
     )
     compiler = shutil.which("gcc") or "clang"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", str(folder / "meter.so"), str(source)], check=True)
@@ -130,10 +127,11 @@ def test_c_and_core_decide_alike_to_the_nanosecond(
     library: ctypes.CDLL, rate: Rate, steps: list[tuple[int, int]]
 ) -> None:
     core = Meter(rate)
-    c = CMeter(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes, 0, 0)
+    c_rate = _Two(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes)
+    dues = _Two(0, 0)
     now = 1000.0
     for size, pause_ns in steps:
         now += pause_ns / NS_PER_SECOND
-        taken = library.take(ctypes.byref(c), size, ctypes.c_uint64(int(now * NS_PER_SECOND)))
+        taken = library.take(c_rate, dues, size, ctypes.c_uint64(int(now * NS_PER_SECOND)))
         assert bool(taken) == core.take(size, now)
-        assert (c.datagrams_due_ns, c.bytes_due_ns) == (core.datagrams_due_ns, core.bytes_due_ns)
+        assert tuple(dues) == (core.datagrams_due_ns, core.bytes_due_ns)

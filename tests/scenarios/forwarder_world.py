@@ -23,6 +23,7 @@ from relayd.edge.state.records import Records
 from relayd.edge.udp import Judge
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.native import compiled
+from tests.scenarios.rig import FIRST_CONNECTION
 from tests.scenarios.scenarios import LIMITS, Peer
 from tests.scenarios.worlds import Outcome, specs
 
@@ -51,7 +52,7 @@ class ForwarderWorld:
                 sock.setblocking(False)
                 bound.append(BoundSocket(Endpoint(Port(number % 2), number), sock))
             self._bound = bound
-            ids = itertools.count(1)
+            ids = itertools.count(FIRST_CONNECTION)
             self.table = Table(Limits.model_validate(LIMITS), lambda: next(ids), self._on_event)
             self.engine = Engine(self.table)
             records = Records(StateMemory(None, 0), time.monotonic)

@@ -25,6 +25,8 @@ from tests.support.kept import NothingKept
 
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
 RELAY = {4: "10.77.0.1", 6: "fd77::1"}
+FIRST_CONNECTION = 0x0101
+"""The same in all worlds: random bytes may happen to name one."""
 PORTS = {Port.SERVER: 45000, Port.CLIENT: 45001}
 
 
@@ -92,7 +94,7 @@ class Rig:
             stack.callback(self.close_sockets)
             self.program = KernelProgram.load(self._sizes, content=self._content, name=self._name, more_maps=self._more)
             stack.callback(self.program.close)
-            self._ids = itertools.count(0x0101)
+            self._ids = itertools.count(FIRST_CONNECTION)
             self.start()
             self._stack = stack.pop_all()
         return self

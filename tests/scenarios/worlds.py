@@ -12,7 +12,7 @@ from relayd.core.engine import Engine
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port
-from tests.scenarios.rig import XDP_DROP, XDP_TX, Rig
+from tests.scenarios.rig import FIRST_CONNECTION, XDP_DROP, XDP_TX, Rig
 from tests.scenarios.scenarios import (
     LIMITS,
     PLAYERS,
@@ -141,7 +141,7 @@ class EngineWorld:
     """The core engine alone, on a clock of its own."""
 
     def __init__(self) -> None:
-        ids = itertools.count(1)
+        ids = itertools.count(FIRST_CONNECTION)
         self.table = Table(Limits.model_validate(LIMITS), lambda: next(ids))
         self.engine = Engine(self.table)
         self.now = 1000.0

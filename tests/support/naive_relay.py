@@ -127,7 +127,7 @@ class NaiveRelay:
     def unbind(self, binding: NaiveBinding, now: float) -> None:
         self.bindings.remove(binding)
         if not self.in_session(binding.session_id):
-            self.sessions[binding.session_id].empty_since = now
+            self.sessions[binding.session_id].empty_since = max(now, binding.last_seen)
 
     # Datagrams
 

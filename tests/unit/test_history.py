@@ -162,3 +162,14 @@ def test_the_host_and_a_stranger_in_its_name() -> None:
     relay = running()
     relay.host_pings(source=STRANGER_AT)
     assert refusals(relay) == [(refusal(Verdict.ADDRESS_CONFLICT, Port.SERVER, STRANGER_AT, HOST, SESSION), 1)]
+
+
+def test_what_was_dropped_for_a_rate_elsewhere_is_noted_too() -> None:
+    relay = running()
+    binding = relay.user().client_binding
+    assert binding is not None
+    relay.table.history.limited(binding, 5, relay.now)
+    relay.table.history.limited(binding, 2, relay.now + 1)
+    ((refusal, spell),) = relay.table.history.sessions[SESSION].refusals
+    assert (refusal.verdict, refusal.user_token, refusal.ip_address) == (Verdict.RATE_LIMITED, ALICE, ALICE_AT[0])
+    assert (spell.times, spell.last) == (7, relay.now + 1)

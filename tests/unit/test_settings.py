@@ -270,3 +270,16 @@ def test_what_was_set_can_be_told_from_defaults(monkeypatch: pytest.MonkeyPatch)
     loaded = load(None)
     assert loaded.api.model_fields_set == {"bind"}
     assert loaded.limits.model_fields_set == set()
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    said = mistake(written(tmp_path, as_toml("source.url", '"https://relay:hunter2@control-plane.example.net"')))
+    assert "source.url" in said
+    assert "without a user name" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("section", ["admin", "api"])
+@pytest.mark.parametrize("key", ["tls_certificate_file", "tls_key_file"])
+def test_a_certificate_and_its_key_belong_together(tmp_path: Path, section: str, key: str) -> None:
+    assert "name both, or neither" in mistake(written(tmp_path, as_toml(f"{section}.{key}", '"one.pem"')))

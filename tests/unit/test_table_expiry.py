@@ -2,7 +2,7 @@
 
 import pytest
 
-from relayd.core.desired import Change
+from relayd.core.desired import Change, Snapshot
 from relayd.core.events import EventKind
 from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
@@ -50,6 +50,22 @@ def test_a_session_empty_for_some_time_already_does_not_wait_for_those_added_lat
     relay.now += 10
     relay.expire()
     assert list(relay.table.sessions) == ["later"]
+
+
+def test_a_session_whose_last_user_a_slow_reconciliation_revokes_is_empty_from_then_on() -> None:
+    relay = Relay(Limits(session_idle_timeout=40))
+    steps = relay.table.reconcile(Snapshot.of([spec(users=[BOB])]), relay.now)
+    next(steps)
+    relay.now += 30
+    relay.player_pings()
+    assert list(steps)
+    assert relay.user(BOB).session.bound == 0
+    relay.now += 39
+    relay.expire()
+    assert list(relay.table.sessions) == ["game"]
+    relay.now += 1
+    relay.expire()
+    assert not relay.table.sessions
 
 
 @pytest.mark.parametrize("by_data", [True, False])

@@ -34,7 +34,8 @@ struct flow {
 	double settled_at;	/* seconds; from then on `passed_up` is no reason to wait any more */
 	uint32_t generation;	/* another one for each binding that had this slot */
 	bool metered;		/* whether there is a rate to keep */
-	struct meter meter __attribute__((aligned(64)));
+	struct rate rate __attribute__((aligned(64)));
+	struct dues dues;
 } __attribute__((aligned(64)));
 
 /* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin

@@ -33,6 +33,7 @@ class Flows:
         self._records = records
         self._linked: set[Binding] = set()
         self._watched = table.watched
+        self._history = table.history
         self._heard_elsewhere: Callable[[Binding], float] = table.heard
         table.heard = self.heard
         self._pings_elsewhere: Callable[[Binding], Pings | None] = table.pings
@@ -126,3 +127,5 @@ class Flows:
         for verdict, dropped in zip(_DROPS, counts[4:], strict=True):
             if dropped:
                 session.count_drop(verdict, dropped)
+            if dropped and verdict is Verdict.RATE_LIMITED:
+                self._history.limited(binding, dropped, self.heard(binding))

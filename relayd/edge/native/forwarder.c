@@ -229,7 +229,7 @@ static bool over_rate(struct forwarder *f, enum port port, const struct datagram
 {
 	struct counts *counts = counts_at(f, d->from_slot);
 
-	if (!d->from->metered || meter_take(&d->from->meter, d->size, (uint64_t)(now * 1e9)))
+	if (!d->from->metered || within_rate(&d->from->rate, &d->from->dues, d->size, (uint64_t)(now * 1e9)))
 		return false;
 	counts->last_seen = now;
 	counts->rate_limited++;
@@ -320,7 +320,7 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 		d->to_slot = d->kind == DATA ? map_find(receivers, d->next_key) : 0;
 		if (d->from_slot) {
 			d->from = prefetched(f, d->from_slot);
-			__builtin_prefetch(&d->from->meter, 1);
+			__builtin_prefetch(&d->from->rate, 1);
 		}
 		if (d->to_slot)
 			d->to = prefetched(f, d->to_slot);

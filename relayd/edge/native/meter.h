@@ -1,38 +1,42 @@
-/* How much a user may send: relayd/core/meter.py, in the same whole nanoseconds. */
+/* How much a user may send: relayd/core/meter.py in C, for the forwarding thread and for the kernel program. */
 #ifndef RELAYD_METER_H
 #define RELAYD_METER_H
 
+#include <linux/types.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 #define NS_PER_SECOND 1000000000ull
 
-struct meter {
-	uint64_t datagram_ns;		/* between two that come evenly; 0: no bound */
-	uint64_t bytes_per_second;	/* 0: no bound */
-	uint64_t datagrams_due_ns;
-	uint64_t bytes_due_ns;
+struct rate {
+	__u64 datagram_ns;		/* between two that come evenly; 0: no bound */
+	__u64 bytes_per_second;		/* 0: no bound */
 };
 
-static inline uint64_t meter_later(uint64_t due_ns, uint64_t now_ns)
+/* When what was let through would all have been due, had it come evenly. */
+struct dues {
+	__u64 datagrams_ns;		/* CLOCK_MONOTONIC */
+	__u64 bytes_ns;
+};
+
+static inline __u64 not_before(__u64 due_ns, __u64 now_ns)
 {
 	return due_ns > now_ns ? due_ns : now_ns;
 }
 
 /* Whether a datagram of that size may pass now; one that may not leaves no trace. */
-static inline bool meter_take(struct meter *meter, uint32_t size_bytes, uint64_t now_ns)
+static inline bool within_rate(const struct rate *rate, struct dues *dues, __u32 size_bytes, __u64 now_ns)
 {
-	const uint64_t full_ns = now_ns + NS_PER_SECOND;
-	uint64_t datagrams_due_ns = meter->datagrams_due_ns, bytes_due_ns = meter->bytes_due_ns;
+	__u64 full_ns = now_ns + NS_PER_SECOND;
+	__u64 datagrams_ns = dues->datagrams_ns, bytes_ns = dues->bytes_ns;
 
-	if (meter->datagram_ns)
-		datagrams_due_ns = meter_later(datagrams_due_ns, now_ns) + meter->datagram_ns;
-	if (meter->bytes_per_second)
-		bytes_due_ns = meter_later(bytes_due_ns, now_ns) + size_bytes * NS_PER_SECOND / meter->bytes_per_second;
-	if (datagrams_due_ns > full_ns || bytes_due_ns > full_ns)
+	if (rate->datagram_ns)
+		datagrams_ns = not_before(datagrams_ns, now_ns) + rate->datagram_ns;
+	if (rate->bytes_per_second)
+		bytes_ns = not_before(bytes_ns, now_ns) + size_bytes * NS_PER_SECOND / rate->bytes_per_second;
+	if (datagrams_ns > full_ns || bytes_ns > full_ns)
 		return false;
-	meter->datagrams_due_ns = datagrams_due_ns;
-	meter->bytes_due_ns = bytes_due_ns;
+	dues->datagrams_ns = datagrams_ns;
+	dues->bytes_ns = bytes_ns;
 	return true;
 }
 

@@ -77,12 +77,13 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	struct flow flow = { 0 };
 	PyObject *address;
 	uint32_t slot, endpoint, datagrams_per_second = 0;
+	unsigned long long bytes_per_second = 0, datagrams_due_ns = 0, bytes_due_ns = 0;
 	bool taken, added;
 
 	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
 			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
-			      &datagrams_per_second, &flow.meter.bytes_per_second, &flow.meter.datagrams_due_ns,
-			      &flow.meter.bytes_due_ns) ||
+			      &datagrams_per_second, &bytes_per_second, &datagrams_due_ns,
+			      &bytes_due_ns) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
@@ -92,8 +93,10 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	flow.endpoint = (uint16_t)endpoint;
 	flow.port = (uint8_t)self->f.endpoints[endpoint].port;
 	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
-	flow.meter.datagram_ns = datagrams_per_second ? NS_PER_SECOND / datagrams_per_second : 0;
-	flow.metered = datagrams_per_second || flow.meter.bytes_per_second;
+	flow.rate.datagram_ns = datagrams_per_second ? NS_PER_SECOND / datagrams_per_second : 0;
+	flow.rate.bytes_per_second = bytes_per_second;
+	flow.dues = (struct dues){ .datagrams_ns = datagrams_due_ns, .bytes_ns = bytes_due_ns };
+	flow.metered = datagrams_per_second || bytes_per_second;
 
 	pthread_mutex_lock(&self->f.lock);
 	flow.passed_up = self->f.ring_head;
@@ -112,17 +115,17 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 static PyObject *remove_flow(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
-	struct meter meter;
+	struct dues dues;
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
 	if (slot > UINT32_MAX || !flows_has(&self->f.flows, (uint32_t)slot))
 		return PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
 	pthread_mutex_lock(&self->f.lock);
-	meter = flows_at(&self->f.flows, (uint32_t)slot)->meter;
+	dues = flows_at(&self->f.flows, (uint32_t)slot)->dues;
 	flows_remove(&self->f.flows, (uint32_t)slot);
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(KK)", meter.datagrams_due_ns, meter.bytes_due_ns);
+	return Py_BuildValue("(KK)", dues.datagrams_ns, dues.bytes_ns);
 }
 
 static PyObject *take_counts(Forwarder *self, PyObject *number)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from relayd.core.wire import MAX_CONNECTION_ID, Port
 
 MAGIC = b"relayd\0\0"
-VERSION = 2
+VERSION = 3
 """Changes with every change of this layout and of what verdicts mean: a file of another version is set aside."""
 
 HEADER = struct.Struct("<8sIIIQ")

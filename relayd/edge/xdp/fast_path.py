@@ -242,8 +242,7 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
     for port in Port:
         rate = limits.user_rate(port)
-        entry.datagram_ns[port] = NS_PER_SECOND // rate.datagrams if rate.datagrams else 0
-        entry.bytes_per_second[port] = rate.bytes
+        entry.rates[port] = layout.Rate(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes)
     return entry
 
 

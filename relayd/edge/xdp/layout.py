@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 
 from relayd.core.endpoint import Address
 
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 """Changes with every change of this layout: pinned maps of another version are replaced, not adopted."""
 
 PROGRAM = "relay"
@@ -33,6 +33,18 @@ class InterfaceMode(IntEnum):
     GENERIC = 2
 
 
+class Rate(ctypes.LittleEndianStructure):
+    """What a user may send: relayd/core/meter.py."""
+
+    _fields_ = (("datagram_ns", U64), ("bytes_per_second", U64))
+
+
+class Dues(ctypes.LittleEndianStructure):
+    """When what it sent would have been due."""
+
+    _fields_ = (("datagrams_ns", U64), ("bytes_ns", U64))
+
+
 class Control(ctypes.LittleEndianStructure):
     """The program's settings: entry 0 of `control`."""
 
@@ -48,8 +60,7 @@ class Control(ctypes.LittleEndianStructure):
         ("bind_digest", U64),
         ("guess_interval_ns", U64),
         ("source_guess_interval_ns", U64),
-        ("datagram_ns", U64 * 2),
-        ("bytes_per_second", U64 * 2),
+        ("rates", Rate * 2),
     )
 
 
@@ -96,8 +107,7 @@ class State(ctypes.LittleEndianStructure):
         ("to_host_bytes", U64),
         ("to_player_datagrams", U64),
         ("to_player_bytes", U64),
-        ("datagrams_due_ns", U64),
-        ("bytes_due_ns", U64),
+        ("dues", Dues),
         ("local", ctypes.c_uint8 * 16),
         ("came_by", NextHop),
         ("route", NextHop),
@@ -144,6 +154,8 @@ class TakenOver(ctypes.LittleEndianStructure):
 
 
 STRUCTURES: dict[str, type[ctypes.LittleEndianStructure]] = {
+    "rate": Rate,
+    "dues": Dues,
     "control": Control,
     "pair_key": PairKey,
     "pair": Pair,

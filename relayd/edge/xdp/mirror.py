@@ -161,7 +161,9 @@ class Mirror:
 
     def take_counts(self, slot: int, binding: Binding) -> None:
         """The same for one binding."""
-        self.traffic.absorb(slot, binding.traffic, binding.user.session)
+        limited = self.traffic.absorb(slot, binding.traffic, binding.user.session)
+        if limited:
+            self.table.history.limited(binding, limited, self.traffic.last_seen(slot))
         self._account(binding.user)
 
     # Maps ---------------------------------------------------------------------------------------------------

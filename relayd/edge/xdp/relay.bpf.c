@@ -4,10 +4,10 @@
  *
  * Read it from `handle`, at the bottom, upwards. Of a datagram to one of the relay's ports this program either decides
  * exactly as relayd/core/engine.py would (DATA of bound users, PINGs of bound users, what is malformed, what comes from
- * a wrong address or none that can be, what is above a user's rate, unknown tokens beyond a rate), or it passes it up to
- * the sockets untouched. User space alone binds and unbinds; this program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`,
- * `interfaces`, `ended`, `control`) and alone writes what user space reads (`states`, `pings`, `totals`, the values in
- * `guesses`).
+ * a wrong address or from none that can be, what is above a user's rate, unknown tokens beyond a rate), or it passes it up
+ * to the sockets untouched. User space alone binds and unbinds; this program only reads what it wrote (`pairs`,
+ * `bindings`, `sessions`, `connections`, `addresses`, `interfaces`, `ended`, `control`) and alone writes what user space
+ * reads (`states`, `pings`, `totals`, the values in `guesses`).
  *
  * Integers of the wire are little-endian, and so is this program: it is compiled for bpfel only.
  */
@@ -21,14 +21,14 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "../native/meter.h"
 #include "../native/pings.h"
 
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 
 #define AF_INET 2
 #define AF_INET6 10
 #define LOOPBACK_IFINDEX 1
-#define NS_PER_SECOND 1000000000ull
 
 /* Fields of the wire: relayd/core/wire.py. */
 #define PING 1
@@ -91,8 +91,7 @@ struct control {
 	__u64 bind_digest;		/* of the addresses that endpoints are numbered by; for user space only */
 	__u64 guess_interval_ns;	/* between two guesses in one session that are within the rate */
 	__u64 source_guess_interval_ns;	/* the same of one source */
-	__u64 datagram_ns[PORTS];	/* between two datagrams of a user on that port that are within its rate; 0: no bound */
-	__u64 bytes_per_second[PORTS];	/* 0: no bound */
+	struct rate rates[PORTS];	/* of a user on that port */
 };
 
 struct pair_key {
@@ -132,8 +131,7 @@ struct state {
 	__u64 to_host_bytes;
 	__u64 to_player_datagrams;
 	__u64 to_player_bytes;
-	__u64 datagrams_due_ns;	/* relayd/core/meter.py */
-	__u64 bytes_due_ns;
+	struct dues dues;
 	__u32 local[4];		/* address of the relay that the peer sends to; all zero before it was first heard here */
 	struct next_hop came_by;	/* by which way its last datagram came; no epoch */
 	struct next_hop route;		/* by which way the next one goes */
@@ -845,28 +843,6 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 	return exit;
 }
 
-/* ---- Rates ---------------------------------------------------------------------------------------------------------- */
-
-/* What `take` of relayd/core/meter.py does. Written without care for other processors: one user's datagrams come by one
- * of them, since network cards deal by addresses and ports. */
-static __always_inline bool within_rate(const struct datagram *d, struct state *state)
-{
-	__u64 datagram_ns = d->port == CLIENT ? d->control->datagram_ns[CLIENT] : d->control->datagram_ns[SERVER];
-	__u64 per_second = d->port == CLIENT ? d->control->bytes_per_second[CLIENT] : d->control->bytes_per_second[SERVER];
-	__u64 full_ns = d->now_ns + NS_PER_SECOND;
-	__u64 datagrams_due_ns = state->datagrams_due_ns, bytes_due_ns = state->bytes_due_ns;
-
-	if (datagram_ns)
-		datagrams_due_ns = (datagrams_due_ns > d->now_ns ? datagrams_due_ns : d->now_ns) + datagram_ns;
-	if (per_second)
-		bytes_due_ns = (bytes_due_ns > d->now_ns ? bytes_due_ns : d->now_ns) + d->size * NS_PER_SECOND / per_second;
-	if (datagrams_due_ns > full_ns || bytes_due_ns > full_ns)
-		return false;
-	state->datagrams_due_ns = datagrams_due_ns;
-	state->bytes_due_ns = bytes_due_ns;
-	return true;
-}
-
 /* ---- Decisions of a bound user's datagram --------------------------------------------------------------------------- */
 
 static __always_inline struct binding *binding_of(__u32 slot, struct state **state)
@@ -962,6 +938,7 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 				  __u32 endpoint)
 {
 	struct pair_key key;
+	const struct rate *rate;
 	struct pair *pair;
 	struct binding *sender;
 	struct state *state = 0;
@@ -1013,7 +990,9 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		return drop(d, ADDRESS_CONFLICT);
 	}
 	heard(d, state);
-	if (!within_rate(d, state)) {
+	/* Without care for other processors: one user's datagrams come by one, since network cards deal by address and port. */
+	rate = d->port == CLIENT ? &d->control->rates[CLIENT] : &d->control->rates[SERVER];
+	if (!within_rate(rate, &state->dues, d->size, d->now_ns)) {
 		__sync_fetch_and_add(&state->limited_datagrams, 1);
 		return drop(d, RATE_LIMITED);
 	}

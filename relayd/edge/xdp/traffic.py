@@ -17,7 +17,7 @@ _FORWARDED = struct.Struct("<4Q")
 """To the host, to the player."""
 _FORWARDED_AT = State.to_host_datagrams.offset
 _METER = struct.Struct("<2Q")
-_METER_AT = State.datagrams_due_ns.offset
+_METER_AT = State.dues.offset
 _DROPPED = struct.Struct("<2Q")
 _DROPPED_AT = State.conflict_datagrams.offset
 _DROPS = (Verdict.ADDRESS_CONFLICT, Verdict.RATE_LIMITED)
@@ -92,12 +92,12 @@ class SlotTraffic:
         """Takes over what the kernel let the user of a slot send."""
         meter.datagrams_due_ns, meter.bytes_due_ns = _METER.unpack_from(self._memory, slot * _STATE_BYTES + _METER_AT)
 
-    def absorb(self, slot: int, traffic: Traffic, session: Session) -> None:
-        """Adds what the kernel counted in a slot since the last look."""
+    def absorb(self, slot: int, traffic: Traffic, session: Session) -> int:
+        """Adds what the kernel counted in a slot since the last look. Returns how many it dropped for a rate."""
         now = self._counts(slot)
         seen = self._seen.get(slot, _NONE)
         if now == seen:
-            return
+            return 0
         self._seen[slot] = now
         _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *now[:4])
         traffic.to_host_datagrams += now[0] - seen[0]
@@ -107,6 +107,7 @@ class SlotTraffic:
         for verdict, count, before in zip(_DROPS, now[4:], seen[4:], strict=True):
             if count != before:
                 session.count_drop(verdict, count - before)
+        return now[5] - seen[5]
 
     def take_rest(self, slot: int) -> Traffic:
         """What of a slot that a process before this one began was added to no user's counts yet."""

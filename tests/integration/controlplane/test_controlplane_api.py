@@ -271,3 +271,16 @@ def test_requests_under_way_are_finished_and_held_ones_let_go(server: Server) ->
         assert not held.done()
         assert server.stop() == 0
         assert held.result(5) == {"epoch": relay.epoch, "revision": 0}
+
+
+def test_errors_repeat_neither_keys_nor_tokens(shared: Server) -> None:
+    secret, token = "a-key-that-is-nobody-s", 3_141_592_653
+    session = shared.create()["session_id"]
+    with shared.with_key(secret) as stranger:
+        said = [stranger.get("/v1/relays/sessions").text]
+    for wrong in (str(token), [token], token << 32, {"token": token}, token + 0.5, token):
+        body = {"session_id": session, "authorization_token": wrong}
+        said.append(shared.client.post("/v1/relays/sessions:revoke-user", json=body).text)
+    said.append(shared.client.post("/v1/relays/sessions", content=f'{{"users": {token}, "key": "{secret}"').text)
+    said.append(shared.log.read_text())
+    assert [text for text in said if secret in text or str(token) in text] == []

@@ -55,6 +55,8 @@ def test_a_burst_passes_and_the_rest_is_dropped_by_the_kernel(rate: dict[str, ob
         rig.fast_path.absorb(rig.table.sessions.values())
         assert (rig.table.sessions["game"].drops or {})[Verdict.RATE_LIMITED] == 1
         assert rig.engine.counters.datagrams[Port.CLIENT][Verdict.RATE_LIMITED] == 1
+        noted = [(refusal.verdict, spell.times) for refusal, spell in rig.table.history.sessions[SESSION].refusals]
+        assert noted == [(Verdict.RATE_LIMITED, 1)]
         assert rig.fast_path.mirror.heard(alice(rig)) > time.monotonic() - 60
 
 

@@ -1,0 +1,61 @@
+"""The simulator of faults: a short run of it, that a seed repeats it, and that it notices what is wrong."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fuzz.faults.world import World
+from relayd.core.engine import Engine
+from relayd.core.shrink_guard import ShrinkGuard
+from relayd.core.table import Table
+from relayd.core.verdict import Verdict
+from relayd.edge.state.records import Records
+
+HOURS = 10.0
+"""As long as a world of ``python -m fuzz.faults``."""
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_nothing_breaks(seed: int) -> None:
+    figures = World(seed).run(HOURS)
+    assert figures.verdicts[Verdict.FORWARDED] > 1000
+    assert figures.faults["relay restarts"] > 0
+
+
+def test_a_seed_is_the_same_world_every_time() -> None:
+    assert World(7).run(2.0) == World(7).run(2.0)
+
+
+def every_world(hours: float) -> None:
+    for seed in range(1, 6):
+        World(seed).run(hours)
+
+
+def late(table: Table, now: float, budget: int) -> bool:
+    return expire(table, now - 5.0, budget)
+
+
+expire = Table.expire
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "instead"),
+    [
+        (Table, "expire", late),
+        (Table, "next_deadline", lambda table: None),
+        (Table, "_renew_connection_id", lambda table, user: user.set_connection_id(7)),
+        (Table, "replace_host", lambda table, host, now: None),
+        (Engine, "unsent", lambda *_: None),
+        (Table, "_revoke", lambda table, user, now: None),
+        (Records, "account", lambda records, user: None),
+        (Records, "begin", lambda records, binding: 0),
+        (ShrinkGuard, "seconds_left", lambda guard, present, missing, now: 1.0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_defect_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, instead: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(owner, name, instead)
+    with pytest.raises((AssertionError, KeyError)):
+        every_world(HOURS)
