@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from bench import adoption, alone, commands, control_plane, fastpath, flood, sync, table
+from bench import adoption, alone, commands, control_plane, fastpath, flood, sync, table, usage
 from bench.registry import COMPARED
 from relayd.errors import EXIT_USAGE
 
@@ -16,6 +16,7 @@ UNCOMPARED: dict[str, Callable[[], None]] = {
     "flood": flood.main,
     "sync": sync.main,
     "table": table.main,
+    "usage": usage.main,
 }
 """Scenarios that show relayd alone, and print what they measure themselves."""
 

@@ -15,6 +15,7 @@ import uvloop
 
 from bench.loop_probe import LoopProbe
 from bench.machine import describe
+from relayd.core.counters import Traffic
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
@@ -74,6 +75,9 @@ async def _measure() -> None:
 
 class _NothingKept:
     go_on = False
+
+    def left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+        """Nobody to tell."""
 
     def account(self, user: User) -> None:
         """Nobody to tell."""

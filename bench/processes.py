@@ -163,6 +163,10 @@ class ControlPlane(Program):
         wait_for(lambda: answers(f"{self.url}/docs"), "the control plane answers")
         return self
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.client.close()
+        super().__exit__(kind, error, at)
+
 
 def relay_sections(folder: Path, control_plane_url: str) -> dict[str, dict[str, Any]]:
     """The configuration of a relay that follows that control plane."""

@@ -9,6 +9,7 @@ from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
 from relayd.core.limits import Limits
 from relayd.core.table import Table
+from relayd.core.usage import Ledger
 from relayd.core.verdict import Verdict
 from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
@@ -53,6 +54,7 @@ def families() -> Iterator[Metric]:
             delays=Histogram((1.0,)),
             loop_delay=Histogram((1.0,)),
             kernel=_EveryKernel(),
+            usage=Ledger("docs"),
             process=ProcessUse(0.0, 0),
             started_at=0.0,
         )

@@ -24,6 +24,7 @@ from relayd.edge.metrics.series import SessionSeries
 from relayd.edge.probes import ProbedEngine
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.source import Load
+from relayd.edge.state.records import Records
 from relayd.edge.xdp.fast_path import FastPath
 from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import UnavailableError
@@ -37,6 +38,7 @@ from relayd.sources import SourceFactory, source_from_settings
 from relayd.successor import Successor
 from relayd.tcp import listen
 from relayd.tls import Certificate
+from relayd.usage import Metering
 
 if TYPE_CHECKING:
     from relayd.http_server import HttpServer
@@ -70,6 +72,7 @@ class Relay:
     ) -> None:
         self.settings = settings
         self._fast_path: FastPath | None = None
+        self._metering: Metering | None = None
         self._ports: Ports | None = None
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
@@ -126,6 +129,7 @@ class Relay:
             self.source.status,
         )
         records = self._records = legacy.records
+        metering = self._metering = legacy.metering = self._meter(records)
         self._journal = Journal(self.engine.counters)
         try:
             self._fast_path = start_fast_path(
@@ -145,7 +149,7 @@ class Relay:
             _close(sockets)
             admin_socket.close()
             raise
-        legacy.listen_last()
+        legacy.listen_last(lambda: self._fast_path is None or self._fast_path.adopted)
         loop_delay = LoopDelay()
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
@@ -155,6 +159,8 @@ class Relay:
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
+        if metering is not None:
+            tasks.append(asyncio.create_task(metering.run_forever(), name="usage"))
         if self._service is not None:
             tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
         await legacy.until_loaded(self.owner.loaded, bool(self._kept), tasks)
@@ -189,8 +195,20 @@ class Relay:
             await asyncio.gather(*tasks, admin_task, return_exceptions=True)
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path and not self._upgrading)
+            if metering is not None:
+                metering.close()
             records.close()
         _log.info("relay stopped")
+
+    def _meter(self, records: Records) -> Metering | None:
+        """Who records usage; None where the settings want none."""
+        if not self.settings.usage.interval:
+            return None
+
+        def settled(session: Session) -> bool:
+            return self._fast_path is None or self._fast_path.settled(session)
+
+        return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
 
     def _admin(
         self, sock: socket.socket, certificate: Certificate | None, ports: Ports, loop_delay: Histogram
@@ -202,7 +220,10 @@ class Relay:
         from relayd.http_server import HttpServer  # noqa: PLC0415
 
         status, now = self.source.status, asyncio.get_running_loop().time
-        metrics = RelayMetrics(self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path)
+        ledger = self._metering.ledger if self._metering is not None else None
+        metrics = RelayMetrics(
+            self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path, ledger
+        )
         app = create_admin(
             self.settings, self.engine, status, self._drain, metrics, self._absorb, self.upgrade, self._fast_path
         )

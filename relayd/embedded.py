@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator
 from relayd.controlplane.errors import NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.controlplane.models import Heartbeat
 from relayd.controlplane.service import ControlPlane
+from relayd.controlplane.usage import UsageReport
 from relayd.core.limits import Limits
+from relayd.core.usage import UsageBatch
 from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.settings import RelaySettings
 
@@ -58,6 +60,16 @@ class EmbeddedLink:
             if page.next is None:
                 return
             after = page.next
+
+    async def take_usage(self, batch: UsageBatch) -> None:
+        """See `Link.take_usage`."""
+        report = UsageReport.model_validate(
+            {"stream": batch.stream, "records": [record.fields() for record in batch.records]}
+        )
+        try:
+            await self._control_plane.take_usage(self._relay.id, report)
+        except StoreUnavailableError as error:
+            raise LinkError(str(error)) from None
 
     async def close(self) -> None:
         """Nothing to let go of: the control plane is not this link's."""

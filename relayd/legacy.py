@@ -12,6 +12,7 @@ from relayd.edge.source import SourceStatus
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.usage import Metering
 
 _LONGEST_WAIT_SECONDS = 10.0
 """For the session source, before datagrams of those who were bound are taken in all the same: players see Checking."""
@@ -49,10 +50,18 @@ class Legacy:
         counters.go_on_in(self.records.counters_memory())
         table.on_authorized.append(self.records.authorized)
         endpoints = [one.endpoint for one in sockets]
+        self.metering: Metering | None = None
+        """Who records usage; None for nobody."""
+        self._adopted: Callable[[], bool] = lambda: True
         self._restoration = Restoration(state, self.records, table, endpoints, counters, now, user_timeout_seconds)
 
-    def listen_last(self) -> None:
-        """To be called when a fast path, which goes on by itself, has begun to follow the table."""
+    def listen_last(self, adopted: Callable[[], bool]) -> None:
+        """To be called when a fast path, which goes on by itself, has begun to follow the table.
+
+        Args:
+            adopted: whether it has taken over or given up all that it served before.
+        """
+        self._adopted = adopted
         self._restoration.listen_last()
 
     async def until_loaded(
@@ -74,6 +83,11 @@ class Legacy:
         """Of what was bound before, that which no session names any more.
 
         Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
+        Nor before the fast path has said what became of those it served.
         """
-        if self._restoration and self._source.followed:
+        if not self._source.followed or not self._adopted():
+            return
+        if self._restoration:
             self._restoration.finish()
+        if self.metering is not None:
+            self.metering.go_on()

@@ -204,6 +204,9 @@ class ApiSettings(HttpSection):
     max_connections: Connections = Field(
         4096, description="HTTP connections at once, of which each relay holds one; more are closed."
     )
+    usage_kept_days: float = Field(
+        90.0, ge=0, allow_inf_nan=False, description="Days that usage records are kept. 0 = for ever."
+    )
     webhook_allow_private: bool = Field(
         False, description="Webhooks may go to loopback, link-local and private addresses too."
     )
@@ -265,6 +268,14 @@ class StateSettings(Section):
     directory: Path = Field(Path("/var/lib/relayd"), description="Directory for what outlives a restart.")
 
 
+class UsageSettings(Section):
+    """[usage]: records of what each session forwarded."""
+
+    interval: Seconds = Field(
+        60.0, description="Seconds between two records of a session that forwards something. 0 = no usage records."
+    )
+
+
 class LogSettings(Section):
     """[log]: a console format on a terminal, JSON otherwise; both on standard error."""
 
@@ -289,6 +300,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     drain: DrainSettings = DrainSettings()
     state: StateSettings = StateSettings()
+    usage: UsageSettings = UsageSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -16,6 +16,7 @@ from relayd.controlplane.nodes_api import add_node_routes
 from relayd.controlplane.openapi import document
 from relayd.controlplane.render import session_fields
 from relayd.controlplane.service import ControlPlane
+from relayd.controlplane.usage_api import add_usage_routes
 
 DEFAULT_LIMIT = 50
 _SESSION_ID = re.compile(r"[0-9a-f]{12}-S")
@@ -28,7 +29,9 @@ def create_app(control_plane: ControlPlane, authenticator: Authenticator) -> Fas
     page = docs_page(openapi)
     add_error_handlers(app)
     _add_session_routes(app, control_plane, authenticator)
-    add_node_routes(app, control_plane, [needs(authenticator, Scope.NODES_WRITE)])
+    node = [needs(authenticator, Scope.NODES_WRITE)]
+    add_node_routes(app, control_plane, node)
+    add_usage_routes(app, control_plane, [needs(authenticator, Scope.SESSIONS_READ)], node)
 
     @app.get("/openapi.json")
     async def openapi_json() -> Response:

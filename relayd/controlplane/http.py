@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 BODY_LIMIT = 256 << 10
 """Bytes of a request body."""
+_LAST_SECOND = 2.0**40
 
 _STATUS: dict[type[errors.ControlPlaneError], int] = {
     errors.InvalidRequestError: 400,
@@ -64,6 +65,24 @@ def whole_number(request: Request, name: str, default: int, least: int, most: in
     if not (text.isascii() and text.isdecimal() and len(text) <= 20 and least <= int(text) <= most):
         raise errors.InvalidRequestError(f"{name}: must be a whole number from {least} to {most}.")
     return int(text)
+
+
+def unix_time(request: Request, name: str) -> float | None:
+    """A point in time from the query, in seconds; None where it is not given.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise errors.InvalidRequestError(f"{name}: must be a Unix time in seconds.")
+    return seconds
 
 
 def needs(authenticator: Authenticator, scope: Scope) -> Any:

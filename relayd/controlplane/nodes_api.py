@@ -27,7 +27,7 @@ def add_node_routes(app: FastAPI, control_plane: ControlPlane, write: list[Any])
 
     @app.put("/v1/relays/nodes/{node_id}", dependencies=write)
     async def heartbeat(node_id: str, request: Request) -> Response:
-        _check_name(node_id)
+        check_name(node_id)
         wait = _seconds(request, "wait")
         beat = await body_of(request, Heartbeat, HEARTBEAT_LIMIT)
         answer = await control_plane.heartbeat(node_id, beat, wait)
@@ -58,7 +58,8 @@ def _etag(request: Request, state: NodeRevision | NodeSessions) -> str:
     return f'W/"{hashlib.sha256(about.encode()).hexdigest()[:24]}"'
 
 
-def _check_name(node_id: str) -> None:
+def check_name(node_id: str) -> None:
+    """Raises InvalidRequestError for what cannot be the name of a relay."""
     try:
         _name.validate_python(node_id)
     except ValidationError:

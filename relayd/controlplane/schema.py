@@ -6,7 +6,7 @@ from pathlib import Path
 
 from relayd.controlplane.errors import StoreUnusableError
 
-VERSION = 1
+VERSION = 2
 """Of the tables below, kept in the file as PRAGMA user_version."""
 
 # revision counts every change of any session; a relay is told the newest of its own. created_revision is the one a
@@ -62,6 +62,30 @@ CREATE INDEX outbox_by_due ON outbox (due_at);
 CREATE INDEX outbox_by_session ON outbox (session_id);
 """
 
+# usage has each record once, with what it added to the sum of its span; usage_spans has those sums.
+_USAGE_TABLES = """
+CREATE TABLE usage_spans (
+    node_id TEXT NOT NULL, span TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    began_at REAL NOT NULL, to_at REAL NOT NULL,
+    reason TEXT,
+    to_host_datagrams INTEGER NOT NULL, to_host_bytes INTEGER NOT NULL,
+    to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL,
+    PRIMARY KEY (node_id, span)
+) WITHOUT ROWID;
+CREATE INDEX usage_spans_by_session ON usage_spans (session_id, node_id);
+CREATE INDEX usage_spans_by_time ON usage_spans (to_at);
+CREATE TABLE usage (
+    node_id TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL,
+    span TEXT NOT NULL,
+    from_at REAL NOT NULL, to_at REAL NOT NULL,
+    to_host_datagrams INTEGER NOT NULL, to_host_bytes INTEGER NOT NULL,
+    to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL,
+    PRIMARY KEY (node_id, stream, sequence)
+) WITHOUT ROWID;
+CREATE INDEX usage_by_time ON usage (to_at);
+"""
+
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Makes the tables in a new database, and checks those of one that is there.
@@ -82,6 +106,10 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
             )
         if version == 0:
             _make(connection)
+        if version < VERSION:
+            # What came with version 2; a new database has none of it either.
+            _execute(connection, _USAGE_TABLES)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise StoreUnusableError(f"{path}: cannot be used as [api] database: {error}") from None
@@ -102,8 +130,7 @@ def protect(path: str) -> None:
 
 
 def _make(connection: sqlite3.Connection) -> None:
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
+    _execute(connection, _TABLES)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
         [
@@ -114,4 +141,8 @@ def _make(connection: sqlite3.Connection) -> None:
             ("webhook_secret", secrets.token_hex(32)),
         ],
     )
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _execute(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        connection.execute(statement)

@@ -24,6 +24,8 @@ from relayd.tls import Certificate
 
 log = structlog.get_logger()
 
+_DAY_SECONDS = 86_400.0
+
 
 class Opened(NamedTuple):
     """A control plane and its app."""
@@ -45,7 +47,8 @@ async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) 
         store = SqliteStore(api.database)
     except StoreUnusableError as error:
         raise ConfigurationError(f"api.database: {error}") from None
-    control_plane = ControlPlane(store, Webhooks(store, secret, allow_private=api.webhook_allow_private))
+    webhooks = Webhooks(store, secret, allow_private=api.webhook_allow_private)
+    control_plane = ControlPlane(store, webhooks, usage_kept_seconds=api.usage_kept_days * _DAY_SECONDS)
     try:
         authenticator = Authenticator(store, api.token_file, extra_key)
         await control_plane.start()

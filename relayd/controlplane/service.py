@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,6 +14,7 @@ from relayd.controlplane.fleet import Fleet
 from relayd.controlplane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
 from relayd.controlplane.placement import Unplaceable, centre_of, place
 from relayd.controlplane.store import Authorized, NewSession, NodeRecord, Store
+from relayd.controlplane.usage import UsageQuery, UsageReport, UsageSum
 from relayd.controlplane.webhook import Webhooks
 from relayd.controlplane.webhook_guard import refused_literal
 from relayd.core.relay_session import RelaySession
@@ -52,8 +53,15 @@ class ControlPlane:
     Every method may raise StoreUnavailableError.
     """
 
-    def __init__(self, store: Store, webhooks: Webhooks, clock: Callable[[], float] = time.time) -> None:
-        """The clock gives Unix time in seconds: heartbeats are remembered over a restart."""
+    def __init__(
+        self,
+        store: Store,
+        webhooks: Webhooks,
+        clock: Callable[[], float] = time.time,
+        usage_kept_seconds: float = 0.0,
+    ) -> None:
+        """The clock gives Unix time in seconds: heartbeats are remembered over a restart. Usage kept 0 s is kept."""
+        self._usage_kept_seconds = usage_kept_seconds
         self._store = store
         self._webhooks = webhooks
         self._clock = clock
@@ -207,6 +215,14 @@ class ControlPlane:
         """Whether anybody could call the API with a stored key."""
         return bool(await self._store.keys())
 
+    async def take_usage(self, node_id: str, report: UsageReport) -> None:
+        """A relay reports usage. Each record counts once, however often it comes."""
+        await self._store.add_usage(node_id, report.stream, [record.record() for record in report.records])
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageSum]:
+        """What sessions used, by session and relay."""
+        return await self._store.usage(query)
+
     async def node_sessions(
         self, node_id: str, since: int = 0, epoch: str | None = None, after: str | None = None, limit: int = 200
     ) -> NodeSessions:
@@ -246,6 +262,8 @@ class ControlPlane:
         now = self._clock()
         try:
             await self._store.tidy(now)
+            if self._usage_kept_seconds:
+                await self._store.forget_usage(now - self._usage_kept_seconds)
             self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
         except StoreUnavailableError as error:
             log.error("tidying failed", reason=str(error))

@@ -1,16 +1,19 @@
-"""The store in one SQLite file: what `store.py` asks for, by the functions of `sqlite_sessions` and `sqlite_nodes`."""
+"""The store in one SQLite file: what `store.py` asks for, by the functions of `sqlite_…`."""
 
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from relayd.controlplane import sqlite_nodes, sqlite_sessions
+from relayd.controlplane import sqlite_nodes, sqlite_sessions, sqlite_usage
 from relayd.controlplane.database import MEMORY, Database
 from relayd.controlplane.keys import Scope, StoredKey
 from relayd.controlplane.models import Heartbeat, NodeSessions, SessionPage
 from relayd.controlplane.schema import protect
 from relayd.controlplane.store import Authorized, Changed, Delivery, Heard, NewSession, NodeRecord, Untaken
+from relayd.controlplane.usage import UsageQuery, UsageSum
 from relayd.core.relay_session import RelaySession
+from relayd.core.usage import UsageRecord
 
 FAILED_KEPT_FOR = 3600.0
 """Seconds a failed session can still be read; nobody deletes what never worked."""
@@ -96,6 +99,18 @@ class SqliteStore:
             sqlite_nodes.forget(connection, now)
 
         await self._database.write(work)
+
+    async def add_usage(self, node_id: str, stream: str, records: Sequence[UsageRecord]) -> int:
+        """Takes records, each once."""
+        return await self._database.write(partial(sqlite_usage.add, node_id=node_id, stream=stream, records=records))
+
+    async def usage(self, query: UsageQuery) -> list[UsageSum]:
+        """Sums by session and relay."""
+        return await self._database.read(partial(sqlite_usage.sums, query=query))
+
+    async def forget_usage(self, before: float) -> None:
+        """Forgets some of what ended before that."""
+        await self._database.write(partial(sqlite_usage.forget, before=before))
 
     async def add_key(self, key: StoredKey) -> None:
         """Keeps a key."""

@@ -5,7 +5,9 @@ from typing import NamedTuple, Protocol
 
 from relayd.controlplane.keys import StoredKey
 from relayd.controlplane.models import Heartbeat, NewUser, NodeSessions, SessionPage
+from relayd.controlplane.usage import UsageQuery, UsageSum
 from relayd.core.relay_session import RelaySession, SessionUser
+from relayd.core.usage import UsageRecord
 
 
 class NewSession(NamedTuple):
@@ -122,6 +124,19 @@ class SessionStore(Protocol):
         """Forgets what nobody asks for any more."""
 
 
+class UsageStore(Protocol):
+    """What sessions used, as relays reported it."""
+
+    async def add_usage(self, node_id: str, stream: str, records: Sequence[UsageRecord]) -> int:
+        """Takes records, each once. Returns how many are new."""
+
+    async def usage(self, query: UsageQuery) -> list[UsageSum]:
+        """Sums by session and relay, in that order."""
+
+    async def forget_usage(self, before: float) -> None:
+        """Forgets some of what ended before that Unix time."""
+
+
 class KeyStore(Protocol):
     """API keys."""
 
@@ -154,7 +169,7 @@ class OutboxStore(Protocol):
         """Delivered, or given up."""
 
 
-class Store(SessionStore, KeyStore, OutboxStore, Protocol):
+class Store(SessionStore, UsageStore, KeyStore, OutboxStore, Protocol):
     """All of it."""
 
     async def close(self) -> None:

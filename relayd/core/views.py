@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from mmap import mmap
 from typing import NamedTuple, Protocol
 
+from relayd.core.counters import Traffic
 from relayd.core.histogram import Histogram
 from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
@@ -45,6 +46,10 @@ class KeptCounts(Protocol):
 
     def account(self, user: User) -> None:
         """To be called whenever something was added to the counts of a user."""
+
+    @property
+    def left(self) -> Callable[[int, int, Traffic], None]:
+        """To be called with session and user token, and what was counted for that user, whom nobody names any more."""
 
 
 class BindingRecords(Protocol):

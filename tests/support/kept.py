@@ -1,10 +1,14 @@
 """Counts that nobody keeps."""
 
+from relayd.core.counters import Traffic
 from relayd.core.session import User
 
 
 class NothingKept:
     go_on = False
+
+    def left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+        """Nobody to tell."""
 
     def account(self, user: User) -> None:
         """Nobody to tell."""

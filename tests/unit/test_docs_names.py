@@ -15,13 +15,14 @@ from relayd import settings
 from relayd.cli import cli
 from relayd.controlplane.openapi import document
 from relayd.core.events import EventKind
+from relayd.core.usage import UsageRecord
 from relayd.core.verdict import Verdict
 from relayd.edge.explain.causes import Cause
 from tests.support.pages import NAMES, ROOT, blocks, spans, text_of
 
 SECTIONS = settings.Settings.model_fields
 KEYS = {f"{section}.{key}" for section, field in SECTIONS.items() for key in type(field.default).model_fields}
-NO_KEYS = (".toml", ".service", ".example")
+NO_KEYS = (".toml", ".service", ".example", ".jsonl", ".journal")
 """Ends of file and host names."""
 IN_A_SESSION = {"relay.ip", "relay.host", "relay.ports"}
 ELSEWHERE = {
@@ -139,6 +140,7 @@ def test_every_word_in_code_exists(page: str) -> None:
     """Verdicts, causes, settings, metrics, fields of the API: whatever is one word with underscores."""
     known = {verdict.label for verdict in Verdict} | {cause.value for cause in Cause} | _metrics().keys()
     known |= {part for key in KEYS for part in key.split(".")} | _fields(document()) | ELSEWHERE
+    known |= set(UsageRecord._fields)
     words = {span.strip('"') for span in spans(text_of(page))}
     assert {word for word in words if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)} <= known
 

@@ -10,6 +10,7 @@ from relayd import __version__
 from relayd.core.counters import Traffic
 from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
+from relayd.core.usage import Ledger
 from relayd.core.verdict import Verdict
 from relayd.core.views import KernelView, SocketMemory
 from relayd.core.wire import Port, State
@@ -31,6 +32,7 @@ class Reading(NamedTuple):
     delays: Histogram | None
     loop_delay: Histogram
     kernel: KernelView | None
+    usage: Ledger | None
     process: ProcessUse
     started_at: float
     """Unix time at which the relay began to serve."""
@@ -55,6 +57,8 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     yield from _source(reading.source, reading.now)
     yield GaugeMetricFamily("relayd_draining", "1 while new sessions are refused.", value=reading.engine.draining)
     yield from _fast_path(reading.kernel)
+    if reading.usage is not None:
+        yield from _usage(reading.usage)
     yield from _process(reading.process, reading.started_at)
     info = GaugeMetricFamily("relayd_build_info", "The running version.", labels=["version"])
     info.add_metric([__version__], 1)
@@ -200,3 +204,16 @@ def _process(process: ProcessUse, started_at: float) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "relayd_start_time_seconds", "Unix time at which this process began to serve.", value=started_at
     )
+
+
+def _usage(ledger: Ledger) -> Iterator[Metric]:
+    records = CounterMetricFamily(
+        "relayd_usage_records",
+        "Usage records: made; taken by the control plane, or written to the file; merged into later ones; lost, for too"
+        " many waited.",
+        labels=["fate"],
+    )
+    for fate in ("made", "taken", "merged", "lost"):
+        records.add_metric([fate], getattr(ledger, fate))
+    yield records
+    yield GaugeMetricFamily("relayd_usage_unsent", "Usage records that nobody has taken yet.", value=len(ledger.unsent))

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
+from relayd.core.usage import Ledger
 from relayd.core.views import Absorb, KernelView, SocketView
 from relayd.edge.metrics.families import Reading, all_families
 from relayd.edge.metrics.process import process_use
@@ -35,6 +36,7 @@ class RelayMetrics:
         sockets: SocketView,
         loop_delay: Histogram,
         kernel: KernelView | None = None,
+        usage: Ledger | None = None,
     ) -> None:
         self._engine = engine
         self._series = series
@@ -44,6 +46,7 @@ class RelayMetrics:
         self._sockets = sockets
         self._loop_delay = loop_delay
         self._kernel = kernel
+        self._usage = usage
         self._started_at = time.time()
 
     async def render(self) -> bytes:
@@ -61,6 +64,7 @@ class RelayMetrics:
             delays=self._sockets.delays(),
             loop_delay=self._loop_delay.copy(),
             kernel=self._kernel,
+            usage=self._usage,
             process=process_use(),
             started_at=self._started_at,
         )

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from relayd.core.desired import Change, Snapshot
 from relayd.core.lookups import Lookups
 from relayd.core.session import Session
+from relayd.core.usage import UsageTaker
 from relayd.pacing import in_slices
 
 
@@ -51,6 +52,11 @@ class Source(Protocol):
     @property
     def lookups(self) -> Lookups | None:
         """Where to ask about unknown pairs; None where there is nobody to ask."""
+        ...
+
+    @property
+    def usage(self) -> UsageTaker | None:
+        """Where usage records go; None where nobody takes them."""
         ...
 
     async def run(self) -> None:

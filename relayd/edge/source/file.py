@@ -33,6 +33,7 @@ class FileSource:
         self._wake = asyncio.Event()
 
     lookups = None
+    usage = None
 
     def session_ended(self, session_id: str) -> None:
         """A file cannot be told anything; the table remembers by itself not to revive the session."""

@@ -11,6 +11,8 @@
 A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in, of
 which nobody could keep a checksum. A process can end between any two writes: a record counts only with its checksum,
 which is written last.
+
+An account, and such a sum, also says which span of usage it is counted under (relayd/core/usage.py).
 """
 
 import hashlib
@@ -48,6 +50,8 @@ _CHECKSUM = struct.Struct("<I")
 _IDENTITY = struct.Struct("<BBHIIIIHHI16s8s")
 
 
+NO_SPAN = bytes(16)
+"""Of what is counted while nobody records usage."""
 NOWHERE = 0xFFFF
 """In the place of a socket's number: what it was bound to is not to be believed any more, only what was counted."""
 
@@ -60,6 +64,8 @@ class Kind(IntEnum):
     """Counts of a user over all of its bindings but those that are still in their records."""
     REVOKED = 3
     """Counts of all users of a session that are no longer in it."""
+    FORMER = 4
+    """One of those two, of a session that ended: kept until its usage is recorded."""
 
 
 _KINDS = {int(kind) for kind in Kind}
@@ -85,7 +91,7 @@ class Identity(NamedTuple):
     peer_port: int
     scope: int
     ip: bytes
-    """16 bytes; of an IPv4 address the first four."""
+    """16 bytes; of an IPv4 address the first four. Of anything but a binding: its span, or NO_SPAN."""
     game: bytes
     """8 bytes that stand for the session's id: another session may come to have the same tokens."""
 

@@ -1,7 +1,11 @@
-"""Keeps the state true to the table: a record for each binding, an account for each user that was ever bound."""
+"""Keeps the state true to the table: a record for each binding, an account for each user that was ever bound.
+
+The accounts of a session that ended stay until what they counted is recorded as usage.
+"""
 
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address
@@ -12,9 +16,34 @@ from relayd.core.views import CountsMemory
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
-from relayd.edge.state.layout import Identity, Kind
+from relayd.edge.state.layout import NO_SPAN, Identity, Kind
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
+
+
+class Spans(Protocol):
+    """Whoever records usage, as the state needs it."""
+
+    def of(self, session: Session) -> bytes:
+        """The span that the session's counts go under: 16 bytes."""
+
+    def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
+        """The session was there before a restart.
+
+        Args:
+            session: the session.
+            span: what its counts went under; NO_SPAN for none.
+            counts: what there is of them.
+
+        Returns:
+            Whether they go on under it; else the session begins anew.
+        """
+
+    def ended(self, event: Event, slots: list[int]) -> None:
+        """A session ended; its accounts are in these slots, which are to be freed in the end."""
+
+    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
+        """After a restart nobody goes on with these counts."""
 
 
 class Records:
@@ -38,6 +67,10 @@ class Records:
         """Under which connection id an account was written."""
         self.kept: dict[tuple[int, int, int], int] = {}
         """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
+        self.spans: Spans | None = None
+        """Who records usage; None for nobody."""
+        self.left: Callable[[int, int, Traffic], None] = _nobodys
+        """See `KeptCounts.left`."""
         self._tombstone = 0
         self.counts = CountsMemory(
             self._memory, layout.DECISIONS_AT, layout.record_at(0) + layout.COUNTS_AT, layout.RECORD_BYTES
@@ -100,12 +133,16 @@ class Records:
         if not slot:
             slot = self._take()
             if not slot:
+                self._span_of(user.session)
                 return
             self._accounts[user] = slot
         if self._told_id.get(user) != user.connection_id:
             self._told_id[user] = user.connection_id
-            self._write(slot, _account_of(user), keep_counts=True)
+            self._write(slot, _account_of(user, self._span_of(user.session)), keep_counts=True)
         self._write_counts(slot, traffic)
+
+    def _span_of(self, session: Session) -> bytes:
+        return self.spans.of(session) if self.spans is not None else NO_SPAN
 
     def adopt_account(self, user: User, slot: int) -> None:
         """Goes on with an account of the process before this one."""
@@ -122,8 +159,8 @@ class Records:
             if not slot:
                 return
             self._sums[session] = slot
-            game = layout.game_of(session.session_id)
-            self._write(slot, Identity(Kind.REVOKED, 0, False, 0, session.token, 0, 0, 0, 0, 0, bytes(16), game))
+            span, game = self._span_of(session), layout.game_of(session.session_id)
+            self._write(slot, Identity(Kind.REVOKED, 0, False, 0, session.token, 0, 0, 0, 0, 0, span, game))
         self._write_counts(slot, traffic)
 
     def authorized(self, user: User, added: bool) -> None:
@@ -141,10 +178,24 @@ class Records:
     def event(self, event: Event) -> None:
         """Follows sessions that end; to be told after all others."""
         if event.kind in _ENDS:
-            self.bury(event.session.token, self._now() + TOMBSTONE_SECONDS)
-            slot = self._sums.pop(event.session, 0)
-            if slot:
-                self.free(slot)
+            session = event.session
+            self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
+            accounts = (self._accounts.pop(user, 0) for user in session.users.values())
+            slots = [slot for slot in (self._sums.pop(session, 0), *accounts) if slot]
+            if self.spans is None:
+                for slot in slots:
+                    self.free(slot)
+                return
+            for slot in slots:
+                self.to_former(slot)
+            self.spans.ended(event, slots)
+
+    def to_former(self, slot: int) -> None:
+        """Nobody counts in this account any more: keeps it for being recorded."""
+        at = layout.record_at(slot)
+        identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
+        if identity is not None:
+            self._write(slot, identity._replace(kind=Kind.FORMER), keep_counts=True)
 
     def bury(self, session_token: int, forgotten_at: float) -> None:
         """Writes down that a session ended, over the oldest of those that did."""
@@ -169,6 +220,13 @@ class Records:
         at = layout.record_at(slot)
         self._memory[at : at + 4] = bytes(4)
         self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
+
+    def add_counts(self, slot: int, traffic: Traffic) -> None:
+        """Adds to an account that nobody goes on with."""
+        total = Traffic()
+        read_traffic(memoryview(self._memory), slot, total)
+        total.add(traffic)
+        self._write_counts(slot, total)
 
     def disbelieve(self, slot: int, binding: Identity) -> Identity:
         """Keeps of a binding only whose it was and what was counted."""
@@ -200,11 +258,15 @@ class Records:
         at = layout.record_at(slot)
         memory = self._memory
         body = layout.encode(identity)
-        memory[at : at + 4] = bytes(4)
         if not keep_counts:
+            memory[at : at + 4] = bytes(4)
             memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
-        memory[at + 4 : at + layout.COUNTS_AT] = body
-        memory[at : at + 4] = layout.checksum(body)
+        # All at once, so that there is hardly a moment in which the record is nobody's.
+        memory[at : at + layout.COUNTS_AT] = layout.checksum(body) + body
+
+
+def _nobodys(_session_token: int, _user_token: int, _traffic: Traffic) -> None:
+    pass
 
 
 def pack_address(address: Address) -> tuple[int, int, int, bytes]:
@@ -236,10 +298,10 @@ def _identity_of(binding: Binding) -> Identity:
     )
 
 
-def _account_of(user: User) -> Identity:
+def _account_of(user: User, span: bytes) -> Identity:
     session = user.session
     game = layout.game_of(session.session_id)
-    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, bytes(16), game)
+    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, span, game)
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:

@@ -1,12 +1,12 @@
 """Brings back what the process before this one knew, as soon as the session source names those it was about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
-from relayd.core.session import User
+from relayd.core.session import Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
@@ -52,7 +52,10 @@ class Restoration:
         self._now = now
         self._accounts: dict[tuple[int, int], int] = {}
         self._bindings: dict[tuple[int, int], list[tuple[Identity, int]]] = {}
-        self._revoked: list[int] = []
+        self._left: dict[tuple[int, int], int] = {}
+        """Accounts that nobody goes on with so far."""
+        self._others: list[int] = []
+        """What users had who were no longer in their session, and what is left of sessions that ended."""
         silent = state.silent_seconds()
         self._until = now() + longest_silence_seconds - (silent or 0.0)
         """By then they are too old, if the session source has not named them yet."""
@@ -60,9 +63,11 @@ class Restoration:
         self._check_counters()
         self._take_decisions(counters)
         state.is_ours()
-        self._open = bool(self._accounts or self._bindings or self._revoked)
+        self._counts = self._sums((*self._accounts.values(), *self._others))
+        self._open = bool(self._accounts or self._bindings or self._others)
         if self:
             table.on_authorized.append(self.take_account)
+            records.left = self._count_left
 
     def listen_last(self) -> None:
         """Bindings are brought back after a fast path, which went on forwarding and knows better, has done so."""
@@ -81,7 +86,7 @@ class Restoration:
             identity = self._identity(slot)
             if identity is None:
                 continue
-            if (identity.kind, identity.key) in found:
+            if identity.kind is not Kind.FORMER and (identity.kind, identity.key) in found:
                 self._records.empty(slot)
                 continue
             if not self._usable(identity, keep_bindings):
@@ -93,11 +98,11 @@ class Restoration:
             found[identity.kind, identity.key] = slot
             pair = identity.session, identity.user
             if identity.kind is Kind.ACCOUNT:
-                self._accounts[pair] = slot
-            elif identity.kind is Kind.REVOKED:
-                self._revoked.append(slot)
-            else:
+                self._accounts[pair] = self._left[pair] = slot
+            elif identity.kind is Kind.BINDING:
                 self._bindings.setdefault(pair, []).append((identity, slot))
+            else:
+                self._others.append(slot)
         self._records.begin_after(used, free)
         self._read_tombstones(state)
 
@@ -161,19 +166,23 @@ class Restoration:
     def _restore_account(self, user: User, slot: int) -> None:
         identity = self._identity(slot)
         if identity is None or identity.game != layout.game_of(user.session.session_id):
-            self._records.free(slot)
+            self._set_aside(slot)
             return
-        self._records.adopt_account(user, slot)
-        if user.traffic is None:
-            user.traffic = Traffic()
-            read_traffic(self._memory, slot, user.traffic)
+        if self._goes_on(user.session, identity.ip):
+            self._records.adopt_account(user, slot)
+            del self._left[identity.session, identity.user]
+            if user.traffic is None:
+                user.traffic = Traffic()
+                read_traffic(self._memory, slot, user.traffic)
+        else:
+            self._set_aside(slot)
         connection_id = identity.connection_id
         if connection_id and not user.connection_id and connection_id not in user.session.players:
             user.set_connection_id(connection_id)
 
     def _restore(self, user: User, identity: Identity, slot: int) -> None:
         if identity.game != layout.game_of(user.session.session_id):
-            self._records.free(slot)
+            self._give_up_binding(identity, slot)
             return
         # What the forwarding thread counted there is not in the account yet.
         if user.traffic is None:
@@ -202,16 +211,48 @@ class Restoration:
         # The settings and the session may say otherwise by now.
         return None if self._table.limits.pin_ip and address[0] != user.ip_address else address
 
-    def _add_to_session(self, slot: int) -> None:
-        """What somebody who is no longer in a session had in it, if that is still there."""
-        identity = self._identity(slot)
-        session = self._table.by_token.get(identity.session) if identity is not None else None
-        if identity is None or session is None or identity.game != layout.game_of(session.session_id):
-            return
+    def _goes_on(self, session: Session, span: bytes) -> bool:
+        spans = self._records.spans
+        return spans is None or spans.goes_on(session, span, self._counts.get((session.token, span), Traffic()))
+
+    def _set_aside(self, slot: int) -> None:
+        """Nobody goes on with this account; its user may get another one."""
+        self._others.append(slot)
+        self._records.to_former(slot)
+
+    def _give_up_binding(self, identity: Identity, slot: int) -> None:
+        """What was counted for it goes to its user's account, if that is still there."""
+        traffic = Traffic()
+        read_traffic(self._memory, slot, traffic)
+        self._count_left(identity.session, identity.user, traffic)
+        self._records.free(slot)
+
+    def _count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+        account = self._left.get((session_token, user_token), 0)
+        if account:
+            self._records.add_counts(account, traffic)
+
+    def _add_to_session(self, identity: Identity, slot: int) -> bool:
+        """What somebody who is no longer in a session had in it. False if that is not there any more."""
+        session = self._table.by_token.get(identity.session)
+        if session is None or identity.game != layout.game_of(session.session_id):
+            return False
+        if not self._goes_on(session, identity.ip):
+            return False
         if session.revoked_traffic is None:
             session.revoked_traffic = Traffic()
         read_traffic(self._memory, slot, session.revoked_traffic)
         self._records.account_revoked(session)
+        return True
+
+    def _sums(self, slots: Iterable[int]) -> dict[tuple[int, bytes], Traffic]:
+        """What was counted, by session and span."""
+        sums: dict[tuple[int, bytes], Traffic] = {}
+        for slot in slots:
+            identity = self._identity(slot)
+            if identity is not None:
+                read_traffic(self._memory, slot, sums.setdefault((identity.session, identity.ip), Traffic()))
+        return sums
 
     def _identity(self, slot: int) -> Identity | None:
         at = layout.record_at(slot)
@@ -224,13 +265,32 @@ class Restoration:
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
         for bindings in self._bindings.values():
-            for _, slot in bindings:
-                self._records.free(slot)
-        for slot in (*self._accounts.values(), *self._revoked):
-            self._add_to_session(slot)
-            self._records.free(slot)
-        self._revoked.clear()
+            for identity, slot in bindings:
+                self._give_up_binding(identity, slot)
         self._bindings.clear()
+        left: dict[tuple[int, bytes], list[int]] = {}
+        for slot in (*self._accounts.values(), *self._others):
+            account = self._identity(slot)
+            if account is None or self._add_to_session(account, slot):
+                self._records.free(slot)
+            else:
+                left.setdefault((account.session, account.ip), []).append(slot)
+        for (_, span), slots in left.items():
+            self._give_up(span, slots)
+        self._others.clear()
         self._accounts.clear()
+        self._left.clear()
         if self.restored:
             _log.info("goes on with what was bound before", bindings=self.restored)
+
+    def _give_up(self, span: bytes, slots: list[int]) -> None:
+        """Accounts of one session."""
+        if self._records.spans is None:
+            for slot in slots:
+                self._records.free(slot)
+            return
+        counts = Traffic()
+        for slot in slots:
+            read_traffic(self._memory, slot, counts)
+            self._records.to_former(slot)
+        self._records.spans.gone(span, counts, slots)

@@ -7,6 +7,7 @@ binding back under the same connection id; the rest is taken out once the whole 
 import struct
 from collections.abc import Callable, Iterator
 
+from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.session import User
 from relayd.core.wire import Port
@@ -28,13 +29,15 @@ class Adoption:
     Args:
         mirror: gets what is adopted; its slots are those of the maps.
         endpoints: the relay's sockets, in their order.
+        left: see `KeptCounts.left`.
     """
 
-    def __init__(self, mirror: Mirror, endpoints: list[Endpoint]) -> None:
+    def __init__(self, mirror: Mirror, endpoints: list[Endpoint], left: Callable[[int, int, Traffic], None]) -> None:
         self.restored = 0
         self._mirror = mirror
         self._endpoints = endpoints
-        self._left: dict[_Pair, tuple[int, int]] = {}
+        self._left = left
+        self._pairs: dict[_Pair, tuple[int, int]] = {}
         self._entries: dict[int, layout.Binding] = {}
         self._indexes: set[int] = set()
         """Of sessions that no restored binding is in."""
@@ -51,9 +54,9 @@ class Adoption:
         for key, value in pairs.items():
             pair = _TWO_WORDS.unpack(key)
             if value == _NOBODY:
-                self._left[pair] = _NO_SLOTS
+                self._pairs[pair] = _NO_SLOTS
                 continue
-            slots = self._left[pair] = _TWO_WORDS.unpack(value)
+            slots = self._pairs[pair] = _TWO_WORDS.unpack(value)
             for port, slot in zip(Port, slots, strict=True):
                 raw = bindings.lookup(slot.to_bytes(4, "little")) if slot else None
                 entry = layout.Binding.from_buffer_copy(raw) if raw else None
@@ -68,7 +71,7 @@ class Adoption:
     def authorized(self, user: User, added: bool) -> None:
         """In the place of the mirror's, as long as there is something to adopt."""
         pair = user.token, user.session.token
-        slots = self._left.pop(pair, None) if added else None
+        slots = self._pairs.pop(pair, None) if added else None
         if slots is None:
             self._mirror.authorized(user, added)
             return
@@ -86,6 +89,8 @@ class Adoption:
         holder = session.players.get(entry.connection_id, user)
         taken = session.host is not None if port is Port.SERVER else holder is not user
         if taken or not self._may_stay(user, entry) or (row is not None and row.index != entry.session_index):
+            if user.traffic is not None:
+                user.traffic.add(mirror.traffic.take_rest(slot))
             self._give_up(slot, entry)
             return
         endpoint = self._endpoints[(entry.endpoint - 1) * len(Port) + port]
@@ -109,9 +114,9 @@ class Adoption:
     def finish(self) -> Iterator[None]:
         """The whole table is there: takes out what it did not name, and pauses after each few."""
         mirror = self._mirror
-        while self._left:
+        while self._pairs:
             # Taken out before the pause: the table may name it again during that.
-            some = [self._left.popitem() for _ in range(min(_AT_ONCE, len(self._left)))]
+            some = [self._pairs.popitem() for _ in range(min(_AT_ONCE, len(self._pairs)))]
             mirror.pairs.delete_batch(b"".join(_TWO_WORDS.pack(*pair) for pair, _ in some))
             for _, slots in some:
                 for slot in slots:
@@ -132,7 +137,11 @@ class Adoption:
             mirror.connections.delete(bytes(layout.ConnectionKey(entry.session, entry.connection_id)))
         else:
             mirror.sessions.put(entry.session_index, bytes(layout.Session(entry.session, 0)))
-        mirror.slots.retire(slot, lambda: None)
+        self._count_rest(slot, entry)
+        mirror.slots.retire(slot, lambda: self._count_rest(slot, entry))
+
+    def _count_rest(self, slot: int, entry: layout.Binding) -> None:
+        self._left(entry.session, entry.user, self._mirror.traffic.take_rest(slot))
 
 
 _Listener = Callable[[User, bool], None]

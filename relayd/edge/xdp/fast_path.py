@@ -68,7 +68,9 @@ class FastPath:
         if adopt and kept.go_on:
             self.totals.go_on()
         if adopt:
-            self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints])
+            self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints], kept.left)
+        self.adopted = self.adoption is None
+        """Whether all that a process before this one left is taken over or given up, with what was counted for it."""
         self._write_control()
         self._addresses.refresh()
         engine.guesses.elsewhere = self.mirror.guesses.of
@@ -82,6 +84,10 @@ class FastPath:
     def bindings_served(self) -> int:
         """How many bindings it serves."""
         return len(self.mirror.slot_of)
+
+    def settled(self, session: Session) -> bool:
+        """Whether nothing more can be counted for the bindings that ended in a session."""
+        return session not in self.mirror.unsettled
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Datagrams that the kernel decided so, as of the last `absorb`."""
@@ -136,6 +142,7 @@ class FastPath:
             await all_runs_over()
             async for _ in in_slices(chain(self.mirror.slots.free(slots), self.mirror.indexes.free(indexes))):
                 pass
+        self.adopted = self.adoption is None
 
     def stop(self, remove: bool) -> None:
         """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""

@@ -7,8 +7,10 @@ later, all that came up together at once: until then the sockets serve, which is
 """
 
 import ctypes
+from collections import Counter
 from collections.abc import Callable
 
+from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import Event, EventKind
 from relayd.core.pings import Pings, together
@@ -60,6 +62,8 @@ class Mirror:
     ) -> None:
         self.table = table
         self._account = account
+        self.unsettled: Counter[Session] = Counter()
+        """Slots of a session that runs which are under way may still count in."""
         self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"), program.map("pings"))
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
@@ -250,6 +254,7 @@ class Mirror:
         binding.take_pings(self.traffic.pings(slot))
         if binding.meter is not None:
             self.traffic.give_back(slot, binding.meter)
+        self.unsettled[session] += 1
         self.slots.retire(slot, lambda: self._last_look(slot, binding))
         if not row.slots:
             del self.rows[session]
@@ -257,12 +262,16 @@ class Mirror:
             self.indexes.retire(row.index, _nothing)
 
     def _last_look(self, slot: int, binding: Binding) -> None:
-        """Counts what runs that were under way still forwarded; for a revoked user, in its session's own sum."""
+        """Counts what runs that were under way still forwarded; for a user that is gone, in its session's own sum."""
         user, session = binding.user, binding.user.session
-        revoked = session.users.get(user.token) is not user
-        sink = session.revoked_traffic if revoked and session.revoked_traffic is not None else binding.traffic
+        sink = binding.traffic
+        if session.users.get(user.token) is not user:
+            sink = session.revoked_traffic = session.revoked_traffic or Traffic()
         self.traffic.absorb(slot, sink, session)
         self.traffic.end(slot)
+        self.unsettled[session] -= 1
+        if not self.unsettled[session]:
+            del self.unsettled[session]
 
     def _remove_connection(self, session_token: int, slot: int) -> None:
         # By then the user may already have another id: the one the slot was given is the one to take out.

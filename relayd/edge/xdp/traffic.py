@@ -109,6 +109,18 @@ class SlotTraffic:
                 session.count_drop(verdict, count - before)
         return now[5] - seen[5]
 
+    def take_rest(self, slot: int) -> Traffic:
+        """What of a slot that a process before this one began was added to no user's counts yet."""
+        counts = self._counts(slot)
+        taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
+        _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *counts[:4])
+        traffic = Traffic()
+        traffic.to_host_datagrams = counts[0] - taken[0]
+        traffic.to_host_bytes = counts[1] - taken[1]
+        traffic.to_player_datagrams = counts[2] - taken[2]
+        traffic.to_player_bytes = counts[3] - taken[3]
+        return traffic
+
     def end(self, slot: int) -> None:
         """Forgets a slot."""
         self._seen.pop(slot, None)

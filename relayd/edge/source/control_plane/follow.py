@@ -20,6 +20,7 @@ from relayd.edge.source import Load, SessionTable, SourceStatus, count_missing
 from relayd.edge.source.control_plane.backoff import Backoff
 from relayd.edge.source.control_plane.keeper import Keeper
 from relayd.edge.source.control_plane.link import Link, LinkError, Report, Version
+from relayd.edge.source.control_plane.usage import UsageOverLink
 from relayd.garbage import many_new_objects
 
 _log = structlog.get_logger()
@@ -61,6 +62,7 @@ class ControlPlaneSource:
         self._wake = asyncio.Event()
         self._reload = asyncio.Event()
         self.lookups = Lookups(self._wake.set)
+        self.usage = UsageOverLink(link)
         self._link = link
         self._table = table
         self._keeper = keeper

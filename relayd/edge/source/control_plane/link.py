@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
 from relayd.core.desired import SessionSpec
+from relayd.core.usage import UsageBatch
 from relayd.edge.source import Load
 
 MOST_REVISION = 1 << 53
@@ -75,6 +76,15 @@ class Link(Protocol):
 
         Raises:
             LinkError: it could not be read to the end; the parts so far are worth nothing if they are `full`.
+        """
+        ...
+
+    async def take_usage(self, batch: UsageBatch) -> None:
+        """Hands usage records over.
+
+        Raises:
+            LinkError: they could not be, or nobody knows.
+            UsageUnwantedError: this control plane takes none.
         """
         ...
 

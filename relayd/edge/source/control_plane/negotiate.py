@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import structlog
 
+from relayd.core.usage import UsageBatch
 from relayd.edge.source.control_plane.link import Link, LinkError, Reading, Report, Version
 from relayd.edge.source.control_plane.node_api import NodesNotKnownError
 from relayd.edge.source.control_plane.public_list import PUBLIC_EPOCH
@@ -59,6 +60,10 @@ class NegotiatedLink:
         except LinkError:
             self._public_until = self._clock()
             raise
+
+    async def take_usage(self, batch: UsageBatch) -> None:
+        """See `Link.take_usage`."""
+        await (self._nodes if self._public_until is None else self._public).take_usage(batch)
 
     async def close(self) -> None:
         """Closes both."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from relayd.core.desired import SessionSpec
 from relayd.core.limits import Limits
 from relayd.core.relay_session import RelaySession
+from relayd.core.usage import UsageBatch
 from relayd.edge.source.control_plane.http import HttpClient
 from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.pacing import in_slices
@@ -103,6 +104,11 @@ class NodeApi:
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
+
+    async def take_usage(self, batch: UsageBatch) -> None:
+        """See `Link.take_usage`."""
+        body = {"stream": batch.stream, "records": [record.fields() for record in batch.records]}
+        await self._client.request("POST", f"{self._path}/usage", json=body, accept=(204,))
 
     async def close(self) -> None:
         """Closes connections."""

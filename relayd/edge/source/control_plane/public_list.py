@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from relayd.core.desired import SessionSpec
 from relayd.core.relay_session import RelaySession, canonical_ip
+from relayd.core.usage import UsageBatch, UsageUnwantedError
 from relayd.edge.source.control_plane.http import HttpClient
 from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.edge.source.control_plane.node_api import validated
@@ -84,6 +85,10 @@ class PublicList:
         self._last = found | kept
         self._version = Version(PUBLIC_EPOCH, self._version.revision + 1)
         yield Reading(self._version, True, tuple(self._last.values()), ())
+
+    async def take_usage(self, batch: UsageBatch) -> None:  # noqa: ARG002
+        """Such a control plane takes none."""
+        raise UsageUnwantedError
 
     async def close(self) -> None:
         """Closes connections."""

@@ -1,0 +1,271 @@
+"""What was used: records of what each session forwarded, made so that they add up whatever happens to them.
+
+A span is a stretch of a session at one relay over which its counts only grow; most sessions have one. A record carries
+all that its span has counted so far. Whoever adds records up takes for each span the difference to the most it has
+seen: then a record that comes twice, late or never makes no sum wrong. Records of one journal (its `stream`) are
+numbered, and a number is never given to two of them.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, Self
+
+from relayd.core.counters import Traffic
+
+MOST_UNSENT = 200_000
+"""Records that wait for being taken; beyond that the oldest are given up."""
+_MERGE_FROM = 20_000
+"""Records that wait before those of one span are merged."""
+
+
+class Kind(enum.StrEnum):
+    """Which of its span's records it is."""
+
+    START = "start"
+    INTERIM = "interim"
+    STOP = "stop"
+
+
+class Reason(enum.StrEnum):
+    """Why a span ended."""
+
+    REMOVED = "removed"
+    """Its source named the session no longer."""
+    IDLE = "idle"
+    """Nobody was there for limits.session_idle_timeout."""
+    RESTART = "restart"
+    """After a restart of the relay the session was gone, or its counts could not be gone on with."""
+
+
+class Counts(NamedTuple):
+    """What was forwarded; bytes as in `Traffic`."""
+
+    to_host_datagrams: int = 0
+    to_host_bytes: int = 0
+    to_player_datagrams: int = 0
+    to_player_bytes: int = 0
+
+    @classmethod
+    def of(cls, traffic: Traffic) -> Self:
+        """The counts as they are now."""
+        return cls(
+            traffic.to_host_datagrams, traffic.to_host_bytes, traffic.to_player_datagrams, traffic.to_player_bytes
+        )
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Both together."""
+        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def minus(self, other: "Counts") -> "Counts":
+        """What these have more than the other."""
+        return Counts(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def at_least(self, other: "Counts") -> bool:
+        """Whether none of these is less than in the other."""
+        return all(mine >= theirs for mine, theirs in zip(self, other, strict=True))
+
+
+class UsageRecord(NamedTuple):
+    """What a session used over a period."""
+
+    sequence: int
+    """From 1 on, without a repetition in its stream; merging leaves gaps."""
+    span: str
+    session_id: str
+    kind: Kind
+    reason: Reason | None
+    """Of a stop."""
+    began_at: float
+    """Unix time at which the span began."""
+    from_at: float
+    """Unix time at which the period began: where the record before it ended."""
+    to_at: float
+    """Unix time; never before `from_at`, even if the clock was set back."""
+    delta: Counts
+    """Over this period."""
+    total: Counts
+    """Since the span began."""
+
+    def fields(self) -> dict[str, Any]:
+        """The record for JSON."""
+        return {
+            **self._asdict(),
+            "delta": self.delta._asdict(),
+            "total": self.total._asdict(),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """What `fields` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: these fields are none of a record.
+        """
+        reason = fields["reason"]
+        return cls(
+            int(fields["sequence"]),
+            str(fields["span"]),
+            str(fields["session_id"]),
+            Kind(fields["kind"]),
+            None if reason is None else Reason(reason),
+            float(fields["began_at"]),
+            float(fields["from_at"]),
+            float(fields["to_at"]),
+            Counts(**fields["delta"]),
+            Counts(**fields["total"]),
+        )
+
+
+class UsageBatch(NamedTuple):
+    """Records to be taken together, in their order."""
+
+    stream: str
+    records: Sequence[UsageRecord]
+
+
+class UsageDelayedError(Exception):
+    """Records could not be taken now; perhaps they were all the same.
+
+    Args:
+        problem: why, in one sentence.
+        pause_seconds: how long to wait before the next attempt.
+    """
+
+    def __init__(self, problem: str, pause_seconds: float) -> None:
+        super().__init__(problem)
+        self.pause_seconds = pause_seconds
+
+
+class UsageUnwantedError(Exception):
+    """There is nobody who takes records."""
+
+
+class UsageTaker(Protocol):
+    """Whoever records are handed to."""
+
+    async def take(self, batch: UsageBatch) -> None:
+        """Takes them for good: on return they are where no crash loses them. The same may come again.
+
+        Raises:
+            UsageDelayedError: not now.
+            UsageUnwantedError: not here.
+        """
+
+
+class Ledger:
+    """How far each span is recorded, and the records that nobody has taken yet.
+
+    Args:
+        stream: names the journal.
+        sequence: the last number that was given to a record.
+        acknowledged: up to which number records were taken.
+    """
+
+    def __init__(self, stream: str, sequence: int = 0, acknowledged: int = 0) -> None:
+        self.stream = stream
+        self.sequence = sequence
+        self.acknowledged = acknowledged
+        self.spans: dict[str, UsageRecord] = {}
+        """The newest record of each span that goes on."""
+        self.unsent: deque[UsageRecord] = deque()
+        """Ascending by number."""
+        self.made = 0
+        self.taken = 0
+        self.merged = 0
+        """Records that went up in a later one of their span."""
+        self.lost = 0
+        """Last records of spans that were given up, for too many waited."""
+
+    def start(self, span: str, session_id: str, now: float) -> None:
+        """Begins a span that has counted nothing yet.
+
+        Args:
+            span: a name that no other span has.
+            session_id: whose it is.
+            now: Unix time.
+        """
+        none = Counts()
+        self._add(UsageRecord(self.sequence + 1, span, session_id, Kind.START, None, now, now, now, none, none))
+
+    def interim(self, span: str, total: Counts, now: float) -> bool:
+        """Records how far a span has counted. False where it has counted nothing since its record before."""
+        before = self.spans[span]
+        if total == before.total:
+            return False
+        self._add(self._after(before, Kind.INTERIM, None, total, now))
+        return True
+
+    def stop(self, span: str, total: Counts, now: float, reason: Reason) -> UsageRecord:
+        """Records the end of a span."""
+        record = self._after(self.spans[span], Kind.STOP, reason, total, now)
+        self._add(record)
+        return record
+
+    def _after(self, before: UsageRecord, kind: Kind, reason: Reason | None, total: Counts, now: float) -> UsageRecord:
+        return before._replace(
+            sequence=self.sequence + 1,
+            kind=kind,
+            reason=reason,
+            from_at=before.to_at,
+            to_at=max(now, before.to_at),
+            delta=total.minus(before.total),
+            total=total,
+        )
+
+    def _add(self, record: UsageRecord) -> None:
+        self.made += 1
+        self.replay(record)
+
+    def replay(self, record: UsageRecord) -> None:
+        """Takes up a record that was made before; to be called in the order of their numbers."""
+        self.sequence = max(self.sequence, record.sequence)
+        if record.kind is Kind.STOP:
+            self.spans.pop(record.span, None)
+        else:
+            self.spans[record.span] = record
+        if record.sequence > self.acknowledged:
+            self.unsent.append(record)
+
+    def batch(self, up_to: int, most: int) -> UsageBatch:
+        """The oldest records that nobody has taken yet, none of them numbered above ``up_to``."""
+        oldest = islice(self.unsent, most)
+        return UsageBatch(self.stream, [record for record in oldest if record.sequence <= up_to])
+
+    def acknowledge(self, sequence: int) -> None:
+        """All records up to this number were taken."""
+        self.acknowledged = max(self.acknowledged, sequence)
+        self.sequence = max(self.sequence, sequence)
+        while self.unsent and self.unsent[0].sequence <= sequence:
+            self.unsent.popleft()
+            self.taken += 1
+
+    def added_since(self, sequence: int) -> Iterator[UsageRecord]:
+        """Of the records that nobody has taken yet those numbered above this, the newest first."""
+        for record in reversed(self.unsent):
+            if record.sequence <= sequence:
+                return
+            yield record
+
+    def relieve(self) -> None:
+        """Where very many records wait, makes one of all those of a span. Not while a batch is on its way.
+
+        Nothing of the sums is lost by that. Only where it is not enough the oldest are given up: what spans that go
+        on have counted is in their later records, but what only a last record says is lost.
+        """
+        if len(self.unsent) < _MERGE_FROM:
+            return
+        newest: dict[str, UsageRecord] = {}
+        for record in self.unsent:
+            before = newest.pop(record.span, None)
+            if before is None:
+                newest[record.span] = record
+            else:
+                delta = before.delta.plus(record.delta)
+                newest[record.span] = record._replace(from_at=before.from_at, delta=delta)
+                self.merged += 1
+        kept = list(newest.values())
+        given_up = kept[: max(0, len(kept) - MOST_UNSENT)]
+        self.lost += sum(record.kind is Kind.STOP for record in given_up)
+        self.unsent = deque(kept[len(given_up) :])

@@ -1,0 +1,1 @@
+"""Usage records where no crash loses them, and on their way to whoever takes them."""

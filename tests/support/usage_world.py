@@ -1,0 +1,135 @@
+"""A relay's table, state and usage records without sockets, which can be killed at any moment, and who adds them up."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from relayd.controlplane import schema, sqlite_usage
+from relayd.controlplane.usage import UsageQuery
+from relayd.core.desired import SessionSpec, Snapshot
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Engine
+from relayd.core.events import Event, EventKind
+from relayd.core.limits import Limits
+from relayd.core.table import Table
+from relayd.core.usage import Counts, UsageBatch, UsageDelayedError
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from relayd.edge.state.file import StateMemory
+from relayd.edge.state.records import Records
+from relayd.edge.state.restoration import Restoration
+from relayd.settings import Settings
+from relayd.usage import Metering
+from tests.support.relays import ids_in_order
+
+ENDPOINTS = [Endpoint(Port.SERVER, 0), Endpoint(Port.CLIENT, 1)]
+
+
+class Consumer:
+    """A control plane's database, which fails as it is told."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema.prepare(self.connection, ":memory:")
+        self.takes = True
+        self.answers = True
+
+    async def take(self, batch: UsageBatch) -> None:
+        if self.takes:
+            sqlite_usage.add(self.connection, "relay", batch.stream, batch.records)
+        if not (self.takes and self.answers):
+            raise UsageDelayedError("as it was told", 0.0)
+
+    def sums(self) -> dict[str, Counts]:
+        return {one.session_id: one.counts for one in sqlite_usage.sums(self.connection, UsageQuery(limit=1000))}
+
+    def sums_of_records(self) -> dict[str, Counts]:
+        """The same by way of each single record."""
+        query = UsageQuery(since=0.0, limit=1000)
+        return {one.session_id: one.counts for one in sqlite_usage.sums(self.connection, query)}
+
+    def all_ended(self) -> bool:
+        return all(one.ended for one in sqlite_usage.sums(self.connection, UsageQuery(limit=1000)))
+
+
+class UsageWorld:
+    """A relay that forwards by Python alone. `forwarded` is what its records have to add up to in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = Settings.model_validate({"state": {"directory": folder}, "usage": {"interval": 1}})
+        self.consumer = Consumer()
+        self.forwarded: dict[str, Counts] = {}
+        self.now = 1000.0
+        self.wall = 1.7e9
+        self.loaded = False
+        self.boot()
+
+    def boot(self) -> None:
+        self._state = StateMemory(self.folder, 1)
+        self.records = Records(self._state, lambda: self.now)
+        self.table = Table(Limits(rebind_after=0), ids_in_order(), self._on_event)
+        self.engine = Engine(self.table)
+        self.table.on_authorized.append(self.records.authorized)
+        self.metering = Metering(
+            self.settings, True, self.records, lambda _: None, lambda _: True, self.consumer, lambda: self.wall
+        )
+        self._restoration = Restoration(
+            self._state, self.records, self.table, ENDPOINTS, self.engine.counters, lambda: self.now, 30.0
+        )
+        self._restoration.listen_last()
+        self.loaded = False
+
+    def _on_event(self, event: Event) -> None:
+        if event.binding is not None:
+            if event.kind is not EventKind.USER_BOUND:
+                self.records.end(event.binding)
+            if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
+                self.records.begin(event.binding)
+        self.records.event(event)
+
+    def kill(self) -> None:
+        """What a crash leaves: descriptors are closed, and nothing else is done."""
+        self.metering._journal.close()
+        self.records.close()
+
+    def apply(self, specs: Iterable[SessionSpec]) -> None:
+        self.table.apply(Snapshot.of(list(specs)), self.now)
+        if not self.loaded:
+            self.loaded = True
+            self._restoration.finish()
+            self.metering.go_on()
+
+    def tick(self, interval_is_over: bool = False) -> None:
+        self.records.beat()
+        asyncio.run(self.metering.tick(interval_is_over))
+
+    def send(self) -> bool:
+        """Hands a batch over. False if there is none."""
+        return asyncio.run(self.metering.sender.send())
+
+    def send_all(self) -> None:
+        self.consumer.takes = self.consumer.answers = True
+        while self.send():
+            pass
+
+    def host_pings(self, session: int, host: int) -> None:
+        self._handle(ENDPOINTS[0], encode_ping(host, session), ("10.0.0.1", 1), "")
+
+    def player_sends(self, session_id: str, session: int, player: int, size: int = 10, port: int = 7) -> None:
+        datagram = encode_player_data(player, session, bytes((1, 9, 9, 9, 9)) + bytes(size))
+        self._handle(ENDPOINTS[1], datagram, ("10.0.0.2", port + player), session_id)
+
+    def host_sends(self, session_id: str, session: int, host: int, connection_id: int) -> None:
+        datagram = encode_host_data(host, session, connection_id, b"hello")
+        self._handle(ENDPOINTS[0], datagram, ("10.0.0.1", 1), session_id)
+
+    def _handle(self, endpoint: Endpoint, datagram: bytes, source: tuple[str, int], session_id: str) -> None:
+        action = self.engine.handle(endpoint, datagram, source, self.now)
+        if action.player is not None:
+            self.records.account(action.player.user)
+        if action.verdict is Verdict.FORWARDED:
+            size = len(datagram)
+            more = Counts(1, size, 0, 0) if endpoint.port is Port.CLIENT else Counts(0, 0, 1, size)
+            self.forwarded[session_id] = self.forwarded.get(session_id, Counts()).plus(more)

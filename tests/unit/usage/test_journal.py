@@ -1,0 +1,183 @@
+"""What the journal keeps, whatever happens to its file."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from relayd.core.usage import Counts, Ledger, Reason
+from relayd.edge.usage import journal as module
+from relayd.edge.usage.journal import NAME, Journal
+
+ONE = Counts(1, 10, 2, 20)
+
+
+def names() -> Callable[[], str]:
+    numbers = count()
+    return lambda: f"stream-{next(numbers)}"
+
+
+def reopened(journal: Journal, folder: Path) -> Journal:
+    journal.close()
+    return Journal(folder, names())
+
+
+def state(ledger: Ledger) -> tuple[object, ...]:
+    return ledger.stream, ledger.sequence, ledger.acknowledged, ledger.spans, list(ledger.unsent)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """A span that ended, of which the first record was taken, and one that goes on."""
+    one = Journal(tmp_path, names())
+    one.ledger.start("ended", "a", 100.0)
+    one.ledger.start("going on", "b", 100.0)
+    one.ledger.acknowledge(1)
+    one.ledger.stop("ended", ONE, 110.0, Reason.IDLE)
+    one.ledger.interim("going on", ONE, 110.0)
+    assert one.write()
+    return one
+
+
+def test_what_was_written_is_there_again(journal: Journal, tmp_path: Path) -> None:
+    again = reopened(journal, tmp_path)
+    assert state(again.ledger) == state(journal.ledger)
+    assert again.stopped == {"ended"}
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_records_are_only_durable_once_the_disk_has_them(journal: Journal, tmp_path: Path) -> None:
+    assert journal.durable == 0
+    asyncio.run(journal.sync())
+    assert journal.durable == 4
+    assert reopened(journal, tmp_path).durable == 0
+
+
+@pytest.mark.parametrize("torn", [b"x", b"00000000 {}\n", b'12345678 {"sequence":', b"\0" * 4096])
+def test_a_torn_end_is_cut_off(journal: Journal, tmp_path: Path, torn: bytes) -> None:
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(torn)
+    again = reopened(journal, tmp_path)
+    assert state(again.ledger) == state(journal.ledger)
+    again.ledger.interim("going on", Counts(9, 9, 9, 9), 120.0)
+    assert again.write()
+    assert state(reopened(again, tmp_path).ledger) == state(again.ledger)
+
+
+@pytest.mark.parametrize("bytes_left", range(1, 40))
+def test_any_end_may_be_missing(journal: Journal, tmp_path: Path, bytes_left: int) -> None:
+    whole = (tmp_path / NAME).read_bytes()
+    head = whole.index(b"\n") + 1
+    journal.close()
+    (tmp_path / NAME).write_bytes(whole[: head + (len(whole) - head) * bytes_left // 40])
+    ledger = Journal(tmp_path, names()).ledger
+    assert ledger.stream == "stream-0"
+    assert ledger.sequence <= 4
+
+
+def test_damage_in_the_middle_costs_that_line(journal: Journal, tmp_path: Path) -> None:
+    lines = (tmp_path / NAME).read_bytes().split(b"\n")
+    lines[2] = lines[2].replace(b"going", b"staying")
+    (tmp_path / NAME).write_bytes(b"\n".join(lines))
+    again = reopened(journal, tmp_path).ledger
+    assert again.spans == journal.ledger.spans
+    assert again.sequence == 4
+
+
+@pytest.mark.parametrize("content", [b"something else\n", b"\0" * 100, b"x"])
+def test_what_is_no_journal_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    journal = Journal(tmp_path, names())
+    journal.ledger.start("span", "a", 100.0)
+    assert journal.write()
+    assert (tmp_path / f"{NAME}.set-aside").read_bytes() == content
+    assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+
+
+def test_only_one_process_uses_it(journal: Journal, tmp_path: Path) -> None:
+    before = (tmp_path / NAME).read_bytes()
+    second = Journal(tmp_path, names())
+    second.ledger.start("span", "a", 100.0)
+    assert second.write()
+    assert second.durable == 1
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_a_full_disk(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a line gets onto it, then nothing; later there is room again."""
+    real = os.pwrite
+
+    def full(fd: int, content: bytes, offset: int) -> int:
+        room = size + 7 - offset
+        if room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, content[:room], offset)
+
+    asyncio.run(journal.sync())
+    size = (tmp_path / NAME).stat().st_size
+    monkeypatch.setattr(os, "pwrite", full)
+    journal.ledger.start("new", "c", 120.0)
+    assert not journal.write()
+    assert journal.problem == "No space left on device"
+    assert (tmp_path / NAME).stat().st_size == size
+    monkeypatch.setattr(os, "pwrite", real)
+    assert journal.write()
+    asyncio.run(journal.sync())
+    assert journal.problem is None
+    assert journal.durable == 5
+    assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+
+
+def test_a_directory_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    journal = Journal(tmp_path / "file", names())
+    journal.ledger.start("span", "a", 100.0)
+    assert journal.write()
+    assert journal.durable == 1
+
+
+def test_what_is_over_and_done_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REWRITE_FROM_BYTES", 10_000)
+    journal = Journal(tmp_path, names())
+
+    async def work() -> None:
+        for number in range(200):
+            ledger = journal.ledger
+            ledger.start(f"span {number}", "a", 100.0)
+            if number % 10:
+                ledger.stop(f"span {number}", ONE, 110.0, Reason.IDLE)
+            ledger.acknowledge(ledger.sequence - 3)
+            assert journal.write()
+            await journal.sync()
+
+    asyncio.run(work())
+    assert journal.durable == journal.ledger.sequence
+    assert (tmp_path / NAME).stat().st_size < 3 * 10_000
+    again = reopened(journal, tmp_path).ledger
+    assert state(again) == state(journal.ledger)
+    assert len(again.spans) == 20
+
+
+def test_it_goes_on_where_there_is_no_room_to_shorten_it(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REWRITE_FROM_BYTES", 10)
+    monkeypatch.setattr(module, "_write_all", _no_room)
+    journal = reopened(journal, tmp_path)
+    journal.ledger.acknowledge(4)
+    asyncio.run(journal.sync())
+    assert journal.problem == "No space left on device"
+    asyncio.run(journal.sync())
+    assert journal.durable == 4
+    assert journal.problem is None
+    assert journal.write()
+    assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+async def _no_room(_fd: int, _content: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
