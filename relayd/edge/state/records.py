@@ -19,6 +19,7 @@ from relayd.edge.state.file import StateMemory
 from relayd.edge.state.layout import NO_SPAN, Identity, Kind
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
+_NO_COUNTS = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
 
 
 class Spans(Protocol):
@@ -102,6 +103,10 @@ class Records:
         slot = kept or self._take()
         if slot:
             self._slots[binding] = slot
+        if kept:
+            # It says already what there is to say, and what was counted in it is in the account that is written now.
+            self._empty_counts(slot)
+        elif slot:
             self._write(slot, _identity_of(binding))
         self.account(user)
         return slot
@@ -144,9 +149,11 @@ class Records:
     def _span_of(self, session: Session) -> bytes:
         return self.spans.of(session) if self.spans is not None else NO_SPAN
 
-    def adopt_account(self, user: User, slot: int) -> None:
-        """Goes on with an account of the process before this one."""
+    def adopt_account(self, user: User, slot: int, identity: Identity) -> None:
+        """Goes on with an account of the process before this one, which says this of itself."""
         self._accounts[user] = slot
+        if (identity.ip == NO_SPAN) is (self.spans is None):
+            self._told_id[user] = identity.connection_id
 
     def account_revoked(self, session: Session) -> None:
         """Brings up to date what users had who are no longer in a session."""
@@ -260,9 +267,14 @@ class Records:
         body = layout.encode(identity)
         if not keep_counts:
             memory[at : at + 4] = bytes(4)
-            memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
+            self._empty_counts(slot)
         # All at once, so that there is hardly a moment in which the record is nobody's.
         memory[at : at + layout.COUNTS_AT] = layout.checksum(body) + body
+
+
+    def _empty_counts(self, slot: int) -> None:
+        at = layout.record_at(slot)
+        self._memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = _NO_COUNTS
 
 
 def _nobodys(_session_token: int, _user_token: int, _traffic: Traffic) -> None:
@@ -307,10 +319,4 @@ def _account_of(user: User, span: bytes) -> Identity:
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
     """Adds the counts of a record to these, unless it was damaged."""
     at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    counts = layout.COUNTS.unpack_from(memory, at)
-    if max(counts) > layout.MOST_COUNTED:
-        return
-    into.to_host_datagrams += counts[0]
-    into.to_host_bytes += counts[1]
-    into.to_player_datagrams += counts[2]
-    into.to_player_bytes += counts[3]
+    into.count(*layout.believed(*layout.COUNTS.unpack_from(memory, at)))
