@@ -44,9 +44,7 @@ class Traffic:
         self.to_player_datagrams = 0
         self.to_player_bytes = 0
 
-    def count(
-        self, to_host_datagrams: int, to_host_bytes: int, to_player_datagrams: int, to_player_bytes: int
-    ) -> None:
+    def count(self, to_host_datagrams: int, to_host_bytes: int, to_player_datagrams: int, to_player_bytes: int) -> None:
         """Adds so many."""
         self.to_host_datagrams += to_host_datagrams
         self.to_host_bytes += to_host_bytes

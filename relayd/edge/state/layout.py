@@ -151,7 +151,7 @@ def records(memory: mmap, slots: int) -> Iterator[tuple[int, Identity, tuple[int
 
 def believed(*counts: int) -> tuple[int, int, int, int]:
     """What was forwarded, of counts as COUNTS has them; nothing if they were damaged."""
-    return counts[:4] if max(counts) <= MOST_COUNTED else _NOTHING
+    return (counts[0], counts[1], counts[2], counts[3]) if max(counts) <= MOST_COUNTED else _NOTHING
 
 
 def _decode(stored: int, body: bytes) -> Identity | None:

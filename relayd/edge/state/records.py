@@ -271,7 +271,6 @@ class Records:
         # All at once, so that there is hardly a moment in which the record is nobody's.
         memory[at : at + layout.COUNTS_AT] = layout.checksum(body) + body
 
-
     def _empty_counts(self, slot: int) -> None:
         at = layout.record_at(slot)
         self._memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = _NO_COUNTS

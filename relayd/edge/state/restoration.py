@@ -49,6 +49,8 @@ class Restoration:
         now: Callable[[], float],
         longest_silence_seconds: float,
     ) -> None:
+        self.bound = 0
+        """How many bindings there are to bring back."""
         self.restored = 0
         self._memory = memoryview(state.memory)
         self._records = records
@@ -100,7 +102,9 @@ class Restoration:
             used = slot + 1
             pair = identity.session, identity.user
             if identity.kind is Kind.BINDING:
-                if not self._usable(identity, keep_bindings):
+                if self._usable(identity, keep_bindings):
+                    self.bound += 1
+                else:
                     # Written down at once: the next process would find it in a file that was used a moment before.
                     identity = self._records.disbelieve(slot, identity)  # noqa: PLW2901
                 self._bindings.setdefault(pair, []).append((identity, slot))
