@@ -72,6 +72,16 @@ os.execv(program[0], program)
 """
 
 
+@contextmanager
+def kept_sockets(*addresses: tuple[str, int]) -> Iterator[list[socket.socket]]:
+    """UDP sockets on these addresses, for a relay that is started again and again."""
+    with ExitStack() as stack:
+        kept = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in addresses]
+        for sock, address in zip(kept, addresses, strict=True):
+            sock.bind(address)
+        yield kept
+
+
 class Program:
     """A command of relayd with a configuration of its own; ended by SIGTERM.
 
@@ -135,6 +145,11 @@ class Program:
         """Ends it by SIGTERM, and returns when it has ended."""
         if self._process is not None:
             self._process.terminate()
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when it has ended."""
+        if self._process is not None:
             self._process.wait()
 
     def __enter__(self) -> Self:
