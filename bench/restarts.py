@@ -22,7 +22,7 @@ from rich.status import Status
 from bench.machine import describe
 from bench.namespace import enter
 from bench.processes import ControlPlane, Program, answers, kept_sockets, relay_sections, wait_for
-from bench.usage import new_session
+from bench.usage import new_session, shown_counts
 from relayd.core.wire import State
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.peers import TICKS_PER_SECOND
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     terms: int
     kills: int
     in_starts: bool
-    """Whether it may end while it starts; else it is ready before."""
+    """Whether it may end while it starts; else it forwards before."""
 
 
 class End(NamedTuple):
@@ -75,6 +75,10 @@ class Outcome(NamedTuple):
     spoilt: int
     """Messages that came twice, out of order, altered or to the wrong peer, and ICMP errors."""
     longest_gap_seconds: float
+    forwarded: tuple[int, int]
+    """What the last relay says that it and those before it forwarded, by direction, greetings included."""
+    queue_full: int
+    """Datagrams for which the kernel had no room in the receive buffer of a socket, the relay's or a peer's."""
 
     def complaints(self, plan: Plan) -> Iterator[str]:
         """What should not be."""
@@ -96,7 +100,7 @@ def main(plan: Plan) -> int:
     enter("restarts")
     print(describe())
     seed = random.randrange(1 << 32)
-    when = "at any moment, also of a start" if plan.in_starts else "once it is ready"
+    when = "at any moment, also of a start" if plan.in_starts else "at any moment from the first message on"
     print(f"{PLAYERS} players, {TICKS_PER_SECOND} messages a second each way; the relay ends {when}; seed {seed}")
     fine = True
     for forwarder in FORWARDERS:
@@ -115,15 +119,16 @@ async def run(folder: Path, forwarder: str, plan: Plan, chance: random.Random, s
         sections = relay_sections(folder, control_plane.url)
         sections["relay"] |= {"id": f"bench-{os.getpid()}", "forwarder": forwarder}
         sections["fast_path"] = {"mode": "off"}
-        ready_url = f"http://{sections['admin']['bind']}/readyz"
+        admin = f"http://{sections['admin']['bind']}"
         server, client = (("127.0.0.1", sections["relay"][f"{port}_port"]) for port in ("server", "client"))
 
         async def until_ready() -> None:
-            await asyncio.to_thread(wait_for, lambda: answers(ready_url), "the relay is ready")
+            await asyncio.to_thread(wait_for, lambda: answers(f"{admin}/readyz"), "the relay is ready")
 
+        full_before = _queue_full()
         with kept_sockets(server, client) as kept, Program(folder, "relay", sections, "run", kept=kept) as relay:
             await until_ready()
-            _, keys = await asyncio.to_thread(new_session, control_plane.client, PLAYERS)
+            session_id, keys = await asyncio.to_thread(new_session, control_plane.client, PLAYERS)
             game = Game(GameKeys(server, client, keys.session, keys.host, keys.players))
             playing = asyncio.create_task(game.play())
             await _until_heard(game, TICKS_PER_SECOND)
@@ -133,7 +138,6 @@ async def run(folder: Path, forwarder: str, plan: Plan, chance: random.Random, s
             for number in numbers:
                 status.update(f"{forwarder}: restart {len(ends) + 1} of {len(numbers)}")
                 if not plan.in_starts:
-                    await until_ready()
                     await _until_heard(game, _MESSAGES_BETWEEN)
                 await asyncio.sleep(chance.uniform(0, _LONGEST_LIFE_SECONDS))
                 relay.signal(number)
@@ -144,7 +148,9 @@ async def run(folder: Path, forwarder: str, plan: Plan, chance: random.Random, s
             await _until_heard(game, TICKS_PER_SECOND)
             game.stop()
             await playing
-            return _outcome(game, ends)
+            counts = await asyncio.to_thread(shown_counts, f"{admin}/v1/sessions/{session_id}")
+            forwarded = counts.to_host_datagrams, counts.to_player_datagrams
+            return _outcome(game, ends, forwarded, _queue_full() - full_before)
 
 
 async def _until_heard(game: Game, messages: int) -> None:
@@ -164,7 +170,7 @@ def _sent(game: Game) -> tuple[list[int], list[int]]:
     )
 
 
-def _outcome(game: Game, ends: list[End]) -> Outcome:
+def _outcome(game: Game, ends: list[End], forwarded: tuple[int, int], queue_full: int) -> Outcome:
     sent = _sent(game)
     losses: list[Loss] = []
     for player in game.players:
@@ -185,7 +191,17 @@ def _outcome(game: Game, ends: list[End]) -> Outcome:
         len(game.host.all_connections()) - PLAYERS,
         sum(report.unordered for report in reports) + sum(peer.corrupted + peer.unreachable for peer in peers),
         max(silence.longest_seconds for silence in silences),
+        forwarded,
+        queue_full,
     )
+
+
+def _queue_full() -> int:
+    """The kernel's count in this namespace: proc_net_snmp, UdpRcvbufErrors."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text(encoding="ascii").splitlines() if line[:4] == "Udp:"
+    )
+    return int(dict(zip(names, values, strict=True))["RcvbufErrors"])
 
 
 def _loss(direction: int, player: int, sequence: int, ends: list[End]) -> Loss:
@@ -210,4 +226,6 @@ def _show(forwarder: str, outcome: Outcome) -> None:
             told += f" sent up to {oldest * 1e3:.0f} ms before)"
         print(told)
     print(f"  PINGs     {outcome.pings:7,} sent, {outcome.answers:,} answered, {outcome.other_states} not by Valid")
+    print(f"  by the relay's own count forwarded to host {outcome.forwarded[0]:,}, to player {outcome.forwarded[1]:,}")
+    print(f"  found the receive buffer of a socket full: {outcome.queue_full}")
     print(f"  connection ids changed: {outcome.new_ids}; longest gap: {outcome.longest_gap_seconds * 1e3:.0f} ms")
