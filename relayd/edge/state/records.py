@@ -3,19 +3,17 @@
 The accounts of a session that ended stay until what they counted is recorded as usage.
 """
 
-import socket
 from collections.abc import Callable
 from typing import Protocol
 
 from relayd.core.counters import Counters, Traffic
-from relayd.core.endpoint import Address
 from relayd.core.events import Event, EventKind
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS
 from relayd.core.views import CountsMemory
-from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
+from relayd.edge.state.identities import account_of, identity_of
 from relayd.edge.state.layout import NO_SPAN, Identity, Kind
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
@@ -107,7 +105,7 @@ class Records:
             # It says already what there is to say, and what was counted in it is in the account that is written now.
             self._empty_counts(slot)
         elif slot:
-            self._write(slot, _identity_of(binding))
+            self._write(slot, identity_of(binding))
         self.account(user)
         return slot
 
@@ -143,7 +141,7 @@ class Records:
             self._accounts[user] = slot
         if self._told_id.get(user) != user.connection_id:
             self._told_id[user] = user.connection_id
-            self._write(slot, _account_of(user, self._span_of(user.session)), keep_counts=True)
+            self._write(slot, account_of(user, self._span_of(user.session)), keep_counts=True)
         self._write_counts(slot, traffic)
 
     def _span_of(self, session: Session) -> bytes:
@@ -278,41 +276,6 @@ class Records:
 
 def _nobodys(_session_token: int, _user_token: int, _traffic: Traffic) -> None:
     pass
-
-
-def pack_address(address: Address) -> tuple[int, int, int, bytes]:
-    """Family, port, scope and the 16 bytes of the IP address."""
-    ip, port, *more = address
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    return family, port, more[1] if more else 0, socket.inet_pton(family, ip).ljust(16, b"\0")
-
-
-def unpack_address(identity: Identity) -> Address:
-    """The peer of a binding, as sockets name it."""
-    if identity.family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, identity.ip[:4]), identity.peer_port
-    return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
-
-
-def _identity_of(binding: Binding) -> Identity:
-    user = binding.user
-    return Identity(
-        Kind.BINDING,
-        binding.port,
-        binding.connection_undecided,
-        user.token,
-        user.session.token,
-        user.connection_id if binding.port is Port.CLIENT else 0,
-        binding.endpoint.number,
-        *pack_address(binding.address),
-        layout.game_of(user.session.session_id),
-    )
-
-
-def _account_of(user: User, span: bytes) -> Identity:
-    session = user.session
-    game = layout.game_of(session.session_id)
-    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, span, game)
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:

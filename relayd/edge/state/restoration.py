@@ -12,15 +12,12 @@ from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
-from relayd.edge.state.layout import Identity, Kind
-from relayd.edge.state.records import Records, read_traffic, unpack_address
+from relayd.edge.state.identities import unpack_address
+from relayd.edge.state.layout import Identity
+from relayd.edge.state.left import Left
+from relayd.edge.state.records import Records, read_traffic
 
 _DECISIONS_BYTES = len(Port) * len(DECIDED_BY_FORWARDER) * 2 * 8
-
-_Found = tuple[Identity, int]
-"""A record, and its slot."""
-_Pair = tuple[int, int]
-"""Session and user token."""
 
 _log = structlog.get_logger()
 
@@ -49,34 +46,26 @@ class Restoration:
         now: Callable[[], float],
         longest_silence_seconds: float,
     ) -> None:
-        self.bound = 0
-        """How many bindings there are to bring back."""
         self.restored = 0
         self._memory = memoryview(state.memory)
         self._records = records
         self._table = table
         self._endpoints = endpoints
         self._now = now
-        self._bindings: dict[_Pair, list[_Found]] = {}
-        self._accounts: dict[_Pair, _Found] = {}
-        self._set_aside: dict[_Pair, _Found] = {}
-        """Accounts of users who did not go on with them."""
-        self._revoked: dict[int, _Found] = {}
-        """By session token: what users had who were no longer in it."""
-        self._former: list[_Found] = []
-        """What is left of sessions that ended."""
-        self._counts: dict[tuple[int, bytes], Traffic] = {}
-        """What was counted in all of these but bindings, by session token and span."""
         self._gone_on: dict[tuple[Session, bytes], bool] = {}
         """Whether the counts of a session go on, by their span."""
         silent = state.silent_seconds()
         self._until = now() + longest_silence_seconds - (silent or 0.0)
         """By then they are too old, if the session source has not named them yet."""
-        self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
+        known = endpoints if state.same_sockets and silent is not None and silent < longest_silence_seconds else ()
+        self._left = Left(state, records, known)
+        self.bound = self._left.believed
+        """How many bindings there were to bring back."""
+        self._read_tombstones(state)
         self._check_counters()
         self._take_decisions(counters)
         state.is_ours()
-        self._open = bool(self._bindings or self._accounts or self._revoked or self._former)
+        self._open = bool(self._left)
         if self:
             table.on_authorized.append(self.take_account)
             records.left = self._count_left
@@ -89,51 +78,6 @@ class Restoration:
     def __bool__(self) -> bool:
         """Whether there was something to bring back, and `finish` is still to be called."""
         return self._open
-
-    def _read(self, state: StateMemory, keep_bindings: bool) -> None:
-        used = 1
-        free: list[int] = []
-        for slot, identity, counts in layout.records(state.memory, state.slots):
-            if self._is_there(identity):
-                self._records.empty(slot)
-                continue
-            # Up to the last one that is used, all that are not are free.
-            free += range(used, slot)
-            used = slot + 1
-            pair = identity.session, identity.user
-            if identity.kind is Kind.BINDING:
-                if self._usable(identity, keep_bindings):
-                    self.bound += 1
-                else:
-                    # Written down at once: the next process would find it in a file that was used a moment before.
-                    identity = self._records.disbelieve(slot, identity)  # noqa: PLW2901
-                self._bindings.setdefault(pair, []).append((identity, slot))
-                continue
-            if identity.kind is Kind.ACCOUNT:
-                self._accounts[pair] = identity, slot
-            elif identity.kind is Kind.REVOKED:
-                self._revoked[identity.session] = identity, slot
-            else:
-                self._former.append((identity, slot))
-            self._counts.setdefault((identity.session, identity.ip), Traffic()).count(*counts)
-        self._records.begin_after(used, free)
-        self._read_tombstones(state)
-
-    def _is_there(self, identity: Identity) -> bool:
-        """Whether another record was of the same: of two that a damaged file has, one is believed."""
-        if identity.kind is Kind.BINDING:
-            bindings = self._bindings.get((identity.session, identity.user), ())
-            return any(other.port == identity.port for other, _ in bindings)
-        if identity.kind is Kind.ACCOUNT:
-            return (identity.session, identity.user) in self._accounts
-        return identity.kind is Kind.REVOKED and identity.session in self._revoked
-
-    def _usable(self, identity: Identity, keep_bindings: bool) -> bool:
-        if identity.kind is not Kind.BINDING:
-            return True
-        if not keep_bindings or identity.endpoint >= len(self._endpoints):
-            return False  # NOWHERE among them
-        return self._endpoints[identity.endpoint].port == identity.port
 
     def _read_tombstones(self, state: StateMemory) -> None:
         end = layout.TOMBSTONES_AT + layout.TOMBSTONES * layout.TOMBSTONE.size
@@ -176,13 +120,13 @@ class Restoration:
 
     def take_account(self, user: User, added: bool) -> None:
         """Brings back the counts of a user that the session source names, and its connection id."""
-        found = self._accounts.pop((user.session.token, user.token), None) if added else None
+        found = self._left.accounts.pop((user.session.token, user.token), None) if added else None
         if found is not None:
             self._restore_account(user, *found)
 
     def take_bindings(self, user: User, added: bool) -> None:
         """Brings back where it was bound."""
-        for identity, slot in self._bindings.pop((user.session.token, user.token), ()) if added else ():
+        for identity, slot in self._left.bindings.pop((user.session.token, user.token), ()) if added else ():
             self._restore(user, identity, slot)
 
     def _restore_account(self, user: User, identity: Identity, slot: int) -> None:
@@ -195,7 +139,7 @@ class Restoration:
                 read_traffic(self._memory, slot, user.traffic)
         else:
             # Its user may get another one.
-            self._set_aside[identity.session, identity.user] = identity, slot
+            self._left.set_aside[identity.session, identity.user] = identity, slot
             self._records.to_former(slot)
         connection_id = identity.connection_id
         if same and connection_id and not user.connection_id and connection_id not in session.players:
@@ -238,7 +182,7 @@ class Restoration:
             return True
         goes_on = self._gone_on.get((session, span))
         if goes_on is None:
-            goes_on = spans.goes_on(session, span, self._counts.get((session.token, span), Traffic()))
+            goes_on = spans.goes_on(session, span, self._left.counts.get((session.token, span), Traffic()))
             self._gone_on[session, span] = goes_on
         return goes_on
 
@@ -250,10 +194,9 @@ class Restoration:
         self._records.free(slot)
 
     def _count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
-        pair = session_token, user_token
-        found = self._accounts.get(pair) or self._set_aside.get(pair)
-        if found is not None:
-            self._records.add_counts(found[1], traffic)
+        account = self._left.account_of(session_token, user_token)
+        if account:
+            self._records.add_counts(account, traffic)
 
     def _add_to_session(self, identity: Identity, slot: int) -> bool:
         """What somebody who is no longer in a session had in it. False if that is not there any more."""
@@ -280,13 +223,12 @@ class Restoration:
         what is still there.
         """
         self._open = False
-        while self._bindings:
-            for identity, slot in self._bindings.popitem()[1]:
+        while self._left.bindings:
+            for identity, slot in self._left.bindings.popitem()[1]:
                 self._give_up_binding(identity, slot)
                 yield
         left: dict[tuple[int, bytes], list[int]] = {}
-        for found in self._take_all_left():
-            identity, slot = found
+        for identity, slot in self._left.take_counted():
             if self._add_to_session(identity, slot):
                 self._records.free(slot)
             else:
@@ -298,19 +240,10 @@ class Restoration:
         for listener in (self.take_account, self.take_bindings):
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
-        self._counts.clear()
+        self._left.counts.clear()
         self._gone_on.clear()
         if self.restored:
             _log.info("goes on with what was bound before", bindings=self.restored)
-
-    def _take_all_left(self) -> Iterator[_Found]:
-        for accounts in (self._accounts, self._set_aside):
-            while accounts:
-                yield accounts.popitem()[1]
-        while self._revoked:
-            yield self._revoked.popitem()[1]
-        while self._former:
-            yield self._former.pop()
 
     def _give_up(self, span: bytes, slots: list[int]) -> None:
         """Accounts of one session."""
