@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,7 @@ DIRECTIONS = ("to host", "to player")
 _LONGEST_GAP_SECONDS = 1.0
 _LONGEST_LIFE_SECONDS = 1.5
 _MESSAGES_BETWEEN = 5
+_SHARE_IN_STARTS = 0.5
 
 
 class Plan(NamedTuple):
@@ -41,7 +43,7 @@ class Plan(NamedTuple):
     terms: int
     kills: int
     in_starts: bool
-    """Whether it may end while it starts; else it forwards before."""
+    """Whether every other time it ends while it starts; else it forwards before."""
 
 
 class End(NamedTuple):
@@ -135,11 +137,16 @@ async def run(folder: Path, forwarder: str, plan: Plan, chance: random.Random, s
             numbers = [signal.SIGTERM] * plan.terms + [signal.SIGKILL] * plan.kills
             chance.shuffle(numbers)
             ends: list[End] = []
+            start_seconds = 0.0
             for number in numbers:
                 status.update(f"{forwarder}: restart {len(ends) + 1} of {len(numbers)}")
-                if not plan.in_starts:
+                if plan.in_starts and ends and chance.random() < _SHARE_IN_STARTS:
+                    await asyncio.sleep(chance.uniform(0, start_seconds))
+                else:
+                    began = time.perf_counter()
                     await _until_heard(game, _MESSAGES_BETWEEN)
-                await asyncio.sleep(chance.uniform(0, _LONGEST_LIFE_SECONDS))
+                    start_seconds = time.perf_counter() - began
+                    await asyncio.sleep(chance.uniform(0, _LONGEST_LIFE_SECONDS))
                 relay.signal(number)
                 ends.append(End(number, _sent(game)))
                 await asyncio.to_thread(relay.wait)

@@ -28,7 +28,7 @@ HELLO_SECONDS = 0.1
 _SIZES_BYTES = (37, 48, 53, 66, 48, 97, 37, 66, 120, 53, 48, 310)
 
 _ROUND_TRIPS_KEPT = 2000
-_RECEIVE_BUFFER_BYTES = 1 << 20
+_RECEIVE_BUFFER_BYTES = 16 << 20
 _SO_RCVBUFFORCE = 33
 """socket(7): as SO_RCVBUF, but CAP_NET_ADMIN may pass over rmem_max with it."""
 
