@@ -22,7 +22,10 @@ _LONGEST_WAIT_SECONDS = 5.0
 Half of what a KCP client waits before it gives up: the start before and what comes after have to fit in as well.
 """
 _SESSIONS_WITHIN_SECONDS = 1.0
-"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept; and once more for
+those who were bound in sessions that are newer than the last good ones, with which a relay starts.
+"""
+_LOOK_SECONDS = 0.005
 
 
 class Legacy:
@@ -85,9 +88,20 @@ class Legacy:
         if not self._restoration.bound and not kept_sockets:
             return
         longest_seconds = _LONGEST_WAIT_SECONDS if self._restoration.bound else _SESSIONS_WITHIN_SECONDS
-        waiting = asyncio.create_task(loaded.wait())
-        await asyncio.wait([waiting, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        await self._wait_for(loaded.is_set, longest_seconds, tasks)
+        if loaded.is_set():
+            await self._wait_for(self._all_are_named, _SESSIONS_WITHIN_SECONDS, tasks)
+
+    async def _wait_for(self, it: Callable[[], bool], seconds: float, tasks: Sequence[asyncio.Task[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Of what is waited for, not everything has an event.
+        while not it() and loop.time() < deadline and not any(task.done() for task in tasks):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _all_are_named(self) -> bool:
+        """Whether nobody is missing who was bound, or is known to be gone."""
+        return self._source.followed or not self._restoration.unnamed
 
     async def give_up_the_rest(self) -> None:
         """Of what was bound before, that which no session names any more.

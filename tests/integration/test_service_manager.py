@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from tests.integration.config import configuration, free_ports, new_session
 from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess, datagrams_in
-from tests.integration.waiting import PATIENCE_SECONDS
+from tests.integration.stand_in import StandIn, relay_session
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -148,6 +150,40 @@ def test_it_ends_at_once_while_it_waits_for_the_sessions_of_those_who_were_bound
         assert [sock.recv(100) for sock in kept[1:]] == [encode_ping(session.players[0], session.token)]
     for one in sockets:
         one.socket.close()
+
+
+def test_those_who_joined_a_moment_before_a_crash_are_told_nothing_else(manager: Manager, tmp_path: Path) -> None:
+    """Their session is newer than the last good ones, with which a relay starts."""
+    session = new_session("young")
+    with StandIn(nodes=True) as control_plane, ExitStack() as stack:
+        state = tmp_path / "state"
+        settings = configuration(
+            {
+                "source": {"kind": "control_plane", "url": control_plane.url},
+                "state": {"directory": str(state)},
+            }
+        )
+        kept = [stack.enter_context(one.socket) for one in open_sockets(RelaySettings(**settings["relay"]))[0]]
+
+        def start() -> ManagedRelay:
+            relay = ManagedRelay(tmp_path, manager, None, kept)
+            relay._overrides = settings
+            relay._spawn()
+            stack.callback(relay.kill)
+            return relay
+
+        relay = start()
+        ports = relay.settings["relay"]
+        control_plane.sessions.append(relay_session(session, "127.0.0.1", ports["server_port"], ports["client_port"]))
+        control_plane.changed()
+        eventually(relay._is_up, "it runs")
+        with relay.player(session) as player:
+            player.ping_until(VALID)
+            relay.kill()
+            (state / "last-good-sessions.json").write_text('{"sessions": []}', encoding="utf-8")
+            player.send_ping()
+            start()
+            assert player.receive() == VALID
 
 
 def test_the_watchdog_does_not_end_a_relay_that_waits_for_its_sessions(manager: Manager, tmp_path: Path) -> None:

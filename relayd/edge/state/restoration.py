@@ -75,6 +75,11 @@ class Restoration:
         if self:
             self._table.on_authorized.append(self.take_bindings)
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether somebody was bound whom the session source has not named so far."""
+        return self.bound > 0 and bool(self._left.bindings)
+
     def __bool__(self) -> bool:
         """Whether there was something to bring back, and `finish` is still to be called."""
         return self._open
