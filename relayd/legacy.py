@@ -22,8 +22,9 @@ _LONGEST_WAIT_SECONDS = 5.0
 Half of what a KCP client waits before it gives up: the start before and what comes after have to fit in as well.
 """
 _SESSIONS_WITHIN_SECONDS = 1.0
-"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept; and once more for
-those who were bound in sessions that are newer than the last good ones, with which a relay starts.
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept.
+
+And once more for those who were bound in sessions that are newer than the last good ones, with which a relay starts.
 """
 _LOOK_SECONDS = 0.005
 
