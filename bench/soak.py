@@ -210,7 +210,7 @@ class _Soak:
         """Random tokens, at a steady rate."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect(self._client)
-            sender = BatchSender(sock, _JUNK_BATCH, _JUNK_BYTES)
+            sender = BatchSender(sock, [_JUNK_BYTES] * _JUNK_BATCH)
             while not self._over.wait(_JUNK_BATCH / _JUNK_PER_SECOND):
                 junk = bytearray(os.urandom(sender.total_bytes))
                 junk[_DATA_TYPE_OFFSET::_JUNK_BYTES] = b"\x02" * _JUNK_BATCH
