@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ PLAYERS = 8
 JUNK_PER_SECOND = 150_000
 FLOOD_SECONDS = 60.0
 _SESSION, _HOST, _FIRST_PLAYER = 0xCAFE, 1000, 2000
-_WATCH_SECONDS = 1.0
+_QUARTERS = 4
 
 
 class Outcome(NamedTuple):
@@ -37,8 +38,8 @@ class Outcome(NamedTuple):
 
     junk_sent: int
     relayd_cpu_share: float
-    memory_bytes: tuple[int, int]
-    """Before the flood, and at most during it."""
+    memory_bytes: Sequence[int]
+    """Before the flood, and then at each quarter of it."""
     messages: int
     lost: int
     longest_pause_seconds: float
@@ -53,15 +54,15 @@ def main() -> None:
     print(describe())
     load = f"{JUNK_PER_SECOND:,} junk datagrams a second for {FLOOD_SECONDS:.0f} s"
     print(f"{PLAYERS} players at 30 Hz; {load}; seed {seed}")
-    print(f"{'fast path':10}{'junk/s':>9}{'relayd, of one core':>21}{'memory, MB':>15}  game")
+    print(f"{'fast path':10}{'junk/s':>9}{'relayd, of one core':>21}{'memory, MB':>22}  game")
     outcomes = {}
     for name, mode in (("off", "off"), ("on", "require")):
         with console.status(f"fast path {name}: {FLOOD_SECONDS:.0f} s of junk"):
             outcomes[name] = outcome = _run(mode, seed)
-        memory = " → ".join(f"{one / 1e6:.1f}" for one in outcome.memory_bytes)
+        memory = " ".join(f"{one / 1e6:.0f}" for one in outcome.memory_bytes)
         pause_ms = outcome.longest_pause_seconds * 1e3
         print(
-            f"{name:10}{outcome.junk_sent / FLOOD_SECONDS:9,.0f}{outcome.relayd_cpu_share:21.0%}{memory:>15}"
+            f"{name:10}{outcome.junk_sent / FLOOD_SECONDS:9,.0f}{outcome.relayd_cpu_share:21.0%}{memory:>22}"
             f"  {outcome.lost} of {outcome.messages:,} lost, longest pause {pause_ms:.0f} ms",
             flush=True,
         )
@@ -116,14 +117,14 @@ async def _play_and_flood(relay: dict[str, Any], relay_pid: int, metrics_url: st
     game = Game(GameKeys(*addresses, target.session, target.host, tuple(target.players)))
     playing = asyncio.create_task(game.play())
     await asyncio.to_thread(wait_for, lambda: all(report.received > 30 for report in game.reports()), "everybody plays")
-    before_seconds, before_bytes = _cpu_seconds(relay_pid), resident_bytes(relay_pid)
-    most_bytes = before_bytes
+    before_seconds = _cpu_seconds(relay_pid)
+    memory_bytes = [resident_bytes(relay_pid)]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         flooding = pool.apply_async(flood, (target, JUNK_PER_SECOND, FLOOD_SECONDS, seed))
-        while not flooding.ready():
-            await asyncio.sleep(_WATCH_SECONDS)
-            most_bytes = max(most_bytes, resident_bytes(relay_pid))
-        junk_sent = flooding.get()
+        for _ in range(_QUARTERS):
+            await asyncio.sleep(FLOOD_SECONDS / _QUARTERS)
+            memory_bytes.append(resident_bytes(relay_pid))
+        junk_sent = await asyncio.to_thread(flooding.get)
     cpu_seconds = _cpu_seconds(relay_pid) - before_seconds
     game.stop()
     await playing
@@ -131,7 +132,7 @@ async def _play_and_flood(relay: dict[str, Any], relay_pid: int, metrics_url: st
     return Outcome(
         junk_sent,
         cpu_seconds / FLOOD_SECONDS,
-        (before_bytes, most_bytes),
+        memory_bytes,
         sum(report.sent + report.received + report.lost_to_player for report in reports),
         sum(report.lost_to_host + report.lost_to_player for report in reports),
         max(report.longest_pause_seconds for report in reports),
