@@ -138,7 +138,8 @@ class Program:
         with self._log.open("ab") as log, on_core(self._core):
             program = [sys.executable, "-m", "relayd", *self._command, *options, "--config", str(self._config)]
             if self._kept:
-                program = [sys.executable, "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *program]
+                # Without what Python would look for first: systemd takes no time for it.
+                program = [sys.executable, "-I", "-S", "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *program]
             self._process = subprocess.Popen(program, stdout=log, stderr=log, env=environment, pass_fds=self._kept)
 
     def stop(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -207,7 +207,8 @@ class Relay:
     async def _take_in(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:
         """Serves datagrams, then requests."""
         await parts.ports.start()
-        server = self._admin(parts)
+        # Half of the time that relayd takes to start goes into this: where the loop forwards, it does so meanwhile.
+        server = await asyncio.to_thread(self._admin, parts, asyncio.get_running_loop().time)
         self._serving = server, asyncio.create_task(server.run_until_stopped(), name="admin")
         tasks.append(self._serving[1])
         relay = self.settings.relay
@@ -254,13 +255,12 @@ class Relay:
 
         return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
 
-    def _admin(self, parts: _Parts) -> "HttpServer":
-        # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
+    def _admin(self, parts: _Parts, now: Callable[[], float]) -> "HttpServer":
         from relayd.edge.admin import create_admin  # noqa: PLC0415
         from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
         from relayd.http_server import HttpServer  # noqa: PLC0415
 
-        status, now = self.source.status, asyncio.get_running_loop().time
+        status = self.source.status
         ledger = self._metering.ledger if self._metering is not None else None
         delays = self._loop_delay.histogram
         metrics = RelayMetrics(
