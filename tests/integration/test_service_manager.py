@@ -74,6 +74,24 @@ def test_it_tells_how_it_stands_from_start_to_end(manager: Manager, tmp_path: Pa
         manager.hear_until("STOPPING=1")
 
 
+def test_it_forwards_while_a_request_keeps_it_from_ending(manager: Manager, tmp_path: Path) -> None:
+    session = new_session("playing")
+    others = [new_session(f"other-{number}") for number in range(1000)]
+    with ManagedRelay(tmp_path, manager, [session, *others]) as relay, relay.player(session) as player:
+        manager.hear_until("READY=1")
+        ip_address, port = relay.settings["admin"]["bind"].split(":")
+        with socket.socket() as slow:
+            # The answer is longer than what the two sockets hold, and is not read.
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((ip_address, int(port)))
+            slow.sendall(b"GET /v1/sessions HTTP/1.1\r\nHost: relay\r\n\r\n")
+            assert slow.recv(12) == b"HTTP/1.1 200"
+            relay.process.send_signal(signal.SIGTERM)
+            manager.hear_until("STOPPING=1")
+            for _ in range(3):
+                assert player.ping() == VALID
+
+
 @pytest.mark.parametrize("forwarder", ["native", "python"])
 def test_its_own_probes_are_not_counted(forwarder: str, manager: Manager, tmp_path: Path) -> None:
     with ManagedRelay(tmp_path, manager, [new_session("quiet")], forwarder=forwarder) as relay:
