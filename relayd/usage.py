@@ -109,7 +109,8 @@ class Metering:
         """See `Spans.goes_on`."""
         name = span.hex()
         if span == NO_SPAN:
-            return True
+            # Counted while nobody recorded, some of it perhaps under a span before that: it must not count again.
+            return False
         if session in self._spans:
             return self._spans[session] == name
         recorded = self.ledger.spans.get(name)
