@@ -32,7 +32,7 @@ def records(session_id: str = "a", span: str = "span") -> list[UsageRecord]:
     ledger.interim(span, ONE, 110.0)
     ledger.interim(span, TEN, 120.0)
     ledger.stop(span, TEN, 130.0, Reason.IDLE)
-    return list(ledger.unsent)
+    return list(ledger.unsent.values())
 
 
 def sums(database: sqlite3.Connection, **query: object) -> list[UsageSum]:

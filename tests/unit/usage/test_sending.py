@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from relayd.core.usage import Counts, Reason, UsageBatch, UsageDelayedError, UsageTaker, UsageUnwantedError
+from relayd.core.usage import (
+    Counts,
+    Reason,
+    UsageBatch,
+    UsageDelayedError,
+    UsageRefusedError,
+    UsageTaker,
+    UsageUnwantedError,
+)
 from relayd.edge.usage import file
 from relayd.edge.usage.file import UsageFile
 from relayd.edge.usage.journal import Journal
@@ -59,6 +67,28 @@ def test_a_defect_of_the_taker_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     taker = Taker(RuntimeError("a defect"))
     sent(journal_of(3), taker, Taker())
     assert taker.taken == [1, 2, 3]
+
+
+class Fussy(Taker):
+    """Refuses every batch with one of these numbers."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self.refused = set(refused)
+
+    async def take(self, batch: UsageBatch) -> None:
+        if self.refused & {record.sequence for record in batch.records}:
+            raise UsageRefusedError("session_id: is too long")
+        await super().take(batch)
+
+
+@pytest.mark.parametrize("refused", [(), (1,), (150, 151), (1200,), tuple(range(1, 1201))])
+def test_a_record_that_is_refused_holds_up_no_other(refused: tuple[int, ...]) -> None:
+    journal, taker, otherwise = journal_of(1200), Fussy(*refused), Taker()
+    sent(journal, taker, otherwise)
+    assert sorted([*taker.taken, *otherwise.taken]) == list(range(1, 1201))
+    assert otherwise.taken == list(refused)
+    assert journal.ledger.refused == len(refused)
 
 
 @pytest.mark.parametrize("taker", [None, Taker(*[UsageUnwantedError()] * 9)])
