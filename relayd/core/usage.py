@@ -180,6 +180,8 @@ class Ledger:
         """Those of them that the journal does not have yet."""
         self._handed_out = 0
         """Up to which number somebody has records in hand, perhaps."""
+        self.kept = True
+        """Whether the journal can be written at present."""
         self.made = 0
         self.taken = 0
         self.merged = 0

@@ -217,3 +217,6 @@ def _usage(ledger: Ledger) -> Iterator[Metric]:
         records.add_metric([fate], getattr(ledger, fate))
     yield records
     yield GaugeMetricFamily("relayd_usage_unsent", "Usage records that nobody has taken yet.", value=len(ledger.unsent))
+    yield GaugeMetricFamily(
+        "relayd_usage_journal_up", "1 while what the usage records say would outlive a crash.", value=ledger.kept
+    )

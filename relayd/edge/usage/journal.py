@@ -83,7 +83,9 @@ class Journal:
             why = error.strerror or str(error)
         self.close()
         _log.warning("usage records are not kept: a crash loses those that wait", journal=str(path), why=why)
-        return Ledger(self._new_stream())
+        ledger = Ledger(self._new_stream())
+        ledger.kept = False
+        return ledger
 
     def _go_on(self, content: bytes) -> Ledger:
         # The collector would visit the records again and again while they become more.
@@ -179,6 +181,7 @@ class Journal:
             return
         if self.problem is not None and not ledger.unwritten:
             self.problem = None
+            ledger.kept = True
             _log.info("the usage journal can be written again")
 
     def _complain(self, error: OSError) -> None:
@@ -186,6 +189,7 @@ class Journal:
         if problem != self.problem:
             _log.warning("the usage journal cannot be written; usage is recorded once it can", why=problem)
         self.problem = problem
+        self.ledger.kept = False
 
     async def _rewrite(self, path: Path) -> None:
         """Leaves out what was taken, but for the newest record of each span that goes on."""

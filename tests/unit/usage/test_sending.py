@@ -134,3 +134,16 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     taker = UsageFile(tmp_path / "missing", "relay-1")
     with pytest.raises(UsageDelayedError, match=r"usage\.jsonl: No such file or directory"):
         asyncio.run(taker.take(UsageBatch("stream", [])))
+
+
+@pytest.mark.parametrize("half", [b"x", b'{"relay": "rel', b"\0" * 200_000])
+@pytest.mark.parametrize("batches", [0, 1])
+def test_half_a_line_that_a_crash_left_spoils_no_other(tmp_path: Path, half: bytes, batches: int) -> None:
+    taker = UsageFile(tmp_path, "relay-1")
+    for _ in range(batches):
+        sent(journal_of(2), None, taker)
+    with (tmp_path / file.NAME).open("ab") as torn:
+        torn.write(half)
+    sent(journal_of(2), None, taker)
+    found = [json.loads(line)["sequence"] for line in (tmp_path / file.NAME).read_text(encoding="utf-8").splitlines()]
+    assert found == [1, 2] * (batches + 1)
