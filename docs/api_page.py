@@ -28,8 +28,8 @@ _RELAYS = """
 ## Usage
 
 - `GET /v1/relays/usage`, of scope `sessions:read`: what each session used, also those that are gone.
-  [Usage records](usage.md#sums-from-the-control-plane) has its parameters and an answer. It is relayd's own: Edgegap's API
-  has no such thing.
+  [Usage records](usage.md#sums-from-the-control-plane) has its parameters and an answer. It is relayd's own: Edgegap's
+  API has no such thing.
 
 ## Between relay and control plane
 
@@ -41,8 +41,8 @@ Three more requests, of scope `nodes:write`; relayd itself is their only user, a
   new.
 - `GET /v1/relays/nodes/{name}/sessions`: its sessions, in pages. With `epoch` and `since` only what changed after that
   revision. Answers 304 to an `If-None-Match` that still holds.
-- `POST /v1/relays/nodes/{name}/usage`: up to 1,000 [usage records](usage.md), as they stand in the file, and their stream.
-  204 once no crash loses them; the same may come again.
+- `POST /v1/relays/nodes/{name}/usage`: up to 1,000 [usage records](usage.md), as they stand in the file, and their
+  stream. 204 once no crash loses them; the same may come again.
 """
 
 _Json = dict[str, Any]

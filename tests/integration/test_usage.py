@@ -86,17 +86,18 @@ def session_if_ready(server: Server, session: dict[str, Any]) -> dict[str, Any]:
     return found if found["ready"] else {}
 
 
-def play(relay: RelayProcess, keys: SessionKeys) -> Counts:
-    """Some rounds there and back. Returns what was forwarded."""
+def play(relay: RelayProcess, keys: SessionKeys, until: Callable[[], bool] = lambda: True) -> Counts:
+    """Some rounds there and back, and more until that is so. Returns what was forwarded."""
     with relay.host(keys) as host, relay.player(keys) as player:
         host.ping_until(VALID)
         player.ping_until(VALID)
         sent: list[list[bytes]] = [[], []]
-        for _ in range(ROUNDS):
-            sent[0].append(player.say(OPENS_CONNECTION))
-            sent[1].append(host.say(host.hear()[0], b"welcome"))
-            player.hear()
-    return Counts(ROUNDS, sum(map(len, sent[0])), ROUNDS, sum(map(len, sent[1])))
+        while not sent[0] or not until():
+            for _ in range(ROUNDS):
+                sent[0].append(player.say(OPENS_CONNECTION))
+                sent[1].append(host.say(host.hear()[0], b"welcome"))
+                player.hear()
+    return Counts(len(sent[0]), sum(map(len, sent[0])), len(sent[1]), sum(map(len, sent[1])))
 
 
 def used(server: Server, keys: SessionKeys) -> dict[str, Any] | None:
