@@ -233,6 +233,7 @@ class Journal:
         self._bytes, self._lines = size + len(tail), len(kept) + len(meanwhile)
         self._rewrite_from_bytes = _REWRITE_FROM_BYTES
         self._synced_bytes = size
+        self._doubtful = True
         await asyncio.to_thread(sync_directory, path.parent)
 
     def close(self) -> None:

@@ -103,6 +103,12 @@ def test_too_many_at_once(shared: Server) -> None:
     assert report(shared, *(record("many", number) for number in range(1, 1002))) == 400
 
 
+def test_too_much_at_once(shared: Server) -> None:
+    body = b" " * ((2 << 20) + 1)
+    assert shared.client.post(REPORT, content=body).status_code == 413
+    assert shared.client.post(REPORT, content=iter([body])).status_code == 413
+
+
 @pytest.mark.parametrize(
     ("scope", "reads", "reports"),
     [("sessions:read", 200, 403), ("sessions:write", 403, 403), ("nodes:write", 403, 204)],
