@@ -252,7 +252,10 @@ def _open_locked(path: Path, flags: int = 0) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if os.fstat(fd).st_ino != path.stat().st_ino:
+            # Its owner put another in its place meanwhile, and let go of this one.
+            raise BlockingIOError
+    except OSError:
         os.close(fd)
         raise
     return fd

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from itertools import count
@@ -128,6 +129,24 @@ def test_only_one_process_uses_it(journal: Journal, tmp_path: Path) -> None:
     assert second.write()
     assert second.durable == 1
     assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_one_that_is_rewritten_while_it_is_opened_is_not_used(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def rewritten_before(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        (tmp_path / "new").write_bytes((tmp_path / NAME).read_bytes())
+        (tmp_path / "new").rename(tmp_path / NAME)
+        journal.close()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", rewritten_before)
+    second = Journal(tmp_path, names())
+    assert second.ledger.spans == {}
+    assert not second.ledger.kept
 
 
 def test_a_full_disk(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
