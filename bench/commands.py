@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import everything, readme, soak
+from bench import everything, readme, restarts, soak
 from bench.compare import compare as compare_results
 from bench.comparison_view import print_comparison
 from bench.headline import unmeasured
@@ -81,7 +81,17 @@ def soak_for_hours(
     raise typer.Exit(soak.main(hours))
 
 
-NAMES = ("all", "compare", "readme", "soak")
+@cli.command("restarts")
+def play_over_restarts(
+    terms: Annotated[int, typer.Option(min=0, help="How often the relay gets SIGTERM.")] = 20,
+    kills: Annotated[int, typer.Option(min=0, help="How often it gets SIGKILL.")] = 20,
+    in_starts: Annotated[bool, typer.Option("--in-starts", help="Also while it starts.")] = False,
+) -> None:
+    """Play a game over restarts of its relay, and exit with 1 if it notices."""
+    raise typer.Exit(restarts.main(restarts.Plan(terms, kills, in_starts)))
+
+
+NAMES = ("all", "compare", "readme", "restarts", "soak")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -72,6 +72,16 @@ os.execv(program[0], program)
 """
 
 
+@contextmanager
+def kept_sockets(*addresses: tuple[str, int]) -> Iterator[list[socket.socket]]:
+    """UDP sockets on these addresses, for a relay that is started again and again."""
+    with ExitStack() as stack:
+        kept = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in addresses]
+        for sock, address in zip(kept, addresses, strict=True):
+            sock.bind(address)
+        yield kept
+
+
 class Program:
     """A command of relayd with a configuration of its own; ended by SIGTERM.
 
@@ -128,13 +138,19 @@ class Program:
         with self._log.open("ab") as log, on_core(self._core):
             program = [sys.executable, "-m", "relayd", *self._command, *options, "--config", str(self._config)]
             if self._kept:
-                program = [sys.executable, "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *program]
+                # Without what Python would look for first: systemd takes no time for it.
+                program = [sys.executable, "-I", "-S", "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *program]
             self._process = subprocess.Popen(program, stdout=log, stderr=log, env=environment, pass_fds=self._kept)
 
     def stop(self) -> None:
         """Ends it by SIGTERM, and returns when it has ended."""
         if self._process is not None:
             self._process.terminate()
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when it has ended."""
+        if self._process is not None:
             self._process.wait()
 
     def __enter__(self) -> Self:

@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ import uvloop
 from bench.echo_game import EchoGame, Keys
 from bench.machine import describe
 from bench.namespace import enter
-from bench.processes import ControlPlane, Program, answers, relay_sections, wait_for
+from bench.processes import ControlPlane, Program, answers, kept_sockets, relay_sections, wait_for
 from relayd.core.usage import Counts
 
 PLAYERS = 8
@@ -86,12 +85,11 @@ async def run(folder: Path, way: Way, kills: int, chance: random.Random) -> Outc
             wait_for(lambda: answers(f"{admin}/readyz"), "the relay is ready")
 
         with (
-            _bound(server) as first,
-            _bound(client) as second,
-            Program(folder, "relay", sections, "run", kept=(first, second)) as relay,
+            kept_sockets(server, client) as kept,
+            Program(folder, "relay", sections, "run", kept=kept) as relay,
         ):
             await asyncio.to_thread(until_ready)
-            session_id, keys = await asyncio.to_thread(_session, control_plane.client)
+            session_id, keys = await asyncio.to_thread(new_session, control_plane.client, PLAYERS)
             game = EchoGame(keys, PER_SECOND)
             playing = asyncio.create_task(game.play(server, client))
             await asyncio.to_thread(wait_for, lambda: game.heard.to_player_datagrams > PLAYERS, "everybody plays")
@@ -103,24 +101,19 @@ async def run(folder: Path, way: Way, kills: int, chance: random.Random) -> Outc
             await asyncio.to_thread(until_ready)
             game.stop()
             await playing
-            metrics = await asyncio.to_thread(_metrics, f"{admin}/v1/sessions/{session_id}")
+            metrics = await asyncio.to_thread(shown_counts, f"{admin}/v1/sessions/{session_id}")
             recorded = await asyncio.to_thread(_recorded, control_plane.client, session_id)
             return Outcome(game.heard, recorded, game.sent, metrics)
 
 
-def _bound(address: tuple[str, int]) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(address)
-    return sock
-
-
-def _session(api: httpx.Client) -> tuple[str, Keys]:
-    made = api.post("/v1/relays/sessions", json={"users": ["127.0.0.1"] * (1 + PLAYERS)}).raise_for_status().json()
+def new_session(api: httpx.Client, players: int) -> tuple[str, Keys]:
+    """A session that is ready: its id, and its tokens."""
+    made = api.post("/v1/relays/sessions", json={"users": ["127.0.0.1"] * (1 + players)}).raise_for_status().json()
     url = f"/v1/relays/sessions/{made['session_id']}"
     wait_for(lambda: api.get(url).json()["ready"], "the session is ready")
     session = api.get(url).json()
-    host, *players = (user["authorization_token"] for user in session["session_users"])
-    return made["session_id"], Keys(session["authorization_token"], host, tuple(players))
+    host, *others = (user["authorization_token"] for user in session["session_users"])
+    return made["session_id"], Keys(session["authorization_token"], host, tuple(others))
 
 
 def _recorded(api: httpx.Client, session_id: str) -> Counts:
@@ -139,7 +132,8 @@ def _usage(api: httpx.Client, session_id: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def _metrics(url: str) -> Counts:
+def shown_counts(url: str) -> Counts:
+    """What a relay counted, by the address of a session in its admin API."""
     return _counts(httpx.get(url, trust_env=False).raise_for_status().json())
 
 

@@ -3,15 +3,14 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from relayd import __version__
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
-from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
@@ -46,6 +45,15 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
+class _Parts(NamedTuple):
+    """What is opened before anything begins."""
+
+    ports: Ports
+    legacy: Legacy
+    certificate: Certificate | None
+    admin_socket: socket.socket
+
+
 class Relay:
     """One relay: table, engine, sockets, source and admin server, on the running event loop.
 
@@ -74,6 +82,9 @@ class Relay:
         self._fast_path: FastPath | None = None
         self._metering: Metering | None = None
         self._ports: Ports | None = None
+        self._sockets: list[BoundSocket] = []
+        self._serving: tuple[HttpServer, asyncio.Task[None]] | None = None
+        self._loop_delay = LoopDelay()
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
         self.table = Table(settings.limits, _new_connection_id, self._on_event)
@@ -87,14 +98,13 @@ class Relay:
         self._kept = kept
         self._environment = environment
         self.successor: Successor | None = None
-        """Set when `serve` has ended for an upgrade."""
+        """What is to be started when `serve` has ended, if that was for an upgrade."""
         self.engine.lookups = self.source.lookups
         self._own_addresses = OwnAddresses(self.engine.sources, settings.relay)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
         self._drain = Drain(self.engine, self.source.status)
         self._draining: asyncio.Task[None] | None = None
-        self._upgrading = False
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
 
@@ -105,44 +115,41 @@ class Relay:
             ConfigurationError: the certificate of the admin server cannot be used; nothing was started.
             UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
         """
+        parts = self._open()
+        tasks = self._begin(parts)
+        stopping = asyncio.create_task(self._wait_for_stop(), name="stopping")
+        try:
+            await parts.legacy.until_loaded(self.owner.loaded, bool(self._kept), [stopping, *tasks])
+            if not stopping.done():
+                await self._take_in(parts, tasks)
+            await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    # A part that should never end failed, which is a defect and ends the relay.
+                    task.result()
+        finally:
+            await self._end(parts, [stopping, *tasks])
+        _log.info("relay stopped")
+
+    def _open(self) -> _Parts:
+        """Opens all there is to be had or not, and takes over what the relay before left."""
         admin = self.settings.admin
         certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)
+        self._sockets = sockets
         if self._service is not None:
             self._service.keep(sockets)
         try:
-            admin_socket = listen(self.settings.admin.bind, "admin.bind")
+            admin_socket = listen(admin.bind, "admin.bind")
         except UnavailableError:
             _close(sockets)
             raise
-        loop = asyncio.get_running_loop()
         for warning in warnings:
             _log.warning(warning)
         self._own_addresses.refresh()
-        legacy = Legacy(
-            self.settings.state.directory if self._keeps_state else None,
-            sockets,
-            self.table,
-            self.engine.counters,
-            loop.time,
-            self.settings.limits.user_timeout,
-            self.source.status,
-        )
-        records = self._records = legacy.records
-        metering = self._metering = legacy.metering = self._meter(records)
-        self._journal = Journal(self.engine.counters)
+        legacy = self._take_over()
         try:
-            self._fast_path = start_fast_path(
-                self.settings,
-                self.engine,
-                [(one.endpoint, one.socket.getsockname()[0]) for one in sockets],
-                loop.call_soon,
-                records,
-            )
-            # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
-            ports = self._ports = open_ports(
-                self.settings.relay.forwarder, self.engine, sockets, records, merge=self._fast_path is None
-            )
+            ports = self._open_ways(legacy.records)
         except UnavailableError:
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path)
@@ -150,23 +157,60 @@ class Relay:
             admin_socket.close()
             raise
         legacy.listen_last(lambda: self._fast_path is None or self._fast_path.adopted)
-        loop_delay = LoopDelay()
+        return _Parts(ports, legacy, certificate, admin_socket)
+
+    def _take_over(self) -> Legacy:
+        legacy = Legacy(
+            self.settings.state.directory if self._keeps_state else None,
+            self._sockets,
+            self.table,
+            self.engine.counters,
+            asyncio.get_running_loop().time,
+            self.settings.limits.user_timeout,
+            self.source.status,
+        )
+        self._records = legacy.records
+        self._metering = legacy.metering = self._meter(legacy.records)
+        self._journal = Journal(self.engine.counters)
+        return legacy
+
+    def _open_ways(self, records: Records) -> Ports:
+        """The ways that datagrams can go."""
+        self._fast_path = start_fast_path(
+            self.settings,
+            self.engine,
+            [(one.endpoint, one.socket.getsockname()[0]) for one in self._sockets],
+            asyncio.get_running_loop().call_soon,
+            records,
+        )
+        # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
+        merge = self._fast_path is None
+        self._ports = open_ports(self.settings.relay.forwarder, self.engine, self._sockets, records, merge)
+        return self._ports
+
+    def _begin(self, parts: _Parts) -> list[asyncio.Task[None]]:
+        """All that goes on beside the datagrams."""
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
-            asyncio.create_task(self._tick_forever(legacy), name="journal"),
-            asyncio.create_task(loop_delay.watch_forever(), name="loop delay"),
+            asyncio.create_task(self._tick_forever(parts.legacy), name="journal"),
+            asyncio.create_task(self._loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
-        if metering is not None:
-            tasks.append(asyncio.create_task(metering.run_forever(), name="usage"))
+        if self._metering is not None:
+            tasks.append(asyncio.create_task(self._metering.run_forever(), name="usage"))
         if self._service is not None:
-            tasks.append(asyncio.create_task(self._service.run_forever(sockets), name="service"))
-        await legacy.until_loaded(self.owner.loaded, bool(self._kept), tasks)
-        await ports.start()
-        admin_server = self._admin(admin_socket, certificate, ports, loop_delay.histogram)
-        admin_task = asyncio.create_task(admin_server.run_until_stopped(), name="admin")
+            tasks.append(asyncio.create_task(self._service.run_forever(self._sockets), name="service"))
+        return tasks
+
+    async def _take_in(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:
+        """Serves datagrams, then requests."""
+        await parts.ports.start()
+        # Half of the time that relayd takes to start goes into this: where the loop forwards, it does so meanwhile.
+        server = await asyncio.to_thread(self._admin, parts, asyncio.get_running_loop().time)
+        self._serving = server, asyncio.create_task(server.run_until_stopped(), name="admin")
+        tasks.append(self._serving[1])
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -179,26 +223,27 @@ class Relay:
         settle()
         self._started.set()
 
-        try:
-            await self._wait_for_the_end([*tasks, admin_task])
-        finally:
-            if self._upgrading and self._environment is not None:
-                self.successor = Successor([one.socket for one in sockets], self._environment)
-            if self._service is not None:
-                self._service.stopping(self._upgrading)
-            ports.stop()
-            admin_server.stop()
-            if self._draining is not None:
-                tasks.append(self._draining)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, admin_task, return_exceptions=True)
-            if self._fast_path is not None:
-                self._fast_path.stop(self._remove_fast_path and not self._upgrading)
-            if metering is not None:
-                metering.close()
-            records.close()
-        _log.info("relay stopped")
+    async def _end(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:
+        """Ends what takes long first, the way of datagrams next, and last what knows what became of them."""
+        if self._service is not None:
+            self._service.stopping(for_another=self.successor is not None)
+        if self._serving is not None:
+            server, task = self._serving
+            server.stop()
+            # Requests under way may take seconds, in which datagrams are still forwarded.
+            await asyncio.wait([task])
+        parts.admin_socket.close()
+        parts.ports.stop()
+        if self._draining is not None:
+            tasks.append(self._draining)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._fast_path is not None:
+            self._fast_path.stop(self._remove_fast_path and self.successor is None)
+        if self._metering is not None:
+            self._metering.close()
+        parts.legacy.records.close()
 
     def _meter(self, records: Records) -> Metering | None:
         """Who records usage; None where the settings want none."""
@@ -210,24 +255,21 @@ class Relay:
 
         return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
 
-    def _admin(
-        self, sock: socket.socket, certificate: Certificate | None, ports: Ports, loop_delay: Histogram
-    ) -> "HttpServer":
-        """The admin server on this socket."""
-        # Half of the time that relayd takes to start goes into these imports: datagrams are forwarded before.
+    def _admin(self, parts: _Parts, now: Callable[[], float]) -> "HttpServer":
         from relayd.edge.admin import create_admin  # noqa: PLC0415
         from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
         from relayd.http_server import HttpServer  # noqa: PLC0415
 
-        status, now = self.source.status, asyncio.get_running_loop().time
+        status = self.source.status
         ledger = self._metering.ledger if self._metering is not None else None
+        delays = self._loop_delay.histogram
         metrics = RelayMetrics(
-            self.engine, self._series, status, now, self._absorb, ports, loop_delay, self._fast_path, ledger
+            self.engine, self._series, status, now, self._absorb, parts.ports, delays, self._fast_path, ledger
         )
         app = create_admin(
             self.settings, self.engine, status, self._drain, metrics, self._absorb, self.upgrade, self._fast_path
         )
-        return HttpServer(app, sock, self.settings.admin.max_connections, certificate)
+        return HttpServer(app, parts.admin_socket, self.settings.admin.max_connections, parts.certificate)
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -247,8 +289,13 @@ class Relay:
             return "this relay is part of `relayd dev`, and cannot be replaced by itself: start that anew"
         if self.engine.draining:
             return "the relay is draining, which its successor would not know of: `relayd drain --undo` first"
-        _log.info("replaced by the program that is installed now")
-        self._upgrading = True
+        if self.successor is None:
+            try:
+                self.successor = Successor([one.socket for one in self._sockets], self._environment)
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                return f"the program cannot be started again, and this one goes on: {where}{error.strerror}"
+            _log.info("replaced by the program that is installed now")
         self.stop()
         return ""
 
@@ -266,14 +313,8 @@ class Relay:
             self._service.reloading()
         self.source.reload()
 
-    async def _wait_for_the_end(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Until `stop`, or until a part that should never end fails, which is a defect and ends the relay."""
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        for task in tasks:
-            if task.done():
-                task.result()
+    async def _wait_for_stop(self) -> None:
+        await self._stopping.wait()
 
     async def _drain_and_stop(self) -> None:
         if await self._drain.until_done(self.settings.drain.limit_seconds):
@@ -285,7 +326,7 @@ class Relay:
             self._absorb(())
             self._records.beat()
             self._own_addresses.refresh()
-            legacy.give_up_the_rest()
+            await legacy.give_up_the_rest()
             self._journal.tick(loop.time())
             await asyncio.sleep(1.0)
 

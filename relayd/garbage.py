@@ -43,6 +43,7 @@ class Growth:
     def more(self) -> None:
         """To be called for each lasting object that datagrams bring about."""
         self._grown += 1
-        if self._grown >= _GROWTH_BEFORE_SETTLING:
+        # Where nothing is collected at all, it is settled in the end: see `many_new_objects`.
+        if self._grown >= _GROWTH_BEFORE_SETTLING and gc.isenabled():
             self._grown = 0
             settle()

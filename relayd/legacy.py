@@ -12,12 +12,21 @@ from relayd.edge.source import SourceStatus
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.garbage import many_new_objects
+from relayd.pacing import in_slices
 from relayd.usage import Metering
 
-_LONGEST_WAIT_SECONDS = 10.0
-"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking."""
+_LONGEST_WAIT_SECONDS = 5.0
+"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking.
+
+Half of what a KCP client waits before it gives up: the start before and what comes after have to fit in as well.
+"""
 _SESSIONS_WITHIN_SECONDS = 1.0
-"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept."""
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept.
+
+And once more for those who were bound in sessions that are newer than the last good ones, with which a relay starts.
+"""
+_LOOK_SECONDS = 0.005
 
 
 class Legacy:
@@ -53,7 +62,8 @@ class Legacy:
         self.metering: Metering | None = None
         """Who records usage; None for nobody."""
         self._adopted: Callable[[], bool] = lambda: True
-        self._restoration = Restoration(state, self.records, table, endpoints, counters, now, user_timeout_seconds)
+        with many_new_objects():
+            self._restoration = Restoration(state, self.records, table, endpoints, counters, now, user_timeout_seconds)
 
     def listen_last(self, adopted: Callable[[], bool]) -> None:
         """To be called when a fast path, which goes on by itself, has begun to follow the table.
@@ -70,16 +80,31 @@ class Legacy:
         """Waits until there are sessions, where somebody was bound before; but not forever, nor if a task ends.
 
         So nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
-        """
-        if not self._restoration and not kept_sockets:
-            return
-        longest_seconds = _LONGEST_WAIT_SECONDS if self._restoration else _SESSIONS_WITHIN_SECONDS
-        waiting = asyncio.create_task(loaded.wait())
-        await asyncio.wait([waiting, *tasks], timeout=longest_seconds, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        self.give_up_the_rest()
 
-    def give_up_the_rest(self) -> None:
+        Args:
+            loaded: set once there are sessions.
+            kept_sockets: whether the sockets are those of the process before.
+            tasks: any of them may end the wait.
+        """
+        if not self._restoration.bound and not kept_sockets:
+            return
+        longest_seconds = _LONGEST_WAIT_SECONDS if self._restoration.bound else _SESSIONS_WITHIN_SECONDS
+        await self._wait_for(loaded.is_set, longest_seconds, tasks)
+        if loaded.is_set():
+            await self._wait_for(self._all_are_named, _SESSIONS_WITHIN_SECONDS, tasks)
+
+    async def _wait_for(self, it: Callable[[], bool], seconds: float, tasks: Sequence[asyncio.Task[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Of what is waited for, not everything has an event.
+        while not it() and loop.time() < deadline and not any(task.done() for task in tasks):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _all_are_named(self) -> bool:
+        """Whether nobody is missing who was bound, or is known to be gone."""
+        return self._source.followed or not self._restoration.unnamed
+
+    async def give_up_the_rest(self) -> None:
         """Of what was bound before, that which no session names any more.
 
         Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
@@ -88,6 +113,7 @@ class Legacy:
         if not self._source.followed or not self._adopted():
             return
         if self._restoration:
-            self._restoration.finish()
+            async for _ in in_slices(self._restoration.finishing()):
+                pass
         if self.metering is not None:
             self.metering.go_on()

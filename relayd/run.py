@@ -39,4 +39,6 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> Successor |
     loop.add_signal_handler(signal.SIGINT, relay.stop)
     loop.add_signal_handler(signal.SIGHUP, relay.reload)
     await relay.serve()
+    if relay.successor is not None:
+        relay.successor.hold_reloads()
     return relay.successor

@@ -36,6 +36,7 @@ class Service:
         self._table = engine.table
         self._source = source
         self._ready = False
+        self._ending = False
         self._reload_asked_at: float | None = None
         self._said = ""
         self._unread: list[str] = []
@@ -72,13 +73,16 @@ class Service:
             self._manager.tell("RELOADING=1", _monotonic())
 
     def stopping(self, for_another: bool) -> None:
-        """The end has begun, or the beginning of another program in this process."""
+        """The end has begun, or the beginning of another program in this process: nothing else is told, but beats."""
+        self._ending = True
         if for_another:
             self._manager.tell("RELOADING=1", _monotonic(), "STATUS=being replaced")
         else:
             self._manager.tell("STOPPING=1", "STATUS=stopping")
 
     def _tell_state(self) -> None:
+        if self._ending:
+            return
         text = self._in_words()
         if text != self._said and self._manager.tell(f"STATUS={text}"):
             self._said = text

@@ -25,7 +25,7 @@ _SOCKET_QUEUE = 200
 _EXPIRY_BUDGET = 200
 _BEAT_SECONDS = 1.0
 _ROUNDING_SECONDS = 1e-6
-_LONGEST_WAIT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 5.0
 """As relayd/app.py has it: for sessions, before datagrams are taken in all the same."""
 
 

@@ -48,9 +48,13 @@ class Traffic:
         self.to_player_datagrams = 0
         self.to_player_bytes = 0
 
+    def count(self, to_host_datagrams: int, to_host_bytes: int, to_player_datagrams: int, to_player_bytes: int) -> None:
+        """Adds so many."""
+        self.to_host_datagrams += to_host_datagrams
+        self.to_host_bytes += to_host_bytes
+        self.to_player_datagrams += to_player_datagrams
+        self.to_player_bytes += to_player_bytes
+
     def add(self, other: "Traffic") -> None:
         """Adds another's counts to these."""
-        self.to_host_datagrams += other.to_host_datagrams
-        self.to_host_bytes += other.to_host_bytes
-        self.to_player_datagrams += other.to_player_datagrams
-        self.to_player_bytes += other.to_player_bytes
+        self.count(other.to_host_datagrams, other.to_host_bytes, other.to_player_datagrams, other.to_player_bytes)

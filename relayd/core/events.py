@@ -22,6 +22,9 @@ class EventKind(enum.Enum):
     WATCH_BEGAN = "session captured, not forwarded by the fast path"
     WATCH_ENDED = "session no longer captured"
 
+    __hash__ = object.__hash__
+    """There is only one of each; that of `enum` is Python code, and asked for with every change that is remembered."""
+
 
 class Event(NamedTuple):
     """One change, told after it was made."""

@@ -4,6 +4,7 @@ See sd_listen_fds(3) and, in sd_notify(3), FDSTORE. A socket that is kept stays 
 the kernel goes on queueing what comes in: nobody is told that the port is closed, which would end games at once.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -55,7 +56,8 @@ def take_kept_sockets(
             continue
         _log.info("what was kept does not fit the configuration and is closed", name=name)
         if sock is None:
-            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.close(fd)  # that is none at all, if somebody counted wrong
         else:
             sock.close()
         unfit.append(name)

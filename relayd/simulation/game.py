@@ -113,7 +113,7 @@ class Game:
             unordered=sum(tally.duplicated + tally.reordered for tally in tallies),
             corrupted=player.corrupted,
             unreachable=player.unreachable,
-            longest_pause_seconds=player.longest_pause_seconds,
+            longest_pause_seconds=player.silence.longest_seconds,
             round_trip_p50_seconds=statistics.median(trips) if trips else None,
             round_trip_p99_seconds=trips[(len(trips) * 99) // 100] if trips else None,
         )

@@ -5,7 +5,7 @@ import secrets
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 
 from relayd.core.wire import (
     MAX_TOKEN,
@@ -18,7 +18,7 @@ from relayd.core.wire import (
     encode_player_data,
 )
 from relayd.simulation.payload import HELLO_SEQUENCE, Payload
-from relayd.simulation.tally import Tally
+from relayd.simulation.tally import Silence, Tally
 
 TICKS_PER_SECOND = 30
 PING_SECONDS = 0.5
@@ -28,7 +28,7 @@ HELLO_SECONDS = 0.1
 _SIZES_BYTES = (37, 48, 53, 66, 48, 97, 37, 66, 120, 53, 48, 310)
 
 _ROUND_TRIPS_KEPT = 2000
-_RECEIVE_BUFFER_BYTES = 1 << 20
+_RECEIVE_BUFFER_BYTES = 16 << 20
 _SO_RCVBUFFORCE = 33
 """socket(7): as SO_RCVBUF, but CAP_NET_ADMIN may pass over rmem_max with it."""
 
@@ -41,7 +41,9 @@ class Peer(asyncio.DatagramProtocol, ABC):
         self.session_token = session_token
         self.state: State | None = None
         """What the relay last said of this peer."""
-        self.states_seen: set[State] = set()
+        self.states: Counter[State] = Counter()
+        """How often it said what."""
+        self.pings = 0
         self.unreachable = 0
         """ICMP errors: each would have ended a real game."""
         self.corrupted = 0
@@ -65,7 +67,12 @@ class Peer(asyncio.DatagramProtocol, ABC):
             self._message(data)
         else:
             self.state = state
-            self.states_seen.add(state)
+            self.states[state] += 1
+
+    @property
+    def states_seen(self) -> set[State]:
+        """All that the relay ever said of this peer."""
+        return set(self.states)
 
     def error_received(self, exc: Exception) -> None:  # noqa: ARG002
         """Counts an ICMP error."""
@@ -80,6 +87,7 @@ class Peer(asyncio.DatagramProtocol, ABC):
         """PINGs when it is time to."""
         if now - self._pinged_at >= PING_SECONDS:
             self._pinged_at = now
+            self.pings += 1
             self._send(encode_ping(self.user_token, self.session_token))
 
     def _send(self, datagram: bytes) -> None:
@@ -101,6 +109,7 @@ class Connection:
         self.playing = False
         self.sent = 0
         self.tally = Tally()
+        self.silence = Silence()
         self.newest_sent_ns = 0
         self.newest_arrived_ns = 0
 
@@ -149,6 +158,7 @@ class Host(Peer):
         else:
             connection.playing = True
             connection.tally.arrived(payload.sequence)
+            connection.silence.ends(time.monotonic())
             connection.newest_sent_ns = payload.sent_ns
             connection.newest_arrived_ns = time.monotonic_ns()
 
@@ -172,9 +182,8 @@ class Player(Peer):
         self._game = game
         self._cookie = 0
         self._hello_at = 0.0
-        self.longest_pause_seconds = 0.0
-        """Between two messages of the host."""
-        self._arrived_at: float | None = None
+        self.silence = Silence()
+        """Of the host."""
 
     @property
     def connected(self) -> bool:
@@ -206,10 +215,7 @@ class Player(Peer):
         if payload.sequence == HELLO_SEQUENCE:
             return
         self.tally.arrived(payload.sequence)
-        now = time.monotonic()
-        if self._arrived_at is not None:
-            self.longest_pause_seconds = max(self.longest_pause_seconds, now - self._arrived_at)
-        self._arrived_at = now
+        self.silence.ends(time.monotonic())
         if payload.echo_ns:
             self.round_trips_seconds.append((time.monotonic_ns() - payload.echo_ns) / 1e9)
 

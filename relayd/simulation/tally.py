@@ -1,6 +1,20 @@
 """Counts of one direction of one player's traffic, by sequence number."""
 
 
+class Silence:
+    """The longest time between two messages."""
+
+    def __init__(self) -> None:
+        self.longest_seconds = 0.0
+        self._heard_at: float | None = None
+
+    def ends(self, now: float) -> None:
+        """A message arrived."""
+        if self._heard_at is not None:
+            self.longest_seconds = max(self.longest_seconds, now - self._heard_at)
+        self._heard_at = now
+
+
 class Tally:
     """What arrived of messages that are numbered from 1."""
 
@@ -29,3 +43,7 @@ class Tally:
     def lost(self, sent: int) -> int:
         """How many of the ``sent`` messages never arrived."""
         return sent - self.received
+
+    def missing(self, sent: int) -> list[int]:
+        """Which of them those are."""
+        return sorted(self._missing | set(range(self._highest + 1, sent + 1)))

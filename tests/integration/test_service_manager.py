@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
-from relayd.core.wire import Port
+from relayd.core.wire import Port, encode_ping
 from relayd.edge.probes import ProbedEngine, Probes
 from relayd.edge.sockets import BoundSocket, open_sockets
 from relayd.edge.systemd import take_kept_sockets
@@ -22,7 +23,8 @@ from tests.integration.config import configuration, free_ports, new_session
 from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess, datagrams_in
-from tests.integration.waiting import PATIENCE_SECONDS
+from tests.integration.stand_in import StandIn, relay_session
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -120,6 +122,70 @@ def test_datagrams_that_waited_in_a_kept_socket_are_served(manager: Manager, tmp
         one.socket.close()
 
 
+def test_it_ends_at_once_while_it_waits_for_the_sessions_of_those_who_were_bound(
+    manager: Manager, tmp_path: Path
+) -> None:
+    session = new_session("before")
+    relay = RelayProcess(tmp_path, [session])
+    relay.settings = configuration()
+    sockets, _ = open_sockets(RelaySettings(**relay.settings["relay"]))
+    kept = [one.socket for one in sockets]
+    with relay.player(session) as player:
+        with ManagedRelay(tmp_path, manager, [session], kept, **relay.settings["relay"]):
+            assert player.ping() == VALID
+        relay.sessions_path.unlink()
+        player.send_ping()
+        again = ManagedRelay(tmp_path, manager, None, kept, **relay.settings["relay"])
+        again._spawn()
+        try:
+            manager.hear_until(
+                f"STATUS=no sessions yet: {relay.sessions_path}: cannot be read: No such file or directory"
+            )
+            again.process.send_signal(signal.SIGTERM)
+            assert again.process.wait() == 0
+        finally:
+            again.kill()
+        assert not again.log_lines(event="relay started")
+        # Nobody was told anything: what was sent is there for the next.
+        assert [sock.recv(100) for sock in kept[1:]] == [encode_ping(session.players[0], session.token)]
+    for one in sockets:
+        one.socket.close()
+
+
+def test_those_who_joined_a_moment_before_a_crash_are_told_nothing_else(manager: Manager, tmp_path: Path) -> None:
+    """Their session is newer than the last good ones, with which a relay starts."""
+    session = new_session("young")
+    with StandIn(nodes=True) as control_plane, ExitStack() as stack:
+        state = tmp_path / "state"
+        settings = configuration(
+            {
+                "source": {"kind": "control_plane", "url": control_plane.url},
+                "state": {"directory": str(state)},
+            }
+        )
+        kept = [stack.enter_context(one.socket) for one in open_sockets(RelaySettings(**settings["relay"]))[0]]
+
+        def start() -> ManagedRelay:
+            relay = ManagedRelay(tmp_path, manager, None, kept)
+            relay._overrides = settings
+            relay._spawn()
+            stack.callback(relay.kill)
+            return relay
+
+        relay = start()
+        ports = relay.settings["relay"]
+        control_plane.sessions.append(relay_session(session, "127.0.0.1", ports["server_port"], ports["client_port"]))
+        control_plane.changed()
+        eventually(relay._is_up, "it runs")
+        with relay.player(session) as player:
+            player.ping_until(VALID)
+            relay.kill()
+            (state / "last-good-sessions.json").write_text('{"sessions": []}', encoding="utf-8")
+            player.send_ping()
+            start()
+            assert player.receive() == VALID
+
+
 def test_the_watchdog_does_not_end_a_relay_that_waits_for_its_sessions(manager: Manager, tmp_path: Path) -> None:
     """In an upgrade the watchdog of the program before runs on; sockets are not read before there are sessions."""
     session = new_session("late")
@@ -200,6 +266,11 @@ def test_what_is_meant_for_another_process_is_left_alone() -> None:
     variables = {**passed(1), "LISTEN_PID": "1"}
     assert take_kept_sockets(variables, settings_on(free_ports(2), "127.0.0.1"), None) == []
     assert variables == {}
+
+
+def test_descriptors_that_are_none_are_passed_over() -> None:
+    first = as_passed()
+    assert take_kept_sockets(passed(2), settings_on(free_ports(2), "127.0.0.1"), None, first + 50) == []
 
 
 def test_kept_sockets_of_both_families_are_used_as_they_are() -> None:

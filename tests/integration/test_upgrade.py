@@ -1,6 +1,9 @@
 """`relayd upgrade`: another program in the same process goes on, and the games with it."""
 
 import asyncio
+import shutil
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from relayd.simulation.game import Game, GameKeys
 from tests.integration.commands import relayd
 from tests.integration.config import new_session
 from tests.integration.conftest import StartRelay
+from tests.integration.relay_process import REPOSITORY, RelayProcess
 from tests.integration.waiting import eventually
 
 PLAYERS = 4
@@ -69,3 +73,36 @@ def test_a_relay_that_drains_goes_on_to_drain(start_relay: StartRelay) -> None:
     assert "the relay is draining" in done.stderr
     assert relay.get_json("/v1/status")["instance"] == instance
     assert relay.get_json("/v1/drain")["draining"] is True
+
+
+def test_a_program_that_is_gone_replaces_nothing(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "relay"
+    folder.mkdir()
+    shutil.copytree(REPOSITORY / "relayd", home / "relayd")
+    with RelayProcess(folder, [new_session("one")], home=home) as relay:
+        instance = relay.get_json("/v1/status")["instance"]
+        (home / "relayd" / "__main__.py").unlink()
+        done = relayd("upgrade", "--config", str(relay.config_path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "this one goes on" in done.stderr
+        assert "__main__.py: No such file" in done.stderr
+        assert relay.get_json("/v1/status")["instance"] == instance
+
+
+def test_a_reload_at_any_moment_of_it_does_no_harm(start_relay: StartRelay) -> None:
+    relay = start_relay([new_session("one")])
+    over = threading.Event()
+
+    def reload() -> None:
+        while not over.wait(0.001):
+            relay.process.send_signal(signal.SIGHUP)
+
+    reloading = threading.Thread(target=reload)
+    reloading.start()
+    try:
+        done = relayd("upgrade", "--config", str(relay.config_path))
+    finally:
+        over.set()
+        reloading.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert relay.process.poll() is None

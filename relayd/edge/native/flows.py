@@ -117,10 +117,7 @@ class Flows:
         if not any(counts):
             return
         traffic, session = binding.traffic, binding.user.session
-        traffic.to_host_datagrams += counts[0]
-        traffic.to_host_bytes += counts[1]
-        traffic.to_player_datagrams += counts[2]
-        traffic.to_player_bytes += counts[3]
+        traffic.count(*counts[:4])
         self._records.account(binding.user)
         for verdict, dropped in zip(_DROPS, counts[4:], strict=True):
             if dropped:

@@ -84,6 +84,9 @@ class StateMemory:
             raise _UnusableError(f"it has {size} bytes instead of {_BYTES}")
         memory = mmap.mmap(self._fd, _BYTES)
         header = memory[: layout.HEADER.size]
+        if not any(header):
+            # Its process ended before it wrote anything.
+            return self._create()
         magic, version, record_bytes, slots, digest = layout.HEADER.unpack(header)
         if magic != layout.MAGIC:
             raise _UnusableError("it is not a state file")
@@ -100,10 +103,15 @@ class StateMemory:
         return memory
 
     def _create(self) -> mmap.mmap:
-        os.ftruncate(self._fd, _BYTES)
         # What is not there yet cannot be written to on a full disk: a signal would end the process. So room is made
         # before anything is written, and only there.
-        os.posix_fallocate(self._fd, 0, layout.record_at(0))
+        try:
+            os.posix_fallocate(self._fd, 0, layout.record_at(0))
+        except OSError:
+            # Empty, it is no state: the next process shall not take it for a damaged one.
+            os.ftruncate(self._fd, 0)
+            raise
+        os.ftruncate(self._fd, _BYTES)
         return mmap.mmap(self._fd, _BYTES)
 
     def grow(self) -> bool:

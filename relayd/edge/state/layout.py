@@ -15,11 +15,14 @@ which is written last.
 An account, and such a sum, also says which span of usage it is counted under (relayd/core/usage.py).
 """
 
+import functools
 import hashlib
 import socket
 import struct
 import zlib
+from collections.abc import Iterator
 from enum import IntEnum
+from mmap import mmap
 from typing import NamedTuple
 
 from relayd.core.wire import MAX_CONNECTION_ID, Port
@@ -47,7 +50,14 @@ MOST_COUNTED = 1 << 60
 """What has no checksum and says more than this was damaged: a relay would count for centuries."""
 
 _CHECKSUM = struct.Struct("<I")
-_IDENTITY = struct.Struct("<BBHIIIIHHI16s8s")
+_IDENTITY = struct.Struct("<BB?xIIIIHHI16s8s")
+_RECORD = struct.Struct("<I60s8x4Q24x")
+"""Checksum, what it is of, and what was forwarded: as COUNTS begins."""
+_AT_ONCE = 4096
+"""Records copied out of the file at a time."""
+_NOTHING = (0, 0, 0, 0)
+_SESSIONS_AT_ONCE = 256
+"""Sessions of which something is read or written at about the same time."""
 
 
 NO_SPAN = bytes(16)
@@ -68,9 +78,9 @@ class Kind(IntEnum):
     """One of those two, of a session that ended: kept until its usage is recorded."""
 
 
-_KINDS = {int(kind) for kind in Kind}
-_PORTS = {int(port) for port in Port}
-_FAMILIES = {int(socket.AF_INET), int(socket.AF_INET6)}
+_KINDS = {int(kind): kind for kind in Kind}
+_PORTS = frozenset(int(port) for port in Port)
+_FAMILIES = frozenset((int(socket.AF_INET), int(socket.AF_INET6)))
 
 
 class Identity(NamedTuple):
@@ -101,6 +111,7 @@ class Identity(NamedTuple):
         return self.session, self.user, self.port
 
 
+@functools.lru_cache(_SESSIONS_AT_ONCE)
 def game_of(session_id: str) -> bytes:
     """`Identity.game` of a session."""
     return hashlib.blake2b(session_id.encode(), digest_size=8).digest()
@@ -108,11 +119,7 @@ def game_of(session_id: str) -> bytes:
 
 def encode(identity: Identity) -> bytes:
     """The first line of a record, but for its checksum, which is the first word."""
-    kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip, game = identity
-    body = _IDENTITY.pack(
-        kind, port, undecided, user, session, connection_id, endpoint, family, peer_port, scope, ip, game
-    )
-    return body.ljust(COUNTS_AT - _CHECKSUM.size, b"\0")
+    return _IDENTITY.pack(*identity).ljust(COUNTS_AT - _CHECKSUM.size, b"\0")
 
 
 def checksum(content: bytes) -> bytes:
@@ -122,12 +129,39 @@ def checksum(content: bytes) -> bytes:
 
 def decode(line: bytes) -> Identity | None:
     """What a record says of itself; None where there is none, half of one, or one that no relayd writes."""
-    if not any(line[: _CHECKSUM.size]) or line[: _CHECKSUM.size] != checksum(line[_CHECKSUM.size : COUNTS_AT]):
+    (stored,) = _CHECKSUM.unpack_from(line)
+    return _decode(stored, line[_CHECKSUM.size : COUNTS_AT])
+
+
+def records(memory: mmap, slots: int) -> Iterator[tuple[int, Identity, tuple[int, int, int, int]]]:
+    """Slot, identity and what was forwarded, in the order of `Traffic.count`, of each record that can be believed.
+
+    A relay reads all there are before it takes in the first datagram, maybe hundreds of thousands.
+
+    Args:
+        memory: the file.
+        slots: how many places it has, the first of which is nobody's.
+    """
+    for first in range(1, slots, _AT_ONCE):
+        area = memory[record_at(first) : record_at(min(first + _AT_ONCE, slots))]
+        for slot, (stored, body, *counts) in enumerate(_RECORD.iter_unpack(area), first):
+            if stored and (identity := _decode(stored, body)) is not None:
+                yield slot, identity, believed(*counts)
+
+
+def believed(*counts: int) -> tuple[int, int, int, int]:
+    """What was forwarded, of counts as COUNTS has them; nothing if they were damaged."""
+    return (counts[0], counts[1], counts[2], counts[3]) if max(counts) <= MOST_COUNTED else _NOTHING
+
+
+def _decode(stored: int, body: bytes) -> Identity | None:
+    if not stored or stored != (zlib.crc32(body) or 1):
         return None
-    kind, port, undecided, *rest = _IDENTITY.unpack_from(line, _CHECKSUM.size)
-    if kind not in _KINDS or port not in _PORTS:
+    fields = _IDENTITY.unpack_from(body)
+    kind = _KINDS.get(fields[0])
+    if kind is None or fields[1] not in _PORTS:
         return None
-    identity = Identity(Kind(kind), port, bool(undecided), *rest)
+    identity = Identity(kind, *fields[1:])
     return identity if _can_be(identity) else None
 
 

@@ -3,22 +3,21 @@
 The accounts of a session that ended stay until what they counted is recorded as usage.
 """
 
-import socket
 from collections.abc import Callable
 from typing import Protocol
 
 from relayd.core.counters import Counters, Traffic
-from relayd.core.endpoint import Address
 from relayd.core.events import Event, EventKind
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS
 from relayd.core.views import CountsMemory
-from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
+from relayd.edge.state.identities import account_of, identity_of
 from relayd.edge.state.layout import NO_SPAN, Identity, Kind
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
+_NO_COUNTS = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
 
 
 class Spans(Protocol):
@@ -102,7 +101,11 @@ class Records:
         slot = kept or self._take()
         if slot:
             self._slots[binding] = slot
-            self._write(slot, _identity_of(binding))
+        if kept:
+            # It says already what there is to say, and what was counted in it is in the account that is written now.
+            self._empty_counts(slot)
+        elif slot:
+            self._write(slot, identity_of(binding))
         self.account(user)
         return slot
 
@@ -138,15 +141,17 @@ class Records:
             self._accounts[user] = slot
         if self._told_id.get(user) != user.connection_id:
             self._told_id[user] = user.connection_id
-            self._write(slot, _account_of(user, self._span_of(user.session)), keep_counts=True)
+            self._write(slot, account_of(user, self._span_of(user.session)), keep_counts=True)
         self._write_counts(slot, traffic)
 
     def _span_of(self, session: Session) -> bytes:
         return self.spans.of(session) if self.spans is not None else NO_SPAN
 
-    def adopt_account(self, user: User, slot: int) -> None:
-        """Goes on with an account of the process before this one."""
+    def adopt_account(self, user: User, slot: int, identity: Identity) -> None:
+        """Goes on with an account of the process before this one, which says this of itself."""
         self._accounts[user] = slot
+        if (identity.ip == NO_SPAN) is (self.spans is None):
+            self._told_id[user] = identity.connection_id
 
     def account_revoked(self, session: Session) -> None:
         """Brings up to date what users had who are no longer in a session."""
@@ -260,57 +265,20 @@ class Records:
         body = layout.encode(identity)
         if not keep_counts:
             memory[at : at + 4] = bytes(4)
-            memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
+            self._empty_counts(slot)
         # All at once, so that there is hardly a moment in which the record is nobody's.
         memory[at : at + layout.COUNTS_AT] = layout.checksum(body) + body
+
+    def _empty_counts(self, slot: int) -> None:
+        at = layout.record_at(slot)
+        self._memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = _NO_COUNTS
 
 
 def _nobodys(_session_token: int, _user_token: int, _traffic: Traffic) -> None:
     pass
 
 
-def pack_address(address: Address) -> tuple[int, int, int, bytes]:
-    """Family, port, scope and the 16 bytes of the IP address."""
-    ip, port, *more = address
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    return family, port, more[1] if more else 0, socket.inet_pton(family, ip).ljust(16, b"\0")
-
-
-def unpack_address(identity: Identity) -> Address:
-    """The peer of a binding, as sockets name it."""
-    if identity.family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, identity.ip[:4]), identity.peer_port
-    return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
-
-
-def _identity_of(binding: Binding) -> Identity:
-    user = binding.user
-    return Identity(
-        Kind.BINDING,
-        binding.port,
-        binding.connection_undecided,
-        user.token,
-        user.session.token,
-        user.connection_id if binding.port is Port.CLIENT else 0,
-        binding.endpoint.number,
-        *pack_address(binding.address),
-        layout.game_of(user.session.session_id),
-    )
-
-
-def _account_of(user: User, span: bytes) -> Identity:
-    session = user.session
-    game = layout.game_of(session.session_id)
-    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, span, game)
-
-
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
     """Adds the counts of a record to these, unless it was damaged."""
     at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    counts = layout.COUNTS.unpack_from(memory, at)
-    if max(counts) > layout.MOST_COUNTED:
-        return
-    into.to_host_datagrams += counts[0]
-    into.to_host_bytes += counts[1]
-    into.to_player_datagrams += counts[2]
-    into.to_player_bytes += counts[3]
+    into.count(*layout.believed(*layout.COUNTS.unpack_from(memory, at)))

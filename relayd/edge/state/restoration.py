@@ -1,6 +1,6 @@
 """Brings back what the process before this one knew, as soon as the session source names those it was about."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -12,8 +12,10 @@ from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.edge.state import layout
 from relayd.edge.state.file import StateMemory
-from relayd.edge.state.layout import Identity, Kind
-from relayd.edge.state.records import Records, read_traffic, unpack_address
+from relayd.edge.state.identities import unpack_address
+from relayd.edge.state.layout import Identity
+from relayd.edge.state.left import Left
+from relayd.edge.state.records import Records, read_traffic
 
 _DECISIONS_BYTES = len(Port) * len(DECIDED_BY_FORWARDER) * 2 * 8
 
@@ -50,21 +52,20 @@ class Restoration:
         self._table = table
         self._endpoints = endpoints
         self._now = now
-        self._accounts: dict[tuple[int, int], int] = {}
-        self._bindings: dict[tuple[int, int], list[tuple[Identity, int]]] = {}
-        self._left: dict[tuple[int, int], int] = {}
-        """Accounts that nobody goes on with so far."""
-        self._others: list[int] = []
-        """What users had who were no longer in their session, and what is left of sessions that ended."""
+        self._gone_on: dict[tuple[Session, bytes], bool] = {}
+        """Whether the counts of a session go on, by their span."""
         silent = state.silent_seconds()
         self._until = now() + longest_silence_seconds - (silent or 0.0)
         """By then they are too old, if the session source has not named them yet."""
-        self._read(state, keep_bindings=state.same_sockets and silent is not None and silent < longest_silence_seconds)
+        known = endpoints if state.same_sockets and silent is not None and silent < longest_silence_seconds else ()
+        self._left = Left(state, records, known)
+        self.bound = self._left.believed
+        """How many bindings there were to bring back."""
+        self._read_tombstones(state)
         self._check_counters()
         self._take_decisions(counters)
         state.is_ours()
-        self._counts = self._sums((*self._accounts.values(), *self._others))
-        self._open = bool(self._accounts or self._bindings or self._others)
+        self._open = bool(self._left)
         if self:
             table.on_authorized.append(self.take_account)
             records.left = self._count_left
@@ -74,44 +75,14 @@ class Restoration:
         if self:
             self._table.on_authorized.append(self.take_bindings)
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether somebody was bound whom the session source has not named so far."""
+        return self.bound > 0 and bool(self._left.bindings)
+
     def __bool__(self) -> bool:
         """Whether there was something to bring back, and `finish` is still to be called."""
         return self._open
-
-    def _read(self, state: StateMemory, keep_bindings: bool) -> None:
-        used = 1
-        free: list[int] = []
-        found: dict[tuple[Kind, tuple[int, int, int]], int] = {}
-        for slot in range(1, state.slots):
-            identity = self._identity(slot)
-            if identity is None:
-                continue
-            if identity.kind is not Kind.FORMER and (identity.kind, identity.key) in found:
-                self._records.empty(slot)
-                continue
-            if not self._usable(identity, keep_bindings):
-                # Written down at once: the next process would find it in a file that was used a moment before.
-                identity = self._records.disbelieve(slot, identity)
-            # Up to the last one that is used, all that are not are free.
-            free += range(used, slot)
-            used = slot + 1
-            found[identity.kind, identity.key] = slot
-            pair = identity.session, identity.user
-            if identity.kind is Kind.ACCOUNT:
-                self._accounts[pair] = self._left[pair] = slot
-            elif identity.kind is Kind.BINDING:
-                self._bindings.setdefault(pair, []).append((identity, slot))
-            else:
-                self._others.append(slot)
-        self._records.begin_after(used, free)
-        self._read_tombstones(state)
-
-    def _usable(self, identity: Identity, keep_bindings: bool) -> bool:
-        if identity.kind is not Kind.BINDING:
-            return True
-        if not keep_bindings or identity.endpoint >= len(self._endpoints):
-            return False  # NOWHERE among them
-        return self._endpoints[identity.endpoint].port == identity.port
 
     def _read_tombstones(self, state: StateMemory) -> None:
         end = layout.TOMBSTONES_AT + layout.TOMBSTONES * layout.TOMBSTONE.size
@@ -154,30 +125,29 @@ class Restoration:
 
     def take_account(self, user: User, added: bool) -> None:
         """Brings back the counts of a user that the session source names, and its connection id."""
-        slot = self._accounts.pop((user.session.token, user.token), 0) if added else 0
-        if slot:
-            self._restore_account(user, slot)
+        found = self._left.accounts.pop((user.session.token, user.token), None) if added else None
+        if found is not None:
+            self._restore_account(user, *found)
 
     def take_bindings(self, user: User, added: bool) -> None:
         """Brings back where it was bound."""
-        for identity, slot in self._bindings.pop((user.session.token, user.token), ()) if added else ():
+        for identity, slot in self._left.bindings.pop((user.session.token, user.token), ()) if added else ():
             self._restore(user, identity, slot)
 
-    def _restore_account(self, user: User, slot: int) -> None:
-        identity = self._identity(slot)
-        if identity is None or identity.game != layout.game_of(user.session.session_id):
-            self._set_aside(slot)
-            return
-        if self._goes_on(user.session, identity.ip):
-            self._records.adopt_account(user, slot)
-            del self._left[identity.session, identity.user]
+    def _restore_account(self, user: User, identity: Identity, slot: int) -> None:
+        session = user.session
+        same = identity.game == layout.game_of(session.session_id)
+        if same and self._goes_on(session, identity.ip):
+            self._records.adopt_account(user, slot, identity)
             if user.traffic is None:
                 user.traffic = Traffic()
                 read_traffic(self._memory, slot, user.traffic)
         else:
-            self._set_aside(slot)
+            # Its user may get another one.
+            self._left.set_aside[identity.session, identity.user] = identity, slot
+            self._records.to_former(slot)
         connection_id = identity.connection_id
-        if connection_id and not user.connection_id and connection_id not in user.session.players:
+        if same and connection_id and not user.connection_id and connection_id not in session.players:
             user.set_connection_id(connection_id)
 
     def _restore(self, user: User, identity: Identity, slot: int) -> None:
@@ -213,12 +183,13 @@ class Restoration:
 
     def _goes_on(self, session: Session, span: bytes) -> bool:
         spans = self._records.spans
-        return spans is None or spans.goes_on(session, span, self._counts.get((session.token, span), Traffic()))
-
-    def _set_aside(self, slot: int) -> None:
-        """Nobody goes on with this account; its user may get another one."""
-        self._others.append(slot)
-        self._records.to_former(slot)
+        if spans is None:
+            return True
+        goes_on = self._gone_on.get((session, span))
+        if goes_on is None:
+            goes_on = spans.goes_on(session, span, self._left.counts.get((session.token, span), Traffic()))
+            self._gone_on[session, span] = goes_on
+        return goes_on
 
     def _give_up_binding(self, identity: Identity, slot: int) -> None:
         """What was counted for it goes to its user's account, if that is still there."""
@@ -228,7 +199,7 @@ class Restoration:
         self._records.free(slot)
 
     def _count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
-        account = self._left.get((session_token, user_token), 0)
+        account = self._left.account_of(session_token, user_token)
         if account:
             self._records.add_counts(account, traffic)
 
@@ -245,41 +216,37 @@ class Restoration:
         self._records.account_revoked(session)
         return True
 
-    def _sums(self, slots: Iterable[int]) -> dict[tuple[int, bytes], Traffic]:
-        """What was counted, by session and span."""
-        sums: dict[tuple[int, bytes], Traffic] = {}
-        for slot in slots:
-            identity = self._identity(slot)
-            if identity is not None:
-                read_traffic(self._memory, slot, sums.setdefault((identity.session, identity.ip), Traffic()))
-        return sums
-
-    def _identity(self, slot: int) -> Identity | None:
-        at = layout.record_at(slot)
-        return layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
-
     def finish(self) -> None:
-        """The whole table is there: what it did not name is given up, but for revoked users' counts in its sessions."""
+        """As `finishing`, at once."""
+        for _ in self.finishing():
+            pass
+
+    def finishing(self) -> Iterator[None]:
+        """The whole table is there: gives up what it did not name, but for revoked users' counts in its sessions.
+
+        Pauses after each record. Between the steps the table may change, and whoever is authorized meanwhile gets back
+        what is still there.
+        """
         self._open = False
+        while self._left.bindings:
+            for identity, slot in self._left.bindings.popitem()[1]:
+                self._give_up_binding(identity, slot)
+                yield
+        left: dict[tuple[int, bytes], list[int]] = {}
+        for identity, slot in self._left.take_counted():
+            if self._add_to_session(identity, slot):
+                self._records.free(slot)
+            else:
+                left.setdefault((identity.session, identity.ip), []).append(slot)
+            yield
+        for (_, span), slots in left.items():
+            self._give_up(span, slots)
+            yield
         for listener in (self.take_account, self.take_bindings):
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
-        for bindings in self._bindings.values():
-            for identity, slot in bindings:
-                self._give_up_binding(identity, slot)
-        self._bindings.clear()
-        left: dict[tuple[int, bytes], list[int]] = {}
-        for slot in (*self._accounts.values(), *self._others):
-            account = self._identity(slot)
-            if account is None or self._add_to_session(account, slot):
-                self._records.free(slot)
-            else:
-                left.setdefault((account.session, account.ip), []).append(slot)
-        for (_, span), slots in left.items():
-            self._give_up(span, slots)
-        self._others.clear()
-        self._accounts.clear()
-        self._left.clear()
+        self._left.counts.clear()
+        self._gone_on.clear()
         if self.restored:
             _log.info("goes on with what was bound before", bindings=self.restored)
 

@@ -1,5 +1,7 @@
 """A process goes on where the one before it was, however that ended."""
 
+import errno
+import os
 import struct
 from pathlib import Path
 
@@ -194,6 +196,63 @@ def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path, capsys: pytest.Capt
     assert "no state is kept" in capsys.readouterr().out
     life.authorize(game=(HOST, ALICE))
     assert life.handle(S, encode_ping(HOST, SESSION), HERE).verdict is Verdict.ANSWERED
+
+
+def test_a_full_disk_leaves_nothing_that_looks_like_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_fd: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / NAME).write_bytes(b"of something else")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        Life(tmp_path)
+    said = capsys.readouterr().out
+    assert "it has 17 bytes" in said
+    assert "No space left on device" in said
+    before, _ = first_life(tmp_path)
+    before.killed()
+    assert capsys.readouterr().out == ""
+    assert not Life(tmp_path).state.fresh
+    assert (tmp_path / f"{NAME}.set-aside").read_bytes() == b"of something else"
+
+
+def test_a_file_in_which_nothing_was_written_yet_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first_life(tmp_path)[0].killed()
+    size = (tmp_path / NAME).stat().st_size
+    with (tmp_path / NAME).open("wb") as file:
+        file.truncate(size)
+    assert Life(tmp_path).state.fresh
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / f"{NAME}.set-aside").exists()
+
+
+def test_while_the_rest_is_given_up_whoever_comes_gets_back_what_is_still_there(tmp_path: Path) -> None:
+    users = tuple(range(100, 200))
+    before = Life(tmp_path)
+    before.authorize(game=(HOST, *users))
+    for number, user in enumerate(users):
+        before.handle(C, encode_ping(user, SESSION), ("203.0.113.1", 1024 + number))
+    session = before.table.by_token[SESSION]
+    ids = {user: session.users[user].connection_id for user in users}
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST,))
+    steps = life.restoration.finishing()
+    for _ in range(len(users) // 2):
+        next(steps)
+    life.authorize(game=(HOST, *users))
+    for _ in steps:
+        pass
+    assert not life.restoration
+    session = life.table.by_token[SESSION]
+    assert life.restoration.restored == session.bound == len(users) // 2
+    assert {user: session.users[user].connection_id for user in users} == ids
+    life.killed()
+    again = Life(tmp_path)
+    again.authorize(game=(HOST, *users))
+    assert again.restoration.restored == len(users) // 2
 
 
 def test_more_than_the_first_room(tmp_path: Path) -> None:
