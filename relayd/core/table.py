@@ -327,10 +327,10 @@ class Table:
             user.client_binding = None
         session.bound -= 1
         self.bound[binding.port] -= 1
+        # A reconciliation goes by the time at which it began: anybody may have been heard since, not only the last to go.
+        session.empty_since = max(session.empty_since, now, self.heard(binding))
         if session.bound == 0:
             self.active_sessions -= 1
-            # A reconciliation goes by the time at which it began: somebody may have been heard since.
-            session.empty_since = max(now, binding.last_seen)
             self._await_idleness(session, session.empty_since)
         self._tell(Event(kind, session, binding), now)
 
