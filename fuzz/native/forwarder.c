@@ -47,7 +47,7 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *now);
 	} while (0)
 
 enum { SLOTS = 1024, STRIDE = 128, ENDPOINTS = 4, LONGEST = 65507 };
-enum { BATCHES_AT_MOST = 64 };
+enum { BATCHES_AT_MOST = 64, SAID_EVERY_SECONDS = 5 };
 
 /* ---- The input: choices, one after another ------------------------------------------------------------------------ */
 
@@ -96,7 +96,12 @@ static struct bucket {
 	uint64_t at_ns;
 } buckets[SLOTS];
 static uint64_t now_ns;
-static uint64_t datagrams, datagrams_wanted;
+static uint64_t datagrams_wanted;
+/* What was done so far. */
+static struct done {
+	uint64_t runs, checks, passed_up, by_verdict[VERDICTS];
+	time_t said_at;
+} done;
 
 static void peer_of(uint8_t choice, union address *address)
 {
@@ -111,6 +116,20 @@ static void peer_of(uint8_t choice, union address *address)
 		address->v4.sin_port = htons(1 + (choice >> 1 & 3));
 		address->v4.sin_addr.s_addr = htonl(0x0a000001 + (choice >> 3 & 3));
 	}
+}
+
+/* One of those there are; NULL if there is none. */
+static struct flow *any_known(uint8_t choice)
+{
+	unsigned used = 0;
+
+	for (unsigned slot = 1; slot <= known_most; slot++)
+		used += known[slot].used;
+	used = used ? 1 + choice % used : 0;
+	for (unsigned slot = 1; used && slot <= known_most; slot++)
+		if (known[slot].used && !--used)
+			return &known[slot];
+	return NULL;
 }
 
 static struct flow *known_pair(enum port port, uint32_t user, uint32_t session)
@@ -274,8 +293,8 @@ static void next_datagram(struct arrived *a, union address *source)
 		a->size = (uint32_t)some_bytes(a->bytes, kind);
 		return;
 	}
-	flow = &known[1 + number() % (known_most ? known_most : 1)];
-	if (what < 160 && flow->used) {
+	flow = any_known(number());
+	if (what < 208 && flow) {
 		user = flow->user;
 		session = flow->session;
 		address_from_peer(source, &flow->peer);
@@ -291,9 +310,9 @@ static void next_datagram(struct arrived *a, union address *source)
 	if (a->bytes[8] == PING && kind < 128)
 		return;
 	if (at_server) {
-		struct flow *player = &known[1 + number() % (known_most ? known_most : 1)];
+		struct flow *player = any_known(number());
 
-		put_u32(a->bytes + 9, kind & 8 && player->used ? player->connection_id : OF(connection_ids, kind >> 4));
+		put_u32(a->bytes + 9, kind & 8 && player ? player->connection_id : OF(connection_ids, kind >> 4));
 		a->size = HOST_DATA_HEADER_BYTES;
 	}
 	switch (kind >> 6) {
@@ -374,6 +393,8 @@ static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int fl
 		memcpy(part->iov_base, batch_in[i].bytes,
 		       batch_in[i].size < part->iov_len ? batch_in[i].size : part->iov_len);
 		expect(&batch_in[i]);
+		if (!input_left)	/* what would follow is all the same */
+			batch_count = i + 1;
 	}
 	if (arrival_clock & 1) {
 		struct cmsghdr *control = CMSG_FIRSTHDR(first);
@@ -612,15 +633,25 @@ static void serve_and_check(void)
 					   counts->to_player_datagrams - before[slot].to_player_datagrams);
 		CHECK(lost_of(counts) - lost_of(&before[slot]) <= lost);
 	}
-	datagrams += batch_count;
+	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
+		done.by_verdict[verdict] += totals[port][verdict].datagrams - was[verdict].datagrams;
+	done.passed_up += passed_up;
+	done.checks++;
 }
 
 /* ---- The input, operation by operation ---------------------------------------------------------------------------- */
 
+static void owner_judges(uint64_t count)
+{
+	uint64_t waiting = forwarder.ring_head - forwarder.ring_tail;
+
+	forwarder.ring_tail += count < waiting ? count : waiting;
+	forwarder.owner_woken = false;
+}
+
 static void one_operation(void)
 {
 	uint8_t operation = number(), slot, where, who, count;
-	uint64_t waiting;
 
 	switch (operation & 7) {
 	case 0:
@@ -638,11 +669,8 @@ static void one_operation(void)
 			take_out(operation & 64 ? 256 + 2u * number() : number());
 		}
 		break;
-	case 2:	/* the owner judges some */
-		waiting = forwarder.ring_head - forwarder.ring_tail;
-		count = number();
-		forwarder.ring_tail += count < waiting ? count : waiting;
-		forwarder.owner_woken = false;
+	case 2:
+		owner_judges(number());
 		break;
 	case 3:
 		now_ns += (uint64_t)number() * 1000000u;
@@ -650,7 +678,10 @@ static void one_operation(void)
 	default:
 		batch_count = 1 + (operation >> 3) % BATCH;
 		batch_count = operation & 4 && operation & 128 ? BATCH : batch_count;
-		at_endpoint = number() % ENDPOINTS;
+		where = number();
+		at_endpoint = where % ENDPOINTS;
+		if (where < 128)	/* it mostly keeps up */
+			owner_judges(PASSED_UP);
 		send_behaviour = operation & 2 ? number() : 0;
 		arrival_clock = operation & 1 ? number() : 0;
 		serve_and_check();
@@ -673,12 +704,39 @@ static void begin_anew(void)
 	forwarder.merge = number() & 1;
 }
 
+static uint64_t datagrams_done(void)
+{
+	uint64_t sum = done.passed_up;
+
+	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
+		sum += done.by_verdict[verdict];
+	return sum;
+}
+
+/* For fuzz/forwarder.py, which shows it. */
+static void say_what_is_done(void)
+{
+	static const char *const names[VERDICTS] = {
+		[FORWARDED] = "forwarded",	     [ANSWERED] = "answered",	   [SEND_QUEUE_FULL] = "send_queue_full",
+		[SEND_FAILED] = "send_failed", [OVERLOADED] = "overloaded", [RATE_LIMITED] = "rate_limited",
+	};
+
+	printf("{\"runs\": %lu, \"checks\": %lu, \"outcomes\": {\"passed up\": %lu", done.runs, done.checks, done.passed_up);
+	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
+		printf(", \"%s\": %lu", names[verdict], done.by_verdict[verdict]);
+	printf("}}\n");
+	fflush(stdout);
+	done.said_at = time(NULL);
+}
+
 int LLVMFuzzerInitialize(int *count, char ***arguments)
 {
 	struct memory memory = { totals, all_counts, STRIDE, SLOTS };
 
 	for (int i = 1; i < *count; i++)
 		sscanf((*arguments)[i], "--datagrams=%lu", &datagrams_wanted);
+	done.said_at = time(NULL);
+	atexit(say_what_is_done);
 	CHECK(forwarder_create(&forwarder, endpoints, ENDPOINTS, true, &memory) == 0);
 	return 0;
 }
@@ -690,10 +748,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	begin_anew();
 	for (unsigned i = 0; input_left && i < BATCHES_AT_MOST; i++)
 		one_operation();
-	if (datagrams_wanted && datagrams >= datagrams_wanted) {
-		printf("%lu datagrams\n", datagrams);
-		fflush(stdout);
+	done.runs++;
+	if (datagrams_wanted && datagrams_done() >= datagrams_wanted) {
+		say_what_is_done();
 		_exit(0);
 	}
+	if (time(NULL) - done.said_at >= SAID_EVERY_SECONDS)
+		say_what_is_done();
 	return 0;
 }

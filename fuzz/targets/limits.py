@@ -4,6 +4,9 @@ What its buckets and bounds let through depends on time, so no naive relay says 
 but something holds whatever they let through.
 """
 
+from collections import Counter
+
+from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.structure import check_table
 from fuzz.targets.datagrams import ADDRESSES, ENDPOINTS, SESSIONS, USERS
@@ -40,7 +43,7 @@ class _Relay:
         self.now = 0.0
         self.first_refused_at: float | None = None
         self.refusals = 0
-        self.datagrams = 0
+        self.datagrams = self.checks = 0
         self._ids = 0
         self.table = Table(limits, self._new_connection_id)
         self.engine = Engine(self.table)
@@ -110,6 +113,7 @@ class _Relay:
 
     def check(self) -> None:
         """What always holds."""
+        self.checks += 1
         lookups = self.engine.lookups
         assert lookups is not None
         assert len(lookups.asked()) <= _MOST_LOOKUPS
@@ -117,8 +121,8 @@ class _Relay:
         check_table(self.table)
 
 
-def check(data: bytes) -> int:
-    """Raises if anything that always holds does not. Returns how many datagrams there were."""
+def check(data: bytes) -> Done:
+    """Raises if anything that always holds does not. Returns the verdicts of these datagrams."""
     read = Reader(data)
     relay = _Relay()
     relay.apply(read.number())
@@ -142,6 +146,8 @@ def check(data: bytes) -> int:
         else:
             relay.answer_lookups()
         relay.check()
-    assert sum(map(sum, relay.engine.counters.datagrams)) == relay.datagrams
-    assert all(relay.engine.counters.datagrams[port][verdict] >= 0 for port in Port for verdict in Verdict)
-    return relay.datagrams
+    counted = relay.engine.counters.datagrams
+    assert sum(map(sum, counted)) == relay.datagrams
+    assert all(counted[port][verdict] >= 0 for port in Port for verdict in Verdict)
+    verdicts = {verdict.label: sum(counted[port][verdict] for port in Port) for verdict in Verdict}
+    return Done(Counter(verdicts), relay.checks)
