@@ -327,7 +327,7 @@ class Table:
             user.client_binding = None
         session.bound -= 1
         self.bound[binding.port] -= 1
-        # A reconciliation goes by the time at which it began: anybody may have been heard since, not only the last to go.
+        # A reconciliation goes by the time at which it began: anybody may have been heard since, not only the last one.
         session.empty_since = max(session.empty_since, now, self.heard(binding))
         if session.bound == 0:
             self.active_sessions -= 1
