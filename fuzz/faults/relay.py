@@ -134,6 +134,10 @@ class SimulatedRelay:
         self._expiry_at = None
         self._plan_expiry()
 
+    def check_step(self) -> None:
+        """Raises AssertionError if what the relay knows contradicts itself."""
+        self.ledger.check(self.table)
+
     def check(self) -> None:
         """Raises AssertionError if something should have ended by now and has not."""
         if self._runs:
@@ -153,7 +157,7 @@ class SimulatedRelay:
             self.engine.unsent(endpoint, len(data), action, Verdict.SEND_QUEUE_FULL)
         if action.player is not None:
             self._records.account(action.player.user)
-        self.ledger.handled(self.table, self.engine, endpoint, data, source, action, sent)
+        self.ledger.handled(self.table, self.engine, endpoint, data, source, now, action, sent)
         self._plan_expiry()
         if sent and action.endpoint is not None:
             self._network.send_to_peer(action.endpoint, action.datagram, action.to)

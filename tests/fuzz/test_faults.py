@@ -1,5 +1,6 @@
 """The simulator of faults: a short run of it, that a seed repeats it, and that it notices what is wrong."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -46,6 +47,7 @@ expire = Table.expire
         (Table, "_renew_connection_id", lambda table, user: user.set_connection_id(7)),
         (Table, "replace_host", lambda table, host, now: None),
         (Engine, "unsent", lambda *_: None),
+        (Engine, "_silence", lambda engine, binding, now: math.inf),
         (Table, "_revoke", lambda table, user, now: None),
         (Records, "account", lambda records, user: None),
         (Records, "begin", lambda records, binding: 0),
