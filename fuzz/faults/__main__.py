@@ -44,7 +44,7 @@ def faults(
 def _print(total: Figures, first: int, last: int, seconds: float) -> None:
     took = f"{seconds:.0f} s (processor: {time.process_time():.0f} s)"
     verdicts = {verdict.label: count for verdict, count in total.verdicts.items()}
-    print(f"{total.hours:,.0f} simulated hours, {total.played_hours:,.0f} of them with games, in {took}: nothing broken")
+    print(f"{total.hours:,.0f} simulated hours, {total.played_hours:,.0f} with games, in {took}: nothing broken")
     print(f"{total.steps:,} steps, {total.checks:,} checks, seeds {first} to {last}")
     print(f"{total.games:,} games, {total.restarts:,} restarts, {total.datagrams:,} datagrams judged")
     print(f"by the network: lost {total.lost:,}, doubled {total.doubled:,}, overtaken {total.overtaken:,}")
