@@ -206,9 +206,13 @@ class Table:
         session.players.clear()
 
     def remember_ended(self, session_token: int, forgotten_at: float) -> None:
-        """Goes on with what a process before this one knew of a session that ended; to be told oldest first."""
-        if session_token not in self.by_token:
+        """Goes on with what a process before this one knew of a session that ended; to be told newest first.
+
+        Whatever has ended here since ended later.
+        """
+        if session_token not in self.by_token and session_token not in self._tombstones:
             self._tombstones[session_token] = forgotten_at
+            self._tombstones.move_to_end(session_token, last=False)
 
     def watch(self, session: Session, now: float) -> None:
         """Has the engine see every datagram of a session of this table."""

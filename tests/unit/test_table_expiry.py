@@ -283,3 +283,17 @@ def test_a_removed_binding_costs_one_look_when_its_time_comes() -> None:
     assert relay.expire(budget=9) is True
     assert relay.expire(budget=1) is False
     assert relay.kinds() == [EventKind.USER_SILENT]
+
+
+def test_sessions_that_ended_before_a_restart_are_forgotten_in_their_time_whatever_has_ended_since() -> None:
+    relay = Relay()
+    ended_at = relay.now
+    relay.apply()
+    relay.table.remember_ended(78, ended_at + 20)
+    relay.table.remember_ended(77, ended_at + 10)
+    relay.table.remember_ended(SESSION, ended_at + 1)
+    assert relay.table.next_deadline() == ended_at + 10
+    relay.now += 20
+    relay.expire()
+    assert relay.table.next_deadline() == ended_at + 60
+    assert relay.table.ended_recently(SESSION, relay.now)
