@@ -4,6 +4,7 @@ from collections import deque
 
 from fuzz.faults.network import Network
 from fuzz.structure import check_session, check_table
+from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.events import Event, EventKind
@@ -95,7 +96,8 @@ class Ledger:
         if event.kind in UNBOUND:
             self._unbound_at.append(now)
         if binding.port is Port.CLIENT and binding.user.token in event.session.users:
-            self._ids[event.session.token, binding.user.token] = binding.user.connection_id
+            self._check_id(event.kind, binding.user)
+            self._ids[_pair(binding.user)] = binding.user.connection_id
 
     def handled(
         self,
@@ -175,6 +177,12 @@ class Ledger:
         assert action.player is not None
         player = sender if endpoint.port is Port.CLIENT else receiver
         assert action.player.user.token == player.user
+
+    def _check_id(self, kind: EventKind, user: User) -> None:
+        may_change = self._limits.connection_id_policy is ConnectionIdPolicy.PER_ADDRESS
+        if kind is not EventKind.CONNECTION_RENEWED and not may_change:
+            known = self._ids.get(_pair(user), user.connection_id)
+            assert user.connection_id == known, "a connection id changed without a reason"
 
     def _check_traffic(self, user: User) -> None:
         counts = self._traffic.get(_pair(user), [0, 0])
