@@ -80,6 +80,7 @@ class _Relay:
         counters = self.engine.counters
         before = sum(map(sum, counters.datagrams)), sum(map(sum, counters.bytes))
         told_before = sum(map(sum, counters.refusals_told))
+        used_before = self._used()
         action = self.engine.handle(endpoint, data, source, self.now)
         self._only_to_whom_it_belongs(endpoint, data, source, action)
         if taken is not None and action.endpoint is not None:
@@ -88,12 +89,22 @@ class _Relay:
             before[0] + 1,
             before[1] + len(data),
         )
+        counts = action.verdict is Verdict.FORWARDED and taken is None
+        assert self._used() == (used_before[0] + counts, used_before[1] + counts * len(data))
         self.refusals += max(0, sum(map(sum, counters.refusals_told)) - told_before)
         if self.refusals:
             if self.first_refused_at is None:
                 self.first_refused_at = self.now
             assert self.refusals <= _REFUSALS_PER_SECOND * (1 + self.now - self.first_refused_at) + 1e-6
         self.check()
+
+    def _used(self) -> tuple[int, int]:
+        """Datagrams and bytes that all sessions have forwarded."""
+        all_of_it = [session.traffic() for session in self.table.sessions.values()]
+        return (
+            sum(one.to_host_datagrams + one.to_player_datagrams for one in all_of_it),
+            sum(one.to_host_bytes + one.to_player_bytes for one in all_of_it),
+        )
 
     def _only_to_whom_it_belongs(self, endpoint: Endpoint, data: bytes, source: Address, action: Action) -> None:
         assert len(action.datagram) <= len(data)
