@@ -28,7 +28,7 @@ bench-quick: $(VENV)/.installed-bench
 	$(BIN)/python -m bench all --quick --out build/bench-quick
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build relayd/edge/native/*.so relayd.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

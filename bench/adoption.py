@@ -29,7 +29,7 @@ from relayd.garbage import settle
 from relayd.log import configure
 from relayd.owner import TableOwner
 from relayd.settings import Settings
-from tests.scenarios.skips import why_not
+from tests.support.kernel_program import why_not
 
 SESSIONS = 40_000
 USERS_PER_SESSION = 10

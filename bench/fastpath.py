@@ -16,7 +16,7 @@ from bench.machine import describe
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.edge.xdp import libbpf
 from tests.scenarios.rig import XDP_DROP, XDP_TX, Rig
-from tests.scenarios.skips import why_not
+from tests.support.kernel_program import why_not
 
 REPEAT = 1_000_000
 RUNS = 5

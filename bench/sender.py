@@ -3,6 +3,8 @@
 import ctypes
 import os
 import socket
+from collections.abc import Sequence
+from itertools import accumulate
 
 
 class _IoVec(ctypes.Structure):
@@ -33,21 +35,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class BatchSender:
-    """Sends the same number of datagrams of the same size again and again; what stands in them may change.
+    """Sends datagrams of the same sizes again and again; what stands in them may change.
 
     Args:
         sock: connected, blocking.
-        count: datagrams at a time; 1,024 at most.
-        size_bytes: of each.
+        sizes_bytes: of each datagram; 1,024 at most.
     """
 
-    def __init__(self, sock: socket.socket, count: int, size_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, sizes_bytes: Sequence[int]) -> None:
         self._sock = sock
-        self.count = count
-        self.total_bytes = count * size_bytes
+        self.count = count = len(sizes_bytes)
+        self.total_bytes = sum(sizes_bytes)
         self._content = (ctypes.c_char * self.total_bytes)()
-        start = ctypes.addressof(self._content)
-        self._parts = (_IoVec * count)(*(_IoVec(start + number * size_bytes, size_bytes) for number in range(count)))
+        starts = accumulate(sizes_bytes, initial=ctypes.addressof(self._content))
+        self._parts = (_IoVec * count)(*map(_IoVec, starts, sizes_bytes))
         self._messages = (_Message * count)()
         for message, part in zip(self._messages, self._parts, strict=True):
             message.header.parts = ctypes.pointer(part)

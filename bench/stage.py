@@ -16,7 +16,7 @@ from bench.peers.direct import DirectDoor
 from bench.peers.subject import Running, Start
 from bench.scenario import Unavailable
 from bench.sizes import game_lengths
-from tests.scenarios.skips import why_not
+from tests.support.kernel_program import why_not
 
 
 class Subject(NamedTuple):

@@ -29,8 +29,12 @@ class Counters:
     def go_on_in(self, memory: memoryview) -> None:
         """Goes on with the counts in this memory of MEMORY_BYTES, and counts in it from now on."""
         words = memory.cast("Q")
-        rows: list[Row] = [words[start : start + _ROW] for start in range(0, _ROWS * _ROW, _ROW)]
-        self.datagrams, self.bytes, self.refusals_told = (rows[first::3] for first in range(3))
+        for port in Port:
+            for number, (rows, length) in enumerate(
+                ((self.datagrams, len(Verdict)), (self.bytes, len(Verdict)), (self.refusals_told, len(State)))
+            ):
+                start = (3 * port + number) * _ROW
+                rows[port] = words[start : start + length]
 
 
 class Traffic:

@@ -226,6 +226,13 @@ class Table:
             self.watched.remove(session)
             self._tell(Event(EventKind.WATCH_ENDED, session), now)
 
+    def only_engine_forwards(self, binding: Binding) -> bool:
+        """Whether all of its datagrams must go through the engine, which alone keeps the rate of a session, sees what
+        is watched, and decides whether a player's connection goes on.
+        """
+        session = binding.user.session
+        return binding.connection_undecided or session.meter is not None or session in self.watched
+
     def ended_recently(self, session_token: int, now: float) -> bool:
         """Whether a session with this token ended a short while ago."""
         forgotten_at = self._tombstones.get(session_token)

@@ -1,6 +1,7 @@
 """The benchmarks' sender sends what it was given, all of it, and nothing else."""
 
 import socket
+from io import BytesIO
 
 from bench.sender import BatchSender
 
@@ -13,8 +14,10 @@ def test_every_datagram_of_a_batch_arrives_as_it_was_given() -> None:
         there.bind(("127.0.0.1", 0))
         there.settimeout(5)
         here.connect(there.getsockname())
-        sender = BatchSender(here, 7, 11)
+        sizes_bytes = (11, 0, 40, 1, 25)
+        sender = BatchSender(here, sizes_bytes)
         content = bytes(number % 251 for number in range(77))
         sender.fill(content)
-        assert sender.send() == 7
-        assert [there.recv(100) for _ in range(7)] == [content[start : start + 11] for start in range(0, 77, 11)]
+        assert sender.send() == 5
+        stream = BytesIO(content)
+        assert [there.recv(100) for _ in sizes_bytes] == [stream.read(size) for size in sizes_bytes]

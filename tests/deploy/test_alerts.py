@@ -96,7 +96,7 @@ def test_a_flood_of_junk(scraping: Watched) -> None:
         scraping.relay("flooded", new_sessions("hit"), overrides) as relay,
         Peer(relay.address("client"), 1, 1) as stormer,
     ):
-        sender = BatchSender(stormer.socket, 200, _JUNK_BYTES)
+        sender = BatchSender(stormer.socket, [_JUNK_BYTES] * 200)
         sender.fill(b"\x02" * sender.total_bytes)
         with again_and_again(sender.send):
             scraping.until_firing("flooded", "RelaydJunkFlood", "RelaydOverloaded", "RelaydReceiveQueueOverflows")

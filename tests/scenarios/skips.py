@@ -1,25 +1,7 @@
 """Why a test that needs the kernel program cannot run here."""
 
-from functools import cache
-
 import pytest
 
-from relayd.edge.xdp.program import KernelProgram, Sizes
-from relayd.errors import UnavailableError
-from tests.integration.namespaces import may_make_networks, missing_program
-
-
-@cache
-def why_not() -> str | None:
-    if (missing := missing_program()) is not None:
-        return f"needs {missing}"
-    if not may_make_networks():
-        return "needs the right to make network namespaces"
-    try:
-        KernelProgram.load(Sizes(1, 1)).close()
-    except UnavailableError as error:
-        return str(error)
-    return None
-
+from tests.support.kernel_program import why_not
 
 needs_kernel = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")

@@ -32,7 +32,7 @@ class Flows:
         self._forwarder = forwarder
         self._records = records
         self._linked: set[Binding] = set()
-        self._watched = table.watched
+        self._only_engine_forwards = table.only_engine_forwards
         self._history = table.history
         self._heard_elsewhere: Callable[[Binding], float] = table.heard
         table.heard = self.heard
@@ -82,9 +82,7 @@ class Flows:
 
     def _add(self, binding: Binding, slot: int) -> None:
         user = binding.user
-        # The rate of a session is the engine's to keep: it has to see all of it.
-        theirs = binding.connection_undecided or user.session.meter is not None or user.session in self._watched
-        if not slot or theirs or binding in self._linked:
+        if not slot or binding in self._linked or self._only_engine_forwards(binding):
             return
         meter = binding.meter
         self._forwarder.add(

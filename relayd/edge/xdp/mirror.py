@@ -186,10 +186,7 @@ class Mirror:
         if (
             binding in self.slot_of
             or user.binding_on(binding.port) is not binding
-            or binding.connection_undecided
-            # The rate of a session is the engine's to keep: it has to see all of it.
-            or session.meter is not None
-            or session in self.table.watched
+            or self.table.only_engine_forwards(binding)
             or not peer[1]
             # A link-local address says nothing without its interface.
             or peer[0].lower().startswith(("fe8", "fe9", "fea", "feb"))

@@ -62,7 +62,7 @@ def test_a_read_only_disk_ends_with_78_and_one_line(made: Made, there_before: bo
     assert server.stop() == 0
     first = f'cp {server.database} "$0"/new.sqlite3' if there_before else "true"
     server.config.write_text(server.config.read_text().replace(server.database.name, "disk/new.sqlite3"))
-    on_its_own_disk(server, "size=1m", f'{first} && mount -o remount,ro "$0"')
+    on_its_own_disk(server, "size=1m", f'{first} && mount -o remount,bind,ro "$0"')
     ended = server.command()
     assert (ended.returncode, ended.stderr.count("\n")) == (78, 1), ended.stderr
     assert "api.database" in ended.stderr
