@@ -10,7 +10,9 @@ FORGOTTEN_AT_ONCE = 20_000
 """Records, so that nobody waits for long."""
 
 _COUNTS = Counts._fields
-_SUMS = ", ".join(f"sum(u.{name})" for name in _COUNTS)
+# sum() fails above 63 bits, which a relay with a defect may have reported, and then for good. total() is exact up to 2**53
+# (sqlite.org/lang_aggfunc.html).
+_SUMS = ", ".join(f"total(u.{name})" for name in _COUNTS)
 
 
 def add(connection: sqlite3.Connection, node_id: str, stream: str, records: Sequence[UsageRecord]) -> int:
@@ -65,7 +67,7 @@ def sums(connection: sqlite3.Connection, query: UsageQuery) -> list[UsageSum]:
         {**query._asdict(), "after_session": after_session, "after_relay": after_relay, "after": None},
     )
     return [
-        UsageSum(session_id, relay, from_at, to_at, bool(ended), Counts(*counts))
+        UsageSum(session_id, relay, from_at, to_at, bool(ended), Counts(*map(int, counts)))
         for session_id, relay, from_at, to_at, ended, *counts in rows
     ]
 
