@@ -10,7 +10,7 @@ FORGOTTEN_AT_ONCE = 20_000
 """Records, so that nobody waits for long."""
 
 _COUNTS = Counts._fields
-# sum() fails above 63 bits, which a relay with a defect may have reported, and then for good. total() is exact up to 2**53
+# sum() fails above 63 bits, for good once a relay with a defect has reported such counts. total() is exact up to 2**53
 # (sqlite.org/lang_aggfunc.html).
 _SUMS = ", ".join(f"total(u.{name})" for name in _COUNTS)
 
