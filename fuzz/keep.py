@@ -10,6 +10,8 @@ from typing import Any
 import relayd
 from fuzz.registry import Target
 
+ONCE_NOT_BORNE = "crash-"
+"""How the names of inputs begin that found something, as libFuzzer names them: these stay, whatever they reach."""
 _OURS = str(Path(relayd.__file__).parent)
 
 Step = tuple[CodeType, int, int]
@@ -55,10 +57,6 @@ def fewest(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
         kept.append(best)
         missing -= reached[best]
     return sorted(kept, key=lambda data: (len(data), data))
-
-
-ONCE_NOT_BORNE = "crash-"
-"""How the names of inputs begin that found something, as libFuzzer names them: these stay, whatever they reach."""
 
 
 def write(folder: Path, inputs: Iterable[bytes]) -> int:
