@@ -80,7 +80,8 @@ def keep(program: Path, found: Path) -> int:
 
 
 def _run(program: Path, *options: str) -> int:
-    return subprocess.run([program, *options], check=False).returncode
+    # What libFuzzer says is in its standard error.
+    return subprocess.run([program, *options], check=False, stdout=subprocess.DEVNULL).returncode
 
 
 def seeds() -> list[bytes]:
