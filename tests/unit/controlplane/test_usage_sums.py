@@ -150,3 +150,13 @@ def test_a_database_of_the_version_before(tmp_path: Path) -> None:
     assert sums(connection)[0].counts == TEN
     schema.prepare(connection, path)
     connection.close()
+
+
+def test_counts_that_cannot_be_make_no_sum_fail(database: sqlite3.Connection) -> None:
+    most = Counts(2**53, 2**53, 2**53, 2**53)
+    ledger = Ledger("stream")
+    for number in range(1100):
+        ledger.start(f"span-{number}", "a", 100.0)
+        ledger.interim(f"span-{number}", most, 110.0)
+    add(database, "relay", list(ledger.unsent.values()))
+    assert sums(database)[0].counts == sums(database, since=0.0)[0].counts == Counts(*(1100 * one for one in most))
