@@ -25,9 +25,15 @@ This page is written by `docs/generate.py` from `relayd/controlplane/openapi.py`
 """
 
 _RELAYS = """
+## Usage
+
+- `GET /v1/relays/usage`, of scope `sessions:read`: what each session used, also those that are gone.
+  [Usage records](usage.md#sums-from-the-control-plane) has its parameters and an answer. It is relayd's own: Edgegap's
+  API has no such thing.
+
 ## Between relay and control plane
 
-Two more requests, of scope `nodes:write`; relayd itself is their only user, and they may change with any version.
+Three more requests, of scope `nodes:write`; relayd itself is their only user, and they may change with any version.
 
 - `PUT /v1/relays/nodes/{name}`: a relay's heartbeat. It says where the relay is reached, its attributes and
   coordinates, its capacity and load, whether it drains, the revision it has applied, and which sessions ended there.
@@ -35,6 +41,8 @@ Two more requests, of scope `nodes:write`; relayd itself is their only user, and
   new.
 - `GET /v1/relays/nodes/{name}/sessions`: its sessions, in pages. With `epoch` and `since` only what changed after that
   revision. Answers 304 to an `If-None-Match` that still holds.
+- `POST /v1/relays/nodes/{name}/usage`: up to 1,000 [usage records](usage.md), as they stand in the file, and their
+  stream. 204 once no crash loses them; the same may come again.
 """
 
 _Json = dict[str, Any]

@@ -1,6 +1,7 @@
 """Entry point: ``python -m fuzz TARGET``."""
 
 import importlib.util
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from fuzz.bounds import Bounds
 from relayd.errors import EXIT_UNAVAILABLE
 
 _FOUND = Path("build/fuzz")
+_MOST_SEED = 2**31 - 1
 _TARGETS = (*registry.TARGETS, forwarder.NAME)
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -22,7 +24,7 @@ def fuzz(
     seconds: Annotated[float, typer.Option(min=0, help="Stop after so long.")] = 0,
     runs: Annotated[int, typer.Option(min=0, help="Stop after so many inputs.")] = 0,
     units: Annotated[int, typer.Option(min=0, help="Stop after so many datagrams, files or requests.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Try the same again; 0 for something new.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of a run before, to repeat it.", show_default="any")] = 0,
     found: Annotated[Path, typer.Option(metavar="DIR", help="Where to put what is found.")] = _FOUND,
     keep: Annotated[bool, typer.Option("--keep", help="Only keep the best that was found in tests/corpus.")] = False,
     replay: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Only try these inputs.")] = None,
@@ -33,7 +35,7 @@ def fuzz(
     """
     if target not in _TARGETS:
         raise typer.BadParameter(f"there is no {target!r}; there are: {', '.join(_TARGETS)}")
-    folder, bounds = found / target, Bounds(seconds, runs, units)
+    folder, bounds, seed = found / target, Bounds(seconds, runs, units), seed or 1 + secrets.randbelow(_MOST_SEED)
     if target == forwarder.NAME:
         raise typer.Exit(_native(folder, bounds, seed, keep, replay))
     if replay:

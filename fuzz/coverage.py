@@ -2,47 +2,36 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 from fuzz import registry, resources
 from fuzz.bounds import Bounds
+from fuzz.figures import Tally
 
 _REPORT_SECONDS = 5.0
 _INPUT_BYTES = 4096
 _DICTIONARY = Path(__file__).with_name("json.dict")
 
 
-class Tally:
-    """How much was done, printed now and then."""
+class _Watch:
+    """Prints now and then how far a run is, and ends the process once it is enough."""
 
-    def __init__(self, unit: str, bounds: Bounds) -> None:
-        self._unit = unit
+    def __init__(self, tally: Tally, bounds: Bounds) -> None:
+        self._tally = tally
         self._bounds = bounds
-        self._began = self._reported = time.monotonic()
-        self._runs = self._units = 0
+        self._shown_at = 0.0
 
-    def add(self, units: int) -> None:
-        """One more run is over; ends the process with status 0 if that was enough."""
-        self._runs += 1
-        self._units += units
-        now = time.monotonic()
-        bounds = self._bounds
-        enough = (
-            0 < bounds.seconds <= now - self._began or 0 < bounds.runs <= self._runs or 0 < bounds.units <= self._units
-        )
-        if enough or now - self._reported >= _REPORT_SECONDS:
-            self._reported = now
-            self._print(now - self._began)
-        if enough:
+    def look(self) -> None:
+        """One more run is over."""
+        tally, bounds, seconds = self._tally, self._bounds, self._tally.seconds
+        if 0 < bounds.seconds <= seconds or 0 < bounds.runs <= tally.runs or 0 < bounds.units <= tally.units:
+            tally.conclude(borne=True)
             # libFuzzer has no other end that is a success; what it found is on disk already.
             resources.let_go()
             os._exit(0)
-
-    def _print(self, seconds: float) -> None:
-        rate = self._units / seconds if seconds else 0.0
-        line = f"{self._units:,} {self._unit} in {self._runs:,} runs, {seconds:.0f} s, {rate:,.0f} a second"
-        print(line, flush=True)
+        if seconds - self._shown_at >= _REPORT_SECONDS:
+            self._shown_at = seconds
+            tally.show()
 
 
 def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
@@ -52,7 +41,7 @@ def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
         name: of the target.
         found: folder for what is found: in ``corpus`` what reaches more, ``crash-…`` what is not borne.
         bounds: when it is enough.
-        seed: repeats a run; 0 for any.
+        seed: repeats a run that begins with the same folder.
     """
     import atheris  # noqa: PLC0415  # only there with the extra "fuzz"
 
@@ -60,10 +49,17 @@ def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
     with atheris.instrument_imports(include=["relayd", "fuzz.targets", "json.decoder", "json.scanner"]):
         target = registry.load(name)
         from fuzz import seeds  # noqa: PLC0415
-    tally = Tally(target.UNIT, bounds)
+    tally = Tally(target.UNIT, seed)
+    watch = _Watch(tally, bounds)
 
     def one_input(data: bytes) -> None:
-        tally.add(target.check(data))
+        try:
+            done = target.check(data)
+        except BaseException:
+            tally.conclude(borne=False)
+            raise
+        tally.add(done)
+        watch.look()
 
     folders = [found / "corpus", found / "seeds", registry.CORPUS / name]
     for folder in folders:

@@ -1,13 +1,16 @@
 """The forwarding thread in C under libFuzzer, with AddressSanitizer and UndefinedBehaviorSanitizer."""
 
+import json
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 from fuzz import recorded, registry
 from fuzz.bounds import Bounds
+from fuzz.figures import Done, Tally
 
 NAME = "forwarder"
 _SOURCE = Path(__file__).parent / "native" / "forwarder.c"
@@ -49,11 +52,20 @@ def run(program: Path, found: Path, bounds: Bounds, seed: int) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds()):
         (folders[1] / str(number)).write_bytes(data)
-    options = [f"-artifact_prefix={found}/", f"-max_len={_INPUT_BYTES}", "-len_control=0", f"-seed={seed}"]
+    options = [f"-artifact_prefix={found}/", f"-max_len={_INPUT_BYTES}", f"-seed={seed}"]
+    options += ["-len_control=0", "-verbosity=0"]
     options += [f"-max_total_time={bounds.seconds:.0f}"] * (bounds.seconds > 0)
     options += [f"-runs={bounds.runs}"] * (bounds.runs > 0)
     options += [f"--datagrams={bounds.units}"] * (bounds.units > 0)
-    return _run(program, *options, *map(str, folders))
+    tally = Tally("datagrams", seed)
+    with subprocess.Popen([program, *options, *map(str, folders)], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            said = json.loads(line)
+            tally.replace(said["runs"], Done(Counter(said["outcomes"]), said["checks"]))
+            tally.show()
+    tally.conclude(borne=running.returncode == 0)
+    return running.returncode
 
 
 def replay(program: Path, inputs: Sequence[Path]) -> int:
@@ -68,7 +80,8 @@ def keep(program: Path, found: Path) -> int:
 
 
 def _run(program: Path, *options: str) -> int:
-    return subprocess.run([program, *options], check=False).returncode
+    # What libFuzzer says is in its standard error.
+    return subprocess.run([program, *options], check=False, stdout=subprocess.DEVNULL).returncode
 
 
 def seeds() -> list[bytes]:

@@ -10,6 +10,8 @@ from typing import Any
 import relayd
 from fuzz.registry import Target
 
+ONCE_NOT_BORNE = "crash-"
+"""How the names of inputs begin that found something, as libFuzzer names them: these stay, whatever they reach."""
 _OURS = str(Path(relayd.__file__).parent)
 
 Step = tuple[CodeType, int, int]
@@ -58,11 +60,11 @@ def fewest(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
 
 
 def write(folder: Path, inputs: Iterable[bytes]) -> int:
-    """Makes a folder hold these inputs and no others. Returns how many."""
+    """Makes a folder hold these inputs and no others, but for those that once were not borne. Returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / hashlib.sha256(data).hexdigest()[:16]: data for data in inputs}
     for path in folder.iterdir():
-        if path not in files:
+        if path not in files and not path.name.startswith(ONCE_NOT_BORNE):
             path.unlink()
     for path, data in files.items():
         path.write_bytes(data)

@@ -4,6 +4,8 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
+from fuzz.figures import Done
+
 TARGETS = {
     "datagrams": "datagrams from anywhere at table and engine, beside a naive relay",
     "limits": "the same at a relay with tight limits and look-ups: what holds whatever its buckets say",
@@ -22,7 +24,7 @@ class Target(Protocol):
     UNIT: str
     """What `check` counts."""
 
-    def check(self, data: bytes) -> int:
+    def check(self, data: bytes) -> Done:
         """Raises if relayd does not bear what these bytes stand for. Returns how much that was."""
         ...
 

@@ -23,6 +23,25 @@ _RELAY = {"ip": "192.0.2.1", "host": "h", "ports": {"server": {"port": 7000, "li
 _RELAY["ports"]["client"] = {"port": 7001, "link": ""}  # type: ignore[index]
 _HEARTBEAT = {"ip": "192.0.2.1", "host": "h", "server_port": 7000, "client_port": 7001, "capacity": 9, "load": 0}
 
+_COUNTS = {"to_host_datagrams": 1, "to_host_bytes": 9, "to_player_datagrams": 1, "to_player_bytes": 9}
+_USAGE = {
+    "stream": "s",
+    "records": [
+        {
+            "sequence": 1,
+            "span": "s-1",
+            "session_id": "$S",
+            "kind": "interim",
+            "reason": None,
+            "began_at": 5.0,
+            "from_at": 5.0,
+            "to_at": 6.0,
+            "delta": _COUNTS,
+            "total": _COUNTS,
+        }
+    ],
+}
+
 
 def _recorded_game(name: str) -> bytes:
     """The beginning of a game as operations of `datagrams`; of each peer, what it sent from one address."""
@@ -87,6 +106,8 @@ def _requests() -> list[bytes]:
         (5, "", "", '{"session_id":"$S","authorization_token":$T}'),
         (7, "r1/sessions", "since=0&epoch=e&after=$S&limit=1", ""),
         (6, "r1", "", json.dumps({**_HEARTBEAT, "epoch": "e", "revision": 1, "ended": ["$S"]})),
+        (9, "r1/usage", "", json.dumps(_USAGE)),
+        (10, "", "since=0&until=9e9&limit=1&relay=r1&session_id=$S&after=a/r1", ""),
         (3, "$S", "", ""),
     ]
     return [b"".join(bytes((row[0],)) + b"".join(text.encode() + b"\0" for text in row[1:]) for row in rows)]

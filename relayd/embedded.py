@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncGenerator
 
+from pydantic import ValidationError
+
 from relayd.controlplane.errors import NodeTakenError, NotFoundError, StoreUnavailableError
+from relayd.controlplane.http import explain
 from relayd.controlplane.models import Heartbeat
 from relayd.controlplane.service import ControlPlane
 from relayd.controlplane.usage import UsageReport
 from relayd.core.limits import Limits
-from relayd.core.usage import UsageBatch
+from relayd.core.usage import UsageBatch, UsageRefusedError
 from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.settings import RelaySettings
 
@@ -63,9 +66,11 @@ class EmbeddedLink:
 
     async def take_usage(self, batch: UsageBatch) -> None:
         """See `Link.take_usage`."""
-        report = UsageReport.model_validate(
-            {"stream": batch.stream, "records": [record.fields() for record in batch.records]}
-        )
+        body = {"stream": batch.stream, "records": [record.fields() for record in batch.records]}
+        try:
+            report = UsageReport.model_validate(body)
+        except ValidationError as error:
+            raise UsageRefusedError(explain(error)) from None
         try:
             await self._control_plane.take_usage(self._relay.id, report)
         except StoreUnavailableError as error:

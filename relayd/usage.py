@@ -26,6 +26,8 @@ T = TypeVar("T")
 _TICK_SECONDS = 1.0
 _AT_ONCE = 20
 """Sessions: under 1 ms."""
+_LAST_RECORDS_SECONDS = 0.2
+"""At the end of the process: some 10,000."""
 _REASONS = {EventKind.SESSION_REMOVED: Reason.REMOVED, EventKind.SESSION_IDLE: Reason.IDLE}
 _UNKNOWN_SESSION = "unknown"
 """Of counts that outlived the journal which knew whose they are."""
@@ -87,6 +89,7 @@ class Metering:
         """By span."""
         self._recorded: list[tuple[int, list[int]]] = []
         """Numbers of records, and the accounts to be freed once the disk has them."""
+        self._lost_told = 0
         records.spans = self
 
     # What the state asks and tells ----------------------------------------------------------------------------
@@ -109,7 +112,8 @@ class Metering:
         """See `Spans.goes_on`."""
         name = span.hex()
         if span == NO_SPAN:
-            return True
+            # Counted while nobody recorded, some of it perhaps under a span before that: it must not count again.
+            return False
         if session in self._spans:
             return self._spans[session] == name
         recorded = self.ledger.spans.get(name)
@@ -184,11 +188,18 @@ class Metering:
         if self._goes_on:
             await self._record_endings()
         # What cannot be written now is in a later record.
-        if self._journal.write() and interval_is_over and self._goes_on:
+        if await self._journal.write_all() and interval_is_over and self._goes_on:
             await self._record_interval()
+        self._complain_of_lost(interval_is_over)
         await self._journal.sync()
         await self._free_recorded()
         self.sender.more.set()
+
+    def _complain_of_lost(self, interval_is_over: bool) -> None:
+        lost = self.ledger.lost - self._lost_told
+        if lost and interval_is_over:
+            self._lost_told += lost
+            _log.error("too many usage records wait: the oldest are given up", given_up=lost)
 
     async def _record_interval(self) -> None:
         now = self._wall_clock()
@@ -242,8 +253,14 @@ class Metering:
         for ending in self._endings.values():
             if ending.session is None or self._settled(ending.session):
                 self._record_ending(ending)
+        # Most of all for the next process not to depend on the counts in the state: those of another version it cannot
+        # read. So it is not worth a pause of the games.
+        until = time.perf_counter() + _LAST_RECORDS_SECONDS
         for session, span in self._spans.items():
+            if time.perf_counter() > until:
+                break
             self.ledger.interim(span, Counts.of(session.traffic()), now)
+            self._journal.write()
         self._journal.write()
         self._journal.close()
 

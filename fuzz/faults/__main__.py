@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fuzz.faults.world import Figures, World
+from fuzz.figures import listed
 
 _HOURS_OF_A_WORLD = 10.0
 
@@ -41,12 +42,14 @@ def faults(
 
 
 def _print(total: Figures, first: int, last: int, seconds: float) -> None:
-    print(f"seeds {first} to {last}: {total.hours:,.0f} hours in {seconds:.0f} s, nothing broken")
-    print(f"{total.steps:,} steps, {total.games:,} games, {total.checks:,} checks")
-    print(f"{total.datagrams:,} datagrams judged, {total.lost:,} lost before or after")
-    for name, counts in (("verdicts", total.verdicts), ("faults", total.faults)):
-        shown = (f"{getattr(one, 'label', one)} {count:,}" for one, count in counts.most_common() if count)
-        print(f"{name}: {', '.join(shown)}")
+    took = f"{seconds:.0f} s (processor: {time.process_time():.0f} s)"
+    verdicts = {verdict.label: count for verdict, count in total.verdicts.items()}
+    print(f"{total.hours:,.0f} simulated hours, {total.played_hours:,.0f} with games, in {took}: nothing broken")
+    print(f"{total.steps:,} steps, {total.checks:,} checks, seeds {first} to {last}")
+    print(f"{total.games:,} games, {total.restarts:,} restarts, {total.datagrams:,} datagrams judged")
+    print(f"by the network: lost {total.lost:,}, doubled {total.doubled:,}, overtaken {total.overtaken:,}")
+    print(f"verdicts: {listed(verdicts)}")
+    print(f"faults: {listed(total.faults)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The control plane: which sessions there should be, and how the relay hears of it, when it hears of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
@@ -11,9 +11,14 @@ from relayd.core.shrink_guard import ShrinkGuard
 from relayd.core.table import Table
 
 _RETRY_SECONDS = 2.0
+_LONGEST_SLICE_SECONDS = 0.3
+"""Between two steps of a reconciliation: far slower than they are, so that something happens in between."""
 _LOOKUP_SECONDS = 0.3
 _GATHER_SECONDS = 2.0
 """As relayd/edge/source/control_plane/keeper.py has it: until what was applied is on disk."""
+
+_Asked = frozenset[tuple[int, int]]
+"""Pairs that the relay looked up."""
 
 
 class ControlPlane:
@@ -40,6 +45,7 @@ class ControlPlane:
         self._hold_seconds = shrink_hold_seconds
         self._ended: set[str] = set()
         self._planned: float | None = None
+        self._reconciling = False
         self._table: Table | None = None
         self._now: Callable[[], float] = lambda: 0.0
         self._last_good: tuple[SessionSpec, ...] | None = None
@@ -67,6 +73,7 @@ class ControlPlane:
     def disconnect(self) -> None:
         """The relay is gone."""
         self._table = self._planned = None
+        self._reconciling = False
 
     def ended(self, session_id: str) -> None:
         """The relay found nobody in a session; it is reported with the next answer that comes."""
@@ -88,7 +95,7 @@ class ControlPlane:
         if planned != self._planned or self._table is None:
             return
         self._planned = None
-        if self.away:
+        if self.away or self._reconciling:
             self.sync_after(_RETRY_SECONDS)
             return
         for session_id in sorted(self._ended):
@@ -102,12 +109,10 @@ class ControlPlane:
         if lie:
             self.lied += 1
             self.sync_after(_RETRY_SECONDS)
-        if self._apply(self._lie() if lie else list(self.sessions.values())):
-            self._lookups.answered(asked, self._now())
-            self.on_applied(True)
+        self._apply(self._lie() if lie else list(self.sessions.values()), asked)
 
-    def _apply(self, specs: list[SessionSpec]) -> bool:
-        """Brings the table to these sessions, whole or change by change. Returns whether they were believed."""
+    def _apply(self, specs: list[SessionSpec], asked: _Asked) -> None:
+        """Brings the table to these sessions, all at once or step by step, if they are believed."""
         table = self._table
         assert table is not None
         before = _in(table)
@@ -117,24 +122,40 @@ class ControlPlane:
             if self._guard.seconds_left(len(table.sessions), missing, self._now()) > 0:
                 self.refused += 1
                 self.sync_after(_RETRY_SECONDS)
-                return False
+                return
             if table.loaded and self._random.random() < 0.5:
                 removals = tuple(key for key in table.sessions if key not in snapshot.sessions)
                 table.change(Change(tuple(specs), removals), self._now())
+                self._applied(table, specs, asked)
             else:
-                table.apply(snapshot, self._now())
+                self._reconciling = True
+                self._go_on(table, table.reconcile(snapshot, self._now()), specs, asked)
         except InvalidSessionsError:
             self.refused += 1
             self.sync_after(_RETRY_SECONDS)
             assert _in(table) == before, "sessions that contradict each other changed something"
-            return False
+
+    def _go_on(self, table: Table, steps: Iterator[None], specs: list[SessionSpec], asked: _Asked) -> None:
+        """One more step of a reconciliation, if the relay still runs."""
+        if table is not self._table:
+            return
+        if next(steps, steps) is not steps:
+            after = self._random.random() * _LONGEST_SLICE_SECONDS
+            self._schedule.after(after, partial(self._go_on, table, steps, specs, asked))
+            return
+        self._reconciling = False
+        self._applied(table, specs, asked)
+
+    def _applied(self, table: Table, specs: list[SessionSpec], asked: _Asked) -> None:
         assert _in(table) == {
             one.session_id: (one.token, {user.token for user in one.users})
             for one in specs
             if table._ended.get(one.session_id) != one.token
         }, "the table is not what it was brought to"
         self._schedule.after(_GATHER_SECONDS, partial(self._keep, table, tuple(specs)))
-        return True
+        assert self._lookups is not None
+        self._lookups.answered(asked, self._now())
+        self.on_applied(True)
 
     def _keep(self, table: Table, specs: tuple[SessionSpec, ...]) -> None:
         """Writes the last good sessions, if the relay has lived long enough for that."""

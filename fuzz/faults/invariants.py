@@ -4,6 +4,7 @@ from collections import deque
 
 from fuzz.faults.network import Network
 from fuzz.structure import check_session, check_table
+from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.events import Event, EventKind
@@ -13,6 +14,8 @@ from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 
+_AUTHENTIC = (Verdict.FORWARDED, Verdict.ANSWERED, Verdict.NO_HOST, Verdict.UNKNOWN_CONNECTION)
+"""What becomes of datagrams from where their user is bound."""
 UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _SENT = (Verdict.FORWARDED, Verdict.ANSWERED)
 _ROUNDING_SECONDS = 0.001
@@ -40,6 +43,8 @@ class Ledger:
         self._traffic: dict[_Pair, list[int]] = {}
         """Datagrams to the host, and to the player."""
         self._ids: dict[_Pair, int] = {}
+        self._heard: dict[tuple[_Pair, Port], float] = {}
+        """When somebody who is bound was last heard."""
         self._unbound_at: deque[float] = deque()
         self._ended_at: deque[float] = deque()
         self._changed = False
@@ -54,6 +59,7 @@ class Ledger:
             self._bytes = [[0] * len(Verdict) for _ in Port]
             self._traffic.clear()
             self._ids.clear()
+            self._heard.clear()
 
     def restored(self, table: Table) -> None:
         """All has come back that will: of those who are still in their session, everything."""
@@ -66,11 +72,11 @@ class Ledger:
                 continue
             assert user.connection_id == self._ids.get(pair, 0), "a connection id changed over a restart"
             self._check_traffic(user)
-        self._check(table)
+        self.check(table)
 
     def revoked(self, user: User) -> None:
         """Somebody is no longer in a session: if it comes back, it begins anew."""
-        pair = user.session.token, user.token
+        pair = _pair(user)
         self._traffic.pop(pair, None)
         self._ids.pop(pair, None)
 
@@ -82,13 +88,27 @@ class Ledger:
         binding = event.binding
         if binding is None:
             return
+        heard = self._heard.get((_pair(binding.user), binding.port))
+        if heard is not None and event.kind in (EventKind.USER_MOVED, EventKind.HOST_REPLACED):
+            limits = self._limits
+            least = limits.rebind_after if event.kind is EventKind.USER_MOVED else limits.host_timeout
+            assert now - heard >= least, "somebody lost its place too soon"
         if event.kind in UNBOUND:
             self._unbound_at.append(now)
         if binding.port is Port.CLIENT and binding.user.token in event.session.users:
-            self._ids[event.session.token, binding.user.token] = binding.user.connection_id
+            self._check_id(event.kind, binding.user)
+            self._ids[_pair(binding.user)] = binding.user.connection_id
 
     def handled(
-        self, table: Table, engine: Engine, endpoint: Endpoint, data: bytes, source: Address, action: Action, sent: bool
+        self,
+        table: Table,
+        engine: Engine,
+        endpoint: Endpoint,
+        data: bytes,
+        source: Address,
+        now: float,
+        action: Action,
+        sent: bool,
     ) -> None:
         """A datagram got its verdict."""
         self.checks += 1
@@ -98,6 +118,8 @@ class Ledger:
             if not sent and verdict in _SENT:
                 verdict = Verdict.SEND_QUEUE_FULL
         port = endpoint.port
+        if action.verdict in _AUTHENTIC:
+            self._heard[_pair_in(data), port] = now
         self.verdicts[port][verdict] += 1
         self._datagrams[port][verdict] += 1
         self._bytes[port][verdict] += len(data)
@@ -105,7 +127,7 @@ class Ledger:
         assert engine.counters.bytes[port][verdict] == self._bytes[port][verdict]
         if action.player is not None:
             user = action.player.user
-            counts = self._traffic.setdefault((user.session.token, user.token), [0, 0])
+            counts = self._traffic.setdefault(_pair(user), [0, 0])
             counts[1 - port] += sent if port is Port.SERVER else 0
             counts[0] += sent if port is Port.CLIENT else 0
             self._check_traffic(user)
@@ -113,7 +135,7 @@ class Ledger:
         if session is not None:
             check_session(session)
         if self._changed:
-            self._check(table)
+            self.check(table)
 
     def expired(self, table: Table, now: float) -> None:
         """Whatever was due is over."""
@@ -126,12 +148,13 @@ class Ledger:
             if not session.bound and self._limits.session_idle_timeout:
                 assert session.empty_since + self._limits.session_idle_timeout > now - _ROUNDING_SECONDS, "still there"
         assert all(forgotten_at <= latest + TOMBSTONE_SECONDS for forgotten_at in table._tombstones.values())
-        self._check(table)
+        self.check(table)
         self._check_sizes(table, now)
 
     # What holds
 
-    def _check(self, table: Table) -> None:
+    def check(self, table: Table) -> None:
+        """What holds between any two steps."""
         self._changed = False
         self.checks += 1
         check_table(table)
@@ -155,8 +178,14 @@ class Ledger:
         player = sender if endpoint.port is Port.CLIENT else receiver
         assert action.player.user.token == player.user
 
+    def _check_id(self, kind: EventKind, user: User) -> None:
+        may_change = self._limits.connection_id_policy is ConnectionIdPolicy.PER_ADDRESS
+        if kind is not EventKind.CONNECTION_RENEWED and not may_change:
+            known = self._ids.get(_pair(user), user.connection_id)
+            assert user.connection_id == known, "a connection id changed without a reason"
+
     def _check_traffic(self, user: User) -> None:
-        counts = self._traffic.get((user.session.token, user.token), [0, 0])
+        counts = self._traffic.get(_pair(user), [0, 0])
         there = user.traffic
         seen = [there.to_host_datagrams, there.to_player_datagrams] if there is not None else [0, 0]
         assert seen == counts, f"counted {seen} of {counts}"
@@ -172,3 +201,11 @@ class Ledger:
         assert len(table._silence) <= sum(table.bound) + len(self._unbound_at)
         assert len(table._idleness) <= len(table.sessions) + len(self._ended_at)
         assert len(table._tombstones) <= len(self._ended_at)
+
+
+def _pair(user: User) -> _Pair:
+    return user.session.token, user.token
+
+
+def _pair_in(data: bytes) -> _Pair:
+    return int.from_bytes(data[4:8], "little"), int.from_bytes(data[:4], "little")

@@ -1,6 +1,7 @@
 """What lies between peers and relay: it loses, delays, reorders and doubles, and forgets no address."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -41,12 +42,15 @@ class Network:
     def __init__(self, schedule: Schedule, random: Random) -> None:
         self.weather = FINE
         self.to_relay: Callable[[Endpoint, bytes, Address], None] = lambda *_: None
-        self.sent = self.lost = self.doubled = 0
+        self.sent = self.lost = self.doubled = self.overtaken = 0
+        """Of datagrams, in both directions."""
         self._schedule = schedule
         self._random = random
         self._owners: dict[Address, Owner] = {}
         self._reached: set[Address] = set()
         self._number = 0
+        self._latest = 0
+        """The datagram sent last of all that arrived."""
 
     def new_address(self, owner: Owner, ip: str | None = None) -> Address:
         """An address that nobody had before, on this IP or on a new one."""
@@ -83,6 +87,7 @@ class Network:
         self.sent += 1
         weather = self.weather
         if weather is FINE:
+            self._latest = self.sent
             arrive()
             return
         if self._random.random() < weather.loss:
@@ -91,4 +96,10 @@ class Network:
         times = 1 + (self._random.random() < weather.doubled)
         self.doubled += times - 1
         for _ in range(times):
-            self._schedule.after(self._random.random() * weather.longest_delay_seconds, arrive)
+            delay_seconds = self._random.random() * weather.longest_delay_seconds
+            self._schedule.after(delay_seconds, partial(self._arrive_late, self.sent, arrive))
+
+    def _arrive_late(self, number: int, arrive: Callable[[], None]) -> None:
+        self.overtaken += number < self._latest
+        self._latest = max(number, self._latest)
+        arrive()

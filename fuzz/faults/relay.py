@@ -58,12 +58,23 @@ class SimulatedRelay:
         self._state: VirtualState | None = None
         self._queue: deque[tuple[Endpoint, bytes, Address]] = deque()
         self._expiry_at: float | None = None
+        self._offered: set[int] = set()
+        """Connection ids that were in use when they were given once more."""
         network.to_relay = self.receive
         self.start(keep_state=False, with_last_good=False)
 
     def now(self) -> float:
         """Seconds, on the relay's clock: that of the world, but for jumps."""
         return self._schedule.now + self.jumped_seconds
+
+    def _new_connection_id(self) -> int:
+        """Often one that somebody has: nobody else in the same session may get it."""
+        taken = [one for session in self.table.sessions.values() for one in session.players if one not in self._offered]
+        if taken and self._random.random() < 0.5:
+            # But only once, so that no session gets it again after it was retired there.
+            self._offered.add(offer := self._random.choice(taken))
+            return offer
+        return self._random.randrange(1, 1 << 31)
 
     # Life
 
@@ -74,7 +85,7 @@ class SimulatedRelay:
             keep_state: whether it finds the state of the relay before.
             with_last_good: whether it finds the last good sessions.
         """
-        self.table = Table(self.limits, lambda: self._random.randrange(1, 1 << 31), self._event)
+        self.table = Table(self.limits, self._new_connection_id, self._event)
         self.engine = Engine(self.table)
         self._state = VirtualState(self.now, self._state if keep_state else None)
         self._records = Records(self._state, self.now)
@@ -134,6 +145,10 @@ class SimulatedRelay:
         self._expiry_at = None
         self._plan_expiry()
 
+    def check_step(self) -> None:
+        """Raises AssertionError if what the relay knows contradicts itself."""
+        self.ledger.check(self.table)
+
     def check(self) -> None:
         """Raises AssertionError if something should have ended by now and has not."""
         if self._runs:
@@ -153,7 +168,7 @@ class SimulatedRelay:
             self.engine.unsent(endpoint, len(data), action, Verdict.SEND_QUEUE_FULL)
         if action.player is not None:
             self._records.account(action.player.user)
-        self.ledger.handled(self.table, self.engine, endpoint, data, source, action, sent)
+        self.ledger.handled(self.table, self.engine, endpoint, data, source, now, action, sent)
         self._plan_expiry()
         if sent and action.endpoint is not None:
             self._network.send_to_peer(action.endpoint, action.datagram, action.to)

@@ -14,6 +14,7 @@ class Schedule:
         self.now = 0.0
         self.steps = 0
         """How many were taken."""
+        self.after_each: Step = lambda: None
         self._planned: list[tuple[float, int, Step]] = []
         self._numbers = count()
 
@@ -32,4 +33,5 @@ class Schedule:
             self.now, _, step = heappop(planned)
             self.steps += 1
             step()
+            self.after_each()
         self.now = end

@@ -34,12 +34,17 @@ class Figures:
     """What happened, in one world or in several."""
 
     hours: float = 0.0
+    played_hours: float = 0.0
+    """Of them, those with games; in the others nothing but time passes."""
     steps: int = 0
     """Of the schedule."""
     checks: int = 0
     games: int = 0
     lost: int = 0
-    """Datagrams that no relay saw."""
+    """Datagrams, by the network, before or after a relay."""
+    doubled: int = 0
+    overtaken: int = 0
+    restarts: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -52,10 +57,14 @@ class Figures:
         """Of both together."""
         return Figures(
             self.hours + more.hours,
+            self.played_hours + more.played_hours,
             self.steps + more.steps,
             self.checks + more.checks,
             self.games + more.games,
             self.lost + more.lost,
+            self.doubled + more.doubled,
+            self.overtaken + more.overtaken,
+            self.restarts + more.restarts,
             self.verdicts + more.verdicts,
             self.faults + more.faults,
         )
@@ -73,7 +82,9 @@ class World:
         self._control_plane.on_ended = self._session_ended
         limits = _limits(self._random)
         self._relay = SimulatedRelay(self._schedule, self._network, self._control_plane, self._random, limits)
+        self._schedule.after_each = self._relay.check_step
         self._games: dict[str, Game] = {}
+        self._played_seconds = 0.0
         self._made = 0
         self._faults: Counter[str] = Counter()
         slowest_seconds = KCP_TIMEOUT_SECONDS + 3 * 4.0
@@ -108,6 +119,7 @@ class World:
     def run_round(self) -> None:
         """A pause and a round."""
         self._run(self._random.expovariate(1 / _MEAN_PAUSE_SECONDS))
+        began = self.now
         for _ in range(self._random.randint(1, _MOST_GAMES)):
             self._begin_game()
         self._run(_SETTLING_SECONDS)
@@ -124,14 +136,26 @@ class World:
         for game in list(self._games.values()):
             game.end(deleted=self._random.random() < 0.5)
         self._games.clear()
+        self._played_seconds += self.now - began
 
     def figures(self) -> Figures:
         """What happened so far."""
         verdicts: Counter[Verdict] = Counter()
         for of_port in self._relay.ledger.verdicts:
             verdicts.update({verdict: of_port[verdict] for verdict in Verdict})
-        checks, hours = self._relay.ledger.checks, self.now / HOUR_SECONDS
-        return Figures(hours, self._schedule.steps, checks, self._made, self._network.lost, verdicts, self._faults)
+        return Figures(
+            hours=self.now / HOUR_SECONDS,
+            played_hours=self._played_seconds / HOUR_SECONDS,
+            steps=self._schedule.steps,
+            checks=self._relay.ledger.checks,
+            games=self._made,
+            lost=self._network.lost,
+            doubled=self._network.doubled,
+            overtaken=self._network.overtaken,
+            restarts=self._relay.restarts,
+            verdicts=verdicts,
+            faults=self._faults,
+        )
 
     def _run(self, seconds: float) -> None:
         self._schedule.run_until(self.now + seconds)

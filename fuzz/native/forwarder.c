@@ -3,7 +3,8 @@
  * of this file's own, which hands out the datagrams that stand in the input and takes or refuses what is sent.
  *
  * After every batch it is checked that each datagram had one outcome and that it was counted so; that what was sent is
- * what a plain look at all flows says, to whom it says, in order; and that nothing overtook what was passed up.
+ * what a plain look at all flows says, to whom it says, in order; that rates are kept to the datagram; and that nothing
+ * overtook what was passed up.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -46,7 +47,7 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *now);
 	} while (0)
 
 enum { SLOTS = 1024, STRIDE = 128, ENDPOINTS = 4, LONGEST = 65507 };
-enum { BATCHES_AT_MOST = 64 };
+enum { BATCHES_AT_MOST = 64, SAID_EVERY_SECONDS = 5 };
 
 /* ---- The input: choices, one after another ------------------------------------------------------------------------ */
 
@@ -88,8 +89,19 @@ static struct waits {
 	const struct flow *to;
 	uint64_t until;
 } waits[SLOTS];
+/* By sender: how full it is of what it sent lately, in nanoseconds that this takes to leave, and at what time. Of the same
+ * second's worth as meter.h has, but kept as a level. */
+static struct bucket {
+	uint64_t datagrams_ns, bytes_ns;
+	uint64_t at_ns;
+} buckets[SLOTS];
 static uint64_t now_ns;
-static uint64_t datagrams, datagrams_wanted;
+static uint64_t datagrams_wanted;
+/* What was done so far. */
+static struct done {
+	uint64_t runs, checks, passed_up, by_verdict[VERDICTS];
+	time_t said_at;
+} done;
 
 static void peer_of(uint8_t choice, union address *address)
 {
@@ -104,6 +116,20 @@ static void peer_of(uint8_t choice, union address *address)
 		address->v4.sin_port = htons(1 + (choice >> 1 & 3));
 		address->v4.sin_addr.s_addr = htonl(0x0a000001 + (choice >> 3 & 3));
 	}
+}
+
+/* One of those there are; NULL if there is none. */
+static struct flow *any_known(uint8_t choice)
+{
+	unsigned used = 0;
+
+	for (unsigned slot = 1; slot <= known_most; slot++)
+		used += known[slot].used;
+	used = used ? 1 + choice % used : 0;
+	for (unsigned slot = 1; used && slot <= known_most; slot++)
+		if (known[slot].used && !--used)
+			return &known[slot];
+	return NULL;
 }
 
 static struct flow *known_pair(enum port port, uint32_t user, uint32_t session)
@@ -132,6 +158,46 @@ static struct flow *known_player(uint32_t session, uint32_t connection_id)
 	return NULL;
 }
 
+static uint64_t clock_ns(void)
+{
+	return (uint64_t)(clock_seconds() * 1e9);
+}
+
+static uint64_t not_below_zero(uint64_t level, uint64_t less)
+{
+	return level > less ? level - less : 0;
+}
+
+/* Whether a flow's bucket has room for a datagram of that size, which then is in it. */
+static bool fits_its_rate(const struct flow *flow, uint32_t size)
+{
+	struct bucket *bucket = &buckets[flow - known];
+	const struct rate *rate = &flow->rate;
+	uint64_t since_ns = clock_ns() - bucket->at_ns;
+	uint64_t datagrams_ns = not_below_zero(bucket->datagrams_ns, since_ns) + rate->datagram_ns;
+	uint64_t bytes_ns = not_below_zero(bucket->bytes_ns, since_ns);
+
+	if (rate->bytes_per_second)
+		bytes_ns += size * NS_PER_SECOND / rate->bytes_per_second;
+	if (datagrams_ns > NS_PER_SECOND || bytes_ns > NS_PER_SECOND)
+		return false;
+	*bucket = (struct bucket){ datagrams_ns, bytes_ns, clock_ns() };
+	return true;
+}
+
+/* Gives a flow rates so low that they are reached; sometimes it comes with what it has used up of them already. */
+static void limit(struct flow *flow, unsigned slot, bool datagrams_too, bool bytes_too, bool used_up)
+{
+	uint64_t used_ns = used_up ? NS_PER_SECOND : 0;
+
+	flow->metered = datagrams_too || bytes_too;
+	flow->rate.datagram_ns = datagrams_too ? NS_PER_SECOND / (1 + flow->user % 50) : 0;
+	flow->rate.bytes_per_second = bytes_too ? 100 * (1 + flow->session % 50) : 0;
+	buckets[slot] = (struct bucket){ datagrams_too ? used_ns : 0, bytes_too ? used_ns : 0, clock_ns() };
+	flow->dues.datagrams_ns = buckets[slot].datagrams_ns + clock_ns();
+	flow->dues.bytes_ns = buckets[slot].bytes_ns + clock_ns();
+}
+
 static void add(unsigned slot, uint8_t where, uint32_t user, uint32_t session, uint32_t connection_id, uint8_t peer)
 {
 	struct flow flow = { .user = user, .session = session, .endpoint = where % ENDPOINTS };
@@ -152,6 +218,7 @@ static void add(unsigned slot, uint8_t where, uint32_t user, uint32_t session, u
 	/* As module.c does it. */
 	flow.passed_up = forwarder.ring_head;
 	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
+	limit(&flow, slot, where & 128, where & 64, peer & 128);
 	memset(&waits[slot], 0, sizeof(*waits));
 	CHECK(flows_add(&forwarder.flows, slot, &flow));
 	CHECK(flows_has(&forwarder.flows, slot));
@@ -192,8 +259,9 @@ struct arrived {
 	uint8_t bytes[BUFFER_BYTES];
 	uint32_t size;
 	struct peer source;
-	struct flow *from;		/* NULL: to be passed up, whatever else */
+	struct flow *from;		/* NULL: never to leave here, whatever else */
 	struct flow *to;
+	struct flow *above_rate;	/* the sender, if this is more than it may send */
 	enum verdict verdict;
 	uint8_t leaves[MAX_DATAGRAM_BYTES];
 	uint32_t leaves_bytes;
@@ -225,8 +293,8 @@ static void next_datagram(struct arrived *a, union address *source)
 		a->size = (uint32_t)some_bytes(a->bytes, kind);
 		return;
 	}
-	flow = &known[1 + number() % (known_most ? known_most : 1)];
-	if (what < 160 && flow->used) {
+	flow = any_known(number());
+	if (what < 208 && flow) {
 		user = flow->user;
 		session = flow->session;
 		address_from_peer(source, &flow->peer);
@@ -242,9 +310,9 @@ static void next_datagram(struct arrived *a, union address *source)
 	if (a->bytes[8] == PING && kind < 128)
 		return;
 	if (at_server) {
-		struct flow *player = &known[1 + number() % (known_most ? known_most : 1)];
+		struct flow *player = any_known(number());
 
-		put_u32(a->bytes + 9, kind & 8 && player->used ? player->connection_id : OF(connection_ids, kind >> 4));
+		put_u32(a->bytes + 9, kind & 8 && player ? player->connection_id : OF(connection_ids, kind >> 4));
 		a->size = HOST_DATA_HEADER_BYTES;
 	}
 	switch (kind >> 6) {
@@ -269,7 +337,7 @@ static void expect(struct arrived *a)
 	uint32_t user, session, header;
 	struct flow *from;
 
-	a->from = a->to = NULL;
+	a->from = a->to = a->above_rate = NULL;
 	if (a->size < HEADER_BYTES || a->size > MAX_DATAGRAM_BYTES || (a->bytes[8] != PING && a->bytes[8] != DATA))
 		return;
 	header = port == CLIENT ? HEADER_BYTES : HOST_DATA_HEADER_BYTES;
@@ -280,6 +348,10 @@ static void expect(struct arrived *a)
 	from = known_pair(port, user, session);
 	if (!from || from->endpoint != at_endpoint || memcmp(&from->peer, &a->source, sizeof(a->source)) != 0)
 		return;
+	if (!fits_its_rate(from, a->size)) {
+		a->above_rate = from;
+		return;
+	}
 	if (a->bytes[8] == PING) {
 		a->from = a->to = from;
 		a->verdict = ANSWERED;
@@ -321,6 +393,8 @@ static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int fl
 		memcpy(part->iov_base, batch_in[i].bytes,
 		       batch_in[i].size < part->iov_len ? batch_in[i].size : part->iov_len);
 		expect(&batch_in[i]);
+		if (!input_left)	/* what would follow is all the same */
+			batch_count = i + 1;
 	}
 	if (arrival_clock & 1) {
 		struct cmsghdr *control = CMSG_FIRSTHDR(first);
@@ -439,7 +513,7 @@ static unsigned find_passed_up(uint64_t head_before)
 		struct arrived *a = &batch_in[i];
 		size_t kept = a->size < sizeof(place->bytes) ? a->size : sizeof(place->bytes);
 
-		if (place->size != a->size || place->endpoint != at_endpoint ||
+		if (a->above_rate || place->size != a->size || place->endpoint != at_endpoint ||
 		    memcmp(&place->source, &a->source, sizeof(a->source)) != 0 ||
 		    memcmp(place->bytes, a->bytes, kept) != 0)
 			continue;
@@ -512,7 +586,7 @@ static void serve_and_check(void)
 {
 	static struct counts before[SLOTS];
 	enum port port = endpoints[at_endpoint].port;
-	uint64_t head_before = forwarder.ring_head, sent[VERDICTS] = { 0 }, lost = 0, overloaded, in_all = 0;
+	uint64_t head_before = forwarder.ring_head, sent[VERDICTS] = { 0 }, lost = 0, overloaded, in_all = 0, limited = 0;
 	struct total was[VERDICTS];
 	bool exact = all_settled();
 	unsigned passed_up;
@@ -530,9 +604,10 @@ static void serve_and_check(void)
 	for (unsigned i = 0; i < batch_count; i++) {
 		struct arrived *a = &batch_in[i];
 
-		CHECK(a->from || a->passed_up || overloaded);
+		CHECK(a->from || a->passed_up || a->above_rate || overloaded);
 		CHECK(!exact || !a->from || !a->passed_up);
 		sent[a->verdict] += a->sent;
+		limited += a->above_rate != NULL;
 	}
 	lost = totals[port][SEND_QUEUE_FULL].datagrams - was[SEND_QUEUE_FULL].datagrams +
 	       totals[port][SEND_FAILED].datagrams - was[SEND_FAILED].datagrams;
@@ -540,29 +615,43 @@ static void serve_and_check(void)
 		in_all += totals[port][verdict].datagrams - was[verdict].datagrams;
 	CHECK(totals[port][FORWARDED].datagrams - was[FORWARDED].datagrams == sent[FORWARDED]);
 	CHECK(totals[port][ANSWERED].datagrams - was[ANSWERED].datagrams == sent[ANSWERED]);
+	CHECK(totals[port][RATE_LIMITED].datagrams - was[RATE_LIMITED].datagrams == limited);
 	CHECK(in_all + passed_up == batch_count);
 	CHECK(send_behaviour || !lost);
 	for (unsigned slot = 1; slot <= known_most; slot++) {
 		const struct counts *counts = counts_at(&forwarder, slot);
-		uint64_t forwarded = 0;
+		uint64_t forwarded = 0, above_rate = 0;
 
-		for (unsigned i = 0; i < batch_count; i++)
+		for (unsigned i = 0; i < batch_count; i++) {
 			forwarded += batch_in[i].sent && batch_in[i].verdict == FORWARDED &&
 				     (port == CLIENT ? batch_in[i].from : batch_in[i].to) == &known[slot];
+			above_rate += batch_in[i].above_rate == &known[slot];
+		}
+		CHECK(counts->rate_limited - before[slot].rate_limited == above_rate);
 		/* Where something is lost, two that look alike at one address cannot be told apart. */
 		CHECK(lost || forwarded == counts->to_host_datagrams - before[slot].to_host_datagrams +
 					   counts->to_player_datagrams - before[slot].to_player_datagrams);
 		CHECK(lost_of(counts) - lost_of(&before[slot]) <= lost);
 	}
-	datagrams += batch_count;
+	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
+		done.by_verdict[verdict] += totals[port][verdict].datagrams - was[verdict].datagrams;
+	done.passed_up += passed_up;
+	done.checks++;
 }
 
 /* ---- The input, operation by operation ---------------------------------------------------------------------------- */
 
+static void owner_judges(uint64_t count)
+{
+	uint64_t waiting = forwarder.ring_head - forwarder.ring_tail;
+
+	forwarder.ring_tail += count < waiting ? count : waiting;
+	forwarder.owner_woken = false;
+}
+
 static void one_operation(void)
 {
 	uint8_t operation = number(), slot, where, who, count;
-	uint64_t waiting;
 
 	switch (operation & 7) {
 	case 0:
@@ -580,11 +669,8 @@ static void one_operation(void)
 			take_out(operation & 64 ? 256 + 2u * number() : number());
 		}
 		break;
-	case 2:	/* the owner judges some */
-		waiting = forwarder.ring_head - forwarder.ring_tail;
-		count = number();
-		forwarder.ring_tail += count < waiting ? count : waiting;
-		forwarder.owner_woken = false;
+	case 2:
+		owner_judges(number());
 		break;
 	case 3:
 		now_ns += (uint64_t)number() * 1000000u;
@@ -592,7 +678,10 @@ static void one_operation(void)
 	default:
 		batch_count = 1 + (operation >> 3) % BATCH;
 		batch_count = operation & 4 && operation & 128 ? BATCH : batch_count;
-		at_endpoint = number() % ENDPOINTS;
+		where = number();
+		at_endpoint = where % ENDPOINTS;
+		if (where < 128)	/* it mostly keeps up */
+			owner_judges(PASSED_UP);
 		send_behaviour = operation & 2 ? number() : 0;
 		arrival_clock = operation & 1 ? number() : 0;
 		serve_and_check();
@@ -607,11 +696,37 @@ static void begin_anew(void)
 	memset(all_counts, 0, sizeof(all_counts));
 	memset(known, 0, sizeof(known));
 	memset(waits, 0, sizeof(waits));
+	memset(buckets, 0, sizeof(buckets));
 	known_most = 0;
 	now_ns = 5000000000u;
 	forwarder.ring_head = forwarder.ring_tail = 0;
 	forwarder.owner_woken = false;
 	forwarder.merge = number() & 1;
+}
+
+static uint64_t datagrams_done(void)
+{
+	uint64_t sum = done.passed_up;
+
+	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
+		sum += done.by_verdict[verdict];
+	return sum;
+}
+
+/* For fuzz/forwarder.py, which shows it. */
+static void say_what_is_done(void)
+{
+	static const char *const names[VERDICTS] = {
+		[FORWARDED] = "forwarded",	     [ANSWERED] = "answered",	   [SEND_QUEUE_FULL] = "send_queue_full",
+		[SEND_FAILED] = "send_failed", [OVERLOADED] = "overloaded", [RATE_LIMITED] = "rate_limited",
+	};
+
+	printf("{\"runs\": %lu, \"checks\": %lu, \"outcomes\": {\"passed up\": %lu", done.runs, done.checks, done.passed_up);
+	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
+		printf(", \"%s\": %lu", names[verdict], done.by_verdict[verdict]);
+	printf("}}\n");
+	fflush(stdout);
+	done.said_at = time(NULL);
 }
 
 int LLVMFuzzerInitialize(int *count, char ***arguments)
@@ -620,6 +735,8 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 
 	for (int i = 1; i < *count; i++)
 		sscanf((*arguments)[i], "--datagrams=%lu", &datagrams_wanted);
+	done.said_at = time(NULL);
+	atexit(say_what_is_done);
 	CHECK(forwarder_create(&forwarder, endpoints, ENDPOINTS, true, &memory) == 0);
 	return 0;
 }
@@ -631,10 +748,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	begin_anew();
 	for (unsigned i = 0; input_left && i < BATCHES_AT_MOST; i++)
 		one_operation();
-	if (datagrams_wanted && datagrams >= datagrams_wanted) {
-		printf("%lu datagrams\n", datagrams);
-		fflush(stdout);
+	done.runs++;
+	if (datagrams_wanted && datagrams_done() >= datagrams_wanted) {
+		say_what_is_done();
 		_exit(0);
 	}
+	if (time(NULL) - done.said_at >= SAID_EVERY_SECONDS)
+		say_what_is_done();
 	return 0;
 }

@@ -7,6 +7,7 @@ session made last, ``$T`` for the token of its first user.
 import asyncio
 import functools
 import json
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
+from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.resources import loop
 from relayd.controlplane.api import create_app
@@ -37,6 +39,8 @@ _ROUTES = (
     ("PUT", "/v1/relays/nodes/"),
     ("GET", "/v1/relays/nodes/"),
     ("GET", "/"),
+    ("POST", "/v1/relays/nodes/"),
+    ("GET", "/v1/relays/usage"),
 )
 _PATH_MARKS = "/:$%"
 
@@ -50,6 +54,7 @@ class _Caller:
         )
         self._session = b"0724828881e2-S"
         self._token = b"1"
+        self.answers: Counter[str] = Counter()
 
     async def ask(self, read: Reader) -> None:
         """One request; raises if its answer says that the server failed."""
@@ -58,6 +63,7 @@ class _Caller:
         url = path + quote(rest, safe=_PATH_MARKS) + "?" + quote(query, safe="=&%")
         answer = await self._client.request(method, url, content=body)
         assert answer.status_code < _SERVER_ERROR, f"{method} {url}: {answer.status_code} {answer.text}"
+        self.answers[str(answer.status_code)] += 1
         if answer.headers.get("content-type") == "application/json":
             self._remember(json.loads(answer.content))
 
@@ -96,22 +102,20 @@ def _server() -> tuple[FastAPI, ControlPlane]:
     return create_app(control_plane, Authenticator(SqliteStore(":memory:"), None, _KEY)), control_plane
 
 
-async def _ask_all(read: Reader) -> int:
+async def _ask_all(read: Reader) -> Done:
     app, control_plane = _server()
     vars(control_plane).update(vars(_new()))
     await control_plane.start()
     try:
         caller = _Caller(app)
-        count = 0
-        while read.left and count < _MOST_REQUESTS:
+        while read.left and caller.answers.total() < _MOST_REQUESTS:
             await caller.ask(read)
-            count += 1
-        return count
+        return Done(caller.answers, caller.answers.total())
     finally:
         await control_plane.stop()
 
 
-def check(data: bytes) -> int:
-    """Raises if the server fails on one of these requests. Returns how many there were."""
+def check(data: bytes) -> Done:
+    """Raises if the server fails on one of these requests. Returns how it answered."""
     with capture_logs():
         return loop().run(_ask_all(Reader(data)))

@@ -4,9 +4,11 @@ The first byte chooses the settings. Then follow operations, each one byte and i
 verdict and every byte that goes out is compared with what the naive relay does.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fuzz.figures import Done
 from fuzz.reader import Reader
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.desired import SessionSpec, UserSpec
@@ -38,7 +40,7 @@ _MOST_DATAGRAMS = 400
 
 
 class World:
-    """The relays under test, and how many datagrams they were sent."""
+    """The relays under test, what became of the datagrams they were sent, and how often they were compared."""
 
     def __init__(self, settings: int) -> None:
         limits = Limits(
@@ -55,12 +57,19 @@ class World:
             refusals_per_source_per_second=1_000_000,
         )
         self.twins = Twins(limits)
-        self.datagrams = 0
+        self.datagrams = self.checks = 0
+        self.verdicts: Counter[str] = Counter()
 
     def deliver(self, endpoint: Endpoint, datagram: bytes, source: Address) -> None:
-        """Brings a datagram to both."""
+        """Brings a datagram to both, which have to say the same."""
         self.datagrams += 1
-        self.twins.deliver(endpoint, datagram, source)
+        self.checks += 1
+        self.verdicts[self.twins.deliver(endpoint, datagram, source).verdict.label] += 1
+
+    def check(self) -> None:
+        """Raises if there is anything that both do not have alike."""
+        self.checks += 1
+        self.twins.check()
 
 
 def _specs(read: Reader) -> list[SessionSpec]:
@@ -166,7 +175,8 @@ def _drain(world: World, read: Reader) -> None:
 
 _DATAGRAMS = (_raw, _known, _bound)
 _OPERATIONS: tuple[Callable[[World, Reader], None], ...] = (
-    *_DATAGRAMS * 3,
+    *_DATAGRAMS,
+    *(_known, _bound) * 3,
     _time_passes,
     _expire,
     _apply,
@@ -174,13 +184,13 @@ _OPERATIONS: tuple[Callable[[World, Reader], None], ...] = (
     _begin_to_reconcile,
     _drain,
 )
-"""Most of what happens are datagrams."""
+"""Most of what happens are datagrams, and most of those can mean something."""
 RAW, KNOWN, BOUND, TIME_PASSES, EXPIRE = map(_OPERATIONS.index, (*_DATAGRAMS, _time_passes, _expire))
 _CHANGES = (_expire, _apply, _change, _begin_to_reconcile)
 
 
-def check(data: bytes) -> int:
-    """Raises if anything becomes of these datagrams but what should. Returns how many there were."""
+def check(data: bytes) -> Done:
+    """Raises if anything becomes of these datagrams but what should. Returns their verdicts."""
     read = Reader(data)
     world = World(read.number())
     world.twins.apply(_specs(read))
@@ -188,6 +198,6 @@ def check(data: bytes) -> int:
         operation = read.pick(_OPERATIONS)
         operation(world, read)
         if operation in _CHANGES:
-            world.twins.check()
-    world.twins.check()
-    return world.datagrams
+            world.check()
+    world.check()
+    return Done(world.verdicts, world.checks)

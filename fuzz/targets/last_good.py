@@ -1,12 +1,15 @@
 """Any bytes as the file of last good sessions: refused, or read with a state that a control plane can have."""
 
+from collections import Counter
+
+from fuzz.figures import Done
 from fuzz.resources import folder, loop
 from relayd.edge.source.control_plane.last_good import LastGood, LastGoodError
 
 UNIT = "files"
 
 
-def check(data: bytes) -> int:
+def check(data: bytes) -> Done:
     """Raises if loading it raises anything but what is caught."""
     last_good = LastGood(folder())
     last_good.path.write_bytes(data)
@@ -14,7 +17,7 @@ def check(data: bytes) -> int:
         found = loop().run(last_good.load())
     except LastGoodError as error:
         assert "\n" not in str(error)
-        return 1
+        return Done(Counter(refused=1), 1)
     assert found is not None
     snapshot, version = found
     if version is not None:
@@ -26,4 +29,4 @@ def check(data: bytes) -> int:
     again = loop().run(last_good.load())
     assert again is not None
     assert (list(again[0].sessions.values()), again[1]) == (specs, version)
-    return 1
+    return Done(Counter(read=1), 1)

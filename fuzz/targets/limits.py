@@ -4,6 +4,9 @@ What its buckets and bounds let through depends on time, so no naive relay says 
 but something holds whatever they let through.
 """
 
+from collections import Counter
+
+from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.structure import check_table
 from fuzz.targets.datagrams import ADDRESSES, ENDPOINTS, SESSIONS, USERS
@@ -40,7 +43,7 @@ class _Relay:
         self.now = 0.0
         self.first_refused_at: float | None = None
         self.refusals = 0
-        self.datagrams = 0
+        self.datagrams = self.checks = 0
         self._ids = 0
         self.table = Table(limits, self._new_connection_id)
         self.engine = Engine(self.table)
@@ -77,6 +80,7 @@ class _Relay:
         counters = self.engine.counters
         before = sum(map(sum, counters.datagrams)), sum(map(sum, counters.bytes))
         told_before = sum(map(sum, counters.refusals_told))
+        used_before = self._used()
         action = self.engine.handle(endpoint, data, source, self.now)
         self._only_to_whom_it_belongs(endpoint, data, source, action)
         if taken is not None and action.endpoint is not None:
@@ -85,12 +89,22 @@ class _Relay:
             before[0] + 1,
             before[1] + len(data),
         )
+        counts = action.verdict is Verdict.FORWARDED and taken is None
+        assert self._used() == (used_before[0] + counts, used_before[1] + counts * len(data))
         self.refusals += max(0, sum(map(sum, counters.refusals_told)) - told_before)
         if self.refusals:
             if self.first_refused_at is None:
                 self.first_refused_at = self.now
             assert self.refusals <= _REFUSALS_PER_SECOND * (1 + self.now - self.first_refused_at) + 1e-6
         self.check()
+
+    def _used(self) -> tuple[int, int]:
+        """Datagrams and bytes that all sessions have forwarded."""
+        all_of_it = [session.traffic() for session in self.table.sessions.values()]
+        return (
+            sum(one.to_host_datagrams + one.to_player_datagrams for one in all_of_it),
+            sum(one.to_host_bytes + one.to_player_bytes for one in all_of_it),
+        )
 
     def _only_to_whom_it_belongs(self, endpoint: Endpoint, data: bytes, source: Address, action: Action) -> None:
         assert len(action.datagram) <= len(data)
@@ -110,6 +124,7 @@ class _Relay:
 
     def check(self) -> None:
         """What always holds."""
+        self.checks += 1
         lookups = self.engine.lookups
         assert lookups is not None
         assert len(lookups.asked()) <= _MOST_LOOKUPS
@@ -117,8 +132,8 @@ class _Relay:
         check_table(self.table)
 
 
-def check(data: bytes) -> int:
-    """Raises if anything that always holds does not. Returns how many datagrams there were."""
+def check(data: bytes) -> Done:
+    """Raises if anything that always holds does not. Returns the verdicts of these datagrams."""
     read = Reader(data)
     relay = _Relay()
     relay.apply(read.number())
@@ -142,6 +157,8 @@ def check(data: bytes) -> int:
         else:
             relay.answer_lookups()
         relay.check()
-    assert sum(map(sum, relay.engine.counters.datagrams)) == relay.datagrams
-    assert all(relay.engine.counters.datagrams[port][verdict] >= 0 for port in Port for verdict in Verdict)
-    return relay.datagrams
+    counted = relay.engine.counters.datagrams
+    assert sum(map(sum, counted)) == relay.datagrams
+    assert all(counted[port][verdict] >= 0 for port in Port for verdict in Verdict)
+    verdicts = {verdict.label: sum(counted[port][verdict] for port in Port) for verdict in Verdict}
+    return Done(Counter(verdicts), relay.checks)

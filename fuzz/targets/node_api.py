@@ -6,10 +6,12 @@ either changes its table to what is valid, or says in one sentence why it does n
 
 import asyncio
 import math
+from collections import Counter
 
 import httpx
 from structlog.testing import capture_logs
 
+from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.resources import loop
 from relayd.core.desired import Change, InvalidSessionsError, Snapshot
@@ -61,13 +63,13 @@ class _Answers:
         return httpx.Response(status, headers=headers, content=self._read.until(0))
 
 
-def check(data: bytes) -> int:
+def check(data: bytes) -> Done:
     """Raises if an answer makes anything go wrong but that it is not followed."""
     with capture_logs():
         return loop().run(_follow(_Answers(Reader(data))))
 
 
-async def _follow(answers: _Answers) -> int:
+async def _follow(answers: _Answers) -> Done:
     for client in _CLIENTS:
         client._client = httpx.AsyncClient(base_url=_URL, transport=httpx.MockTransport(answers), trust_env=False)
     link = NegotiatedLink(
@@ -75,17 +77,23 @@ async def _follow(answers: _Answers) -> int:
     )
     table = Table(Limits(), lambda: 1)
     applied: Version | None = None
+    outcomes: Counter[str] = Counter()
+    checks = 0
     while answers.left:
+        before = answers.count
         try:
             newest = await link.heartbeat(Report(applied, Load(0, False), ()), 0.0)
             known = applied if newest is not None and applied is not None and newest.epoch == applied.epoch else None
             applied = await _read(link, known, table)
+            outcome = "followed"
         except (LinkError, InvalidSessionsError) as error:
-            applied = None
+            applied, outcome = None, "refused"
             _one_sentence(error)
+        outcomes[outcome] += answers.count - before
         _holds_together(table)
+        checks += 1
     await link.close()
-    return answers.count
+    return Done(outcomes, checks)
 
 
 async def _read(link: NegotiatedLink, applied: Version | None, table: Table) -> Version | None:

@@ -7,10 +7,12 @@ a relay starts with it, gets its sessions, and has to work: nothing of the file 
 import functools
 import math
 import struct
+from collections import Counter
 from unittest import mock
 
 from structlog.testing import capture_logs
 
+from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.resources import folder
 from fuzz.structure import check_table
@@ -150,20 +152,22 @@ def _make_checksums_right(content: bytearray) -> None:
             content[at : at + 4] = layout.checksum(bytes(content[at + 4 : at + layout.COUNTS_AT]))
 
 
-def check(data: bytes) -> int:
+def check(data: bytes) -> Done:
     """Raises if a relay cannot start with the file, or believes what cannot be."""
     with capture_logs(), mock.patch.object(file, "_GROWTH", _RECORDS):
-        _start_with(*_changed(Reader(data)))
-    return 1
+        used = _start_with(*_changed(Reader(data)))
+    return Done(Counter({"gone on with" if used else "not used": 1}), 1)
 
 
-def _start_with(content: bytes, length: int) -> None:
+def _start_with(content: bytes, length: int) -> bool:
+    """Returns whether the relay went on with what it found."""
     path = folder() / NAME
     path.unlink(missing_ok=True)
     with path.open("wb") as kept:
         kept.write(content)
         kept.truncate(max(length, len(content)) if length else 0)
     life = _Life(1001.0)
+    used = not life.state.fresh
     life.records.beat()
     life.authorize()
     _holds_together(life)
@@ -181,6 +185,7 @@ def _start_with(content: bytes, length: int) -> None:
     assert not life.table.sessions
     assert life.table.next_deadline() is None
     life.close()
+    return used
 
 
 def _holds_together(life: _Life) -> None:

@@ -1,4 +1,4 @@
-"""SQLite off the event loop: one thread that writes, one that reads.
+"""SQLite off the event loop: one thread that writes, one that reads, one that reads what may take seconds.
 
 Writes that wait together share one transaction, each in its own savepoint: with synchronous=FULL a commit waits for the
 disk, and 50 clients then wait for one commit instead of 50. FULL rather than NORMAL because relays are told revisions:
@@ -148,7 +148,11 @@ class Database:
             StoreUnusableError: it cannot be opened, or belongs to a newer relayd.
         """
         self._writer = _Worker("relayd-store-writer", path, writes=True)
-        self._reader = self._writer if path == MEMORY else _Worker("relayd-store-reader", path, writes=False)
+        if path == MEMORY:
+            self._reader = self._student = self._writer
+        else:
+            self._reader = _Worker("relayd-store-reader", path, writes=False)
+            self._student = _Worker("relayd-store-student", path, writes=False)
 
     async def write(self, work: Work[T]) -> T:
         """Does the work in a transaction; when it raises, nothing of it stays.
@@ -166,12 +170,19 @@ class Database:
         """
         return await self._reader.do(work)
 
+    async def study(self, work: Work[T]) -> T:
+        """As `read`, for what may take seconds: neither keys nor heartbeats wait for it.
+
+        Raises:
+            StoreUnavailableError: the database is gone or locked for longer than `BUSY_TIMEOUT`.
+        """
+        return await self._student.do(work)
+
     async def close(self) -> None:
-        """Ends both threads once they have done what was asked for."""
+        """Ends all threads once they have done what was asked for."""
         loop = asyncio.get_running_loop()
-        if self._reader is not self._writer:
-            await loop.run_in_executor(None, self._reader.close)
-        await loop.run_in_executor(None, self._writer.close)
+        for worker in dict.fromkeys((self._student, self._reader, self._writer)):
+            await loop.run_in_executor(None, worker.close)
 
 
 def _one_line(error: BaseException) -> str:

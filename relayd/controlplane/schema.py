@@ -62,26 +62,24 @@ CREATE INDEX outbox_by_due ON outbox (due_at);
 CREATE INDEX outbox_by_session ON outbox (session_id);
 """
 
-# usage has each record once, with what it added to the sum of its span; usage_spans has those sums.
+# usage_spans has the most that each span reported, and usage what its records added to that, by the time they went up
+# to. A span is of the relay that reported it first: its name alone is unique, and a relay may be renamed.
 _USAGE_TABLES = """
 CREATE TABLE usage_spans (
-    node_id TEXT NOT NULL, span TEXT NOT NULL,
-    session_id TEXT NOT NULL,
+    span TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL, node_id TEXT NOT NULL,
     began_at REAL NOT NULL, to_at REAL NOT NULL,
     reason TEXT,
     to_host_datagrams INTEGER NOT NULL, to_host_bytes INTEGER NOT NULL,
-    to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL,
-    PRIMARY KEY (node_id, span)
+    to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX usage_spans_by_session ON usage_spans (session_id, node_id);
 CREATE INDEX usage_spans_by_time ON usage_spans (to_at);
 CREATE TABLE usage (
-    node_id TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL,
-    span TEXT NOT NULL,
-    from_at REAL NOT NULL, to_at REAL NOT NULL,
+    span TEXT NOT NULL, to_at REAL NOT NULL, from_at REAL NOT NULL,
     to_host_datagrams INTEGER NOT NULL, to_host_bytes INTEGER NOT NULL,
     to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL,
-    PRIMARY KEY (node_id, stream, sequence)
+    PRIMARY KEY (span, to_at)
 ) WITHOUT ROWID;
 CREATE INDEX usage_by_time ON usage (to_at);
 """

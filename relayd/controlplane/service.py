@@ -217,10 +217,14 @@ class ControlPlane:
 
     async def take_usage(self, node_id: str, report: UsageReport) -> None:
         """A relay reports usage. Each record counts once, however often it comes."""
-        await self._store.add_usage(node_id, report.stream, [record.record() for record in report.records])
+        await self._store.add_usage(node_id, [record.record() for record in report.records])
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageSum]:
-        """What sessions used, by session and relay."""
+        """What sessions used, by session and relay.
+
+        Raises:
+            InvalidRequestError: it takes too long to find out.
+        """
         return await self._store.usage(query)
 
     async def node_sessions(
@@ -263,7 +267,8 @@ class ControlPlane:
         try:
             await self._store.tidy(now)
             if self._usage_kept_seconds:
-                await self._store.forget_usage(now - self._usage_kept_seconds)
+                while await self._store.forget_usage(now - self._usage_kept_seconds):
+                    """Each time some, so that nobody who writes waits for all of it."""
             self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
         except StoreUnavailableError as error:
             log.error("tidying failed", reason=str(error))

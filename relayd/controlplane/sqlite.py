@@ -100,17 +100,17 @@ class SqliteStore:
 
         await self._database.write(work)
 
-    async def add_usage(self, node_id: str, stream: str, records: Sequence[UsageRecord]) -> int:
+    async def add_usage(self, node_id: str, records: Sequence[UsageRecord]) -> int:
         """Takes records, each once."""
-        return await self._database.write(partial(sqlite_usage.add, node_id=node_id, stream=stream, records=records))
+        return await self._database.write(partial(sqlite_usage.add, node_id=node_id, records=records))
 
     async def usage(self, query: UsageQuery) -> list[UsageSum]:
         """Sums by session and relay."""
-        return await self._database.read(partial(sqlite_usage.sums, query=query))
+        return await self._database.study(partial(sqlite_usage.sums, query=query))
 
-    async def forget_usage(self, before: float) -> None:
+    async def forget_usage(self, before: float) -> bool:
         """Forgets some of what ended before that."""
-        await self._database.write(partial(sqlite_usage.forget, before=before))
+        return await self._database.write(partial(sqlite_usage.forget, before=before))
 
     async def add_key(self, key: StoredKey) -> None:
         """Keeps a key."""

@@ -127,14 +127,18 @@ class SessionStore(Protocol):
 class UsageStore(Protocol):
     """What sessions used, as relays reported it."""
 
-    async def add_usage(self, node_id: str, stream: str, records: Sequence[UsageRecord]) -> int:
+    async def add_usage(self, node_id: str, records: Sequence[UsageRecord]) -> int:
         """Takes records, each once. Returns how many are new."""
 
     async def usage(self, query: UsageQuery) -> list[UsageSum]:
-        """Sums by session and relay, in that order."""
+        """Sums by session and relay, in that order.
 
-    async def forget_usage(self, before: float) -> None:
-        """Forgets some of what ended before that Unix time."""
+        Raises:
+            InvalidRequestError: it takes too long to find out.
+        """
+
+    async def forget_usage(self, before: float) -> bool:
+        """Forgets some of what ended before that Unix time. Returns whether there may be more."""
 
 
 class KeyStore(Protocol):

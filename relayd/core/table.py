@@ -206,9 +206,13 @@ class Table:
         session.players.clear()
 
     def remember_ended(self, session_token: int, forgotten_at: float) -> None:
-        """Goes on with what a process before this one knew of a session that ended; to be told oldest first."""
-        if session_token not in self.by_token:
+        """Goes on with what a process before this one knew of a session that ended; to be told newest first.
+
+        Whatever has ended here since ended later.
+        """
+        if session_token not in self.by_token and session_token not in self._tombstones:
             self._tombstones[session_token] = forgotten_at
+            self._tombstones.move_to_end(session_token, last=False)
 
     def watch(self, session: Session, now: float) -> None:
         """Has the engine see every datagram of a session of this table."""
@@ -334,10 +338,10 @@ class Table:
             user.client_binding = None
         session.bound -= 1
         self.bound[binding.port] -= 1
+        # A reconciliation goes by the time at which it began: anybody may have been heard since, not only the last one.
+        session.empty_since = max(session.empty_since, now, self.heard(binding))
         if session.bound == 0:
             self.active_sessions -= 1
-            # A reconciliation goes by the time at which it began: somebody may have been heard since.
-            session.empty_since = max(now, binding.last_seen)
             self._await_idleness(session, session.empty_since)
         self._tell(Event(kind, session, binding), now)
 

@@ -7,8 +7,8 @@ numbered, and a number is never given to two of them.
 """
 
 import enum
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -17,7 +17,7 @@ from relayd.core.counters import Traffic
 MOST_UNSENT = 200_000
 """Records that wait for being taken; beyond that the oldest are given up."""
 _MERGE_FROM = 20_000
-"""Records that wait before those of one span are merged."""
+"""From so many on that wait, a new one takes up the one of its span before it."""
 
 
 class Kind(enum.StrEnum):
@@ -142,6 +142,10 @@ class UsageUnwantedError(Exception):
     """There is nobody who takes records."""
 
 
+class UsageRefusedError(Exception):
+    """One of the records, or more, will never be taken; none of them was. The text says why."""
+
+
 class UsageTaker(Protocol):
     """Whoever records are handed to."""
 
@@ -150,6 +154,7 @@ class UsageTaker(Protocol):
 
         Raises:
             UsageDelayedError: not now.
+            UsageRefusedError: never, as they are.
             UsageUnwantedError: not here.
         """
 
@@ -169,14 +174,22 @@ class Ledger:
         self.acknowledged = acknowledged
         self.spans: dict[str, UsageRecord] = {}
         """The newest record of each span that goes on."""
-        self.unsent: deque[UsageRecord] = deque()
-        """Ascending by number."""
+        self.unsent: OrderedDict[int, UsageRecord] = OrderedDict()
+        """By number, ascending."""
+        self.unwritten: OrderedDict[int, UsageRecord] = OrderedDict()
+        """Those of them that the journal does not have yet."""
+        self._handed_out = 0
+        """Up to which number somebody has records in hand, perhaps."""
+        self.kept = True
+        """Whether the journal can be written at present."""
         self.made = 0
         self.taken = 0
         self.merged = 0
         """Records that went up in a later one of their span."""
         self.lost = 0
         """Last records of spans that were given up, for too many waited."""
+        self.refused = 0
+        """Records that will never be taken, and went elsewhere."""
 
     def start(self, span: str, session_id: str, now: float) -> None:
         """Begins a span that has counted nothing yet.
@@ -216,56 +229,52 @@ class Ledger:
 
     def _add(self, record: UsageRecord) -> None:
         self.made += 1
+        if len(self.unsent) >= _MERGE_FROM:
+            record = self._merged(record)
         self.replay(record)
+        self.unwritten[record.sequence] = record
+        if len(self.unsent) > MOST_UNSENT:
+            # What a span that goes on has counted is in its later records; what only a last record says is lost.
+            number, oldest = self.unsent.popitem(last=False)
+            self.unwritten.pop(number, None)
+            self.lost += oldest.kind is Kind.STOP
+
+    def _merged(self, record: UsageRecord) -> UsageRecord:
+        """The record, and in it the one before it, if that waits and nobody has it in hand."""
+        before = self.spans.get(record.span)
+        if before is None or before.sequence <= self._handed_out or before.sequence not in self.unsent:
+            return record
+        del self.unsent[before.sequence]
+        self.unwritten.pop(before.sequence, None)
+        self.merged += 1
+        return record._replace(from_at=before.from_at, delta=before.delta.plus(record.delta))
 
     def replay(self, record: UsageRecord) -> None:
         """Takes up a record that was made before; to be called in the order of their numbers."""
         self.sequence = max(self.sequence, record.sequence)
+        before = self.spans.get(record.span)
+        if before is not None and before.total.plus(record.delta) != record.total:
+            # It was merged into this one.
+            self.unsent.pop(before.sequence, None)
         if record.kind is Kind.STOP:
             self.spans.pop(record.span, None)
         else:
             self.spans[record.span] = record
         if record.sequence > self.acknowledged:
-            self.unsent.append(record)
+            self.unsent[record.sequence] = record
 
     def batch(self, up_to: int, most: int) -> UsageBatch:
         """The oldest records that nobody has taken yet, none of them numbered above ``up_to``."""
-        oldest = islice(self.unsent, most)
-        return UsageBatch(self.stream, [record for record in oldest if record.sequence <= up_to])
+        oldest = islice(self.unsent.values(), most)
+        batch = UsageBatch(self.stream, [record for record in oldest if record.sequence <= up_to])
+        if batch.records:
+            self._handed_out = max(self._handed_out, batch.records[-1].sequence)
+        return batch
 
     def acknowledge(self, sequence: int) -> None:
         """All records up to this number were taken."""
         self.acknowledged = max(self.acknowledged, sequence)
         self.sequence = max(self.sequence, sequence)
-        while self.unsent and self.unsent[0].sequence <= sequence:
-            self.unsent.popleft()
+        while self.unsent and next(iter(self.unsent)) <= sequence:
+            self.unsent.popitem(last=False)
             self.taken += 1
-
-    def added_since(self, sequence: int) -> Iterator[UsageRecord]:
-        """Of the records that nobody has taken yet those numbered above this, the newest first."""
-        for record in reversed(self.unsent):
-            if record.sequence <= sequence:
-                return
-            yield record
-
-    def relieve(self) -> None:
-        """Where very many records wait, makes one of all those of a span. Not while a batch is on its way.
-
-        Nothing of the sums is lost by that. Only where it is not enough the oldest are given up: what spans that go
-        on have counted is in their later records, but what only a last record says is lost.
-        """
-        if len(self.unsent) < _MERGE_FROM:
-            return
-        newest: dict[str, UsageRecord] = {}
-        for record in self.unsent:
-            before = newest.pop(record.span, None)
-            if before is None:
-                newest[record.span] = record
-            else:
-                delta = before.delta.plus(record.delta)
-                newest[record.span] = record._replace(from_at=before.from_at, delta=delta)
-                self.merged += 1
-        kept = list(newest.values())
-        given_up = kept[: max(0, len(kept) - MOST_UNSENT)]
-        self.lost += sum(record.kind is Kind.STOP for record in given_up)
-        self.unsent = deque(kept[len(given_up) :])

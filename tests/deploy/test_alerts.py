@@ -17,10 +17,12 @@ from tests.deploy.conftest import Watched
 from tests.deploy.prometheus import needs_prometheus
 from tests.deploy.scaled import rules
 from tests.integration.config import Sections, new_session, new_sessions, replace_text
+from tests.integration.disks import may_mount, on_a_disk
 from tests.integration.fast_path import bpf_file_system
 from tests.integration.namespaces import Namespace, connect
 from tests.integration.peers import OPENS_CONNECTION, VALID, Peer
 from tests.integration.relay_process import RelayProcess
+from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import eventually
 from tests.scenarios.skips import needs_kernel
 
@@ -232,6 +234,39 @@ def test_players_without_a_host_then_a_forgotten_drain_then_the_end(scraping: Wa
             scraping.until_firing("empty", "RelaydDrainingLong")
         relay.stop()
         scraping.until_firing("empty", "RelaydDown")
+
+
+@provokes("RelaydUsageNotTaken", "RelaydUsageLost")
+@pytest.mark.parametrize(("name", "alert"), [("untaken", "RelaydUsageNotTaken"), ("refused", "RelaydUsageLost")])
+def test_a_control_plane_that_takes_no_usage_records(scraping: Watched, name: str, alert: str) -> None:
+    session = new_session("played")
+    with StandIn(nodes=True) as stand_in:
+        status = 400 if name == "refused" else 500
+        stand_in.usage_misbehaviour = lambda handler: handler.reply(status, {"message": "no"})
+        source = {"kind": "control_plane", "url": stand_in.url}
+        overrides: Sections = {"source": source, "relay": {"public_ip": "203.0.113.1"}, "usage": {"interval": 0.1}}
+        stand_in.sessions = [relay_session(session, "203.0.113.1", 1, 2)]
+        with scraping.relay(name, [session], overrides) as relay, relay.host(session) as host:
+            relay.allowed_errors = 1
+            scraping.prometheus.until_found(f'relayd_usage_records_total{{{scraping.selector(name)},fate="made"}} == 0')
+            assert host.ping_until(VALID)
+            scraping.until_firing(name, alert)
+
+
+class _OnAReadOnlyDisk(RelayProcess):
+    """A relay whose state directory cannot be written."""
+
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+        disk = self.folder / "state"
+        disk.mkdir(exist_ok=True)
+        return super()._popen([*on_a_disk(str(disk), "ro"), *arguments], out, err)
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs root, or user namespaces for everybody")
+@provokes("RelaydUsageJournalDown")
+def test_a_disk_that_cannot_be_written(scraping: Watched) -> None:
+    with scraping.relay("unkept", new_sessions("playing"), kind=_OnAReadOnlyDisk):
+        scraping.until_firing("unkept", "RelaydUsageJournalDown")
 
 
 @provokes("RelaydRestarting")

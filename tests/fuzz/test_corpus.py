@@ -16,7 +16,7 @@ def test_all_that_is_kept_is_borne(name: str) -> None:
     for path in kept:
         target.check(path.read_bytes())
     for data in seeds.of(name):
-        assert target.check(data) > 0
+        assert target.check(data).outcomes.total() > 0
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,10 @@ def test_of_inputs_that_reach_the_same_the_shortest_is_kept() -> None:
     target = registry.load("session-file")
     short, long, other = b'{"sessions":[]}', b'{"sessions": [  ]}', b"["
     assert keep.fewest(target, [long, short, other]) == [other, short]
+
+
+def test_what_once_was_not_borne_stays(tmp_path: Path) -> None:
+    for name in ("crash-1234", "reached nothing more"):
+        (tmp_path / name).write_bytes(name.encode())
+    keep.write(tmp_path, [b"reaches more"])
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"crash-1234", b"reaches more"}

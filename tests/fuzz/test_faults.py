@@ -1,11 +1,14 @@
 """The simulator of faults: a short run of it, that a seed repeats it, and that it notices what is wrong."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 
 from fuzz.faults.world import World
+from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
+from relayd.core.session import Binding, User
 from relayd.core.shrink_guard import ShrinkGuard
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -38,14 +41,26 @@ def late(table: Table, now: float, budget: int) -> bool:
 expire = Table.expire
 
 
+def as_if_it_were_new(
+    table: Table, user: User, endpoint: Endpoint, address: Address, connection_id: int, now: float, _: bool = False
+) -> Binding:
+    if connection_id:
+        table._renew_connection_id(user)
+    return table._bind(user, endpoint, address, now, False)
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "instead"),
     [
         (Table, "expire", late),
         (Table, "next_deadline", lambda table: None),
         (Table, "_renew_connection_id", lambda table, user: user.set_connection_id(7)),
+        (Table, "_renew_connection_id", lambda table, user: user.set_connection_id(table._new_connection_id())),
+        (Table, "restore", as_if_it_were_new),
+        (Records, "_write_counts", lambda records, slot, traffic: None),
         (Table, "replace_host", lambda table, host, now: None),
         (Engine, "unsent", lambda *_: None),
+        (Engine, "_silence", lambda engine, binding, now: math.inf),
         (Table, "_revoke", lambda table, user, now: None),
         (Records, "account", lambda records, user: None),
         (Records, "begin", lambda records, binding: 0),

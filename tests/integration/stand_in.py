@@ -50,6 +50,10 @@ class StandIn:
         self.requests: list[tuple[float, str, int]] = []
         """When, what, and with which status it was answered."""
         self.heartbeats: list[dict[str, Any]] = []
+        self.usage: list[dict[str, Any]] = []
+        """Records that were taken."""
+        self.usage_misbehaviour: Misbehaviour | None = None
+        """The same for reports of usage alone."""
         (self.port,) = free_ports(1, socket.SOCK_STREAM)
         self._server: ThreadingHTTPServer | None = None
 
@@ -99,6 +103,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self._answer_or_misbehave(self._put)
+
+    def do_POST(self) -> None:
+        self.body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._answer_or_misbehave(self._post)
+
+    def _post(self) -> None:
+        if self.stand_in.usage_misbehaviour is not None:
+            self.stand_in.usage_misbehaviour(self)
+            return
+        self.stand_in.usage += self.body["records"]
+        self.reply(204, None)
 
     def _answer_or_misbehave(self, answer: Callable[[], None]) -> None:
         if not self.stand_in.is_open:

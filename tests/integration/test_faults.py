@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import IO
@@ -12,7 +13,7 @@ from tests.integration.cable import Cabled, with_cable
 from tests.integration.clocks import Clock, needs_faketime
 from tests.integration.config import Sections, SessionKeys, new_session
 from tests.integration.disks import may_mount, on_a_disk
-from tests.integration.peers import DATA, OPENS_CONNECTION, VALID, Host, Player
+from tests.integration.peers import DATA, OPENS_CONNECTION, PING, VALID, Host, Player
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import eventually
@@ -106,6 +107,26 @@ def test_without_a_disk_for_its_state_a_relay_relays(tmp_path: Path, options: st
         host.say(connection_id, b"welcome")
         assert player.hear() == b"welcome"
         assert relay.log_lines(event="no state is kept: after a restart players have to bind again")
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs root, or user namespaces for everybody")
+def test_a_disk_that_gets_full_keeps_no_new_player_out(tmp_path: Path) -> None:
+    """There is room for the first part of the state, and none for the second."""
+    session = new_session("crowded", players=4200)
+    relay = OnItsOwnDisk("size=1300k", tmp_path, session)
+    with relay, relay.host(session) as host, relay.player(session) as crowd:
+        assert host.ping() == VALID
+        for number, token in enumerate(session.players):
+            crowd.send(struct.pack("<II", token, session.token) + PING)
+            assert crowd.receive() == VALID, number
+        assert relay.log_lines(event="no room for more state: new players are served slower, and not kept")
+        with relay.player(session, len(session.players) - 1) as last:
+            assert last.ping_until(VALID)
+            last.say(OPENS_CONNECTION)
+            connection_id, _ = host.hear()
+            host.say(connection_id, b"welcome")
+            assert last.hear() == b"welcome"
+        assert relay.metrics()["relayd_users", "player"] == len(session.players)
 
 
 @pytest.mark.skipif(not may_mount(), reason="needs root, or user namespaces for everybody")

@@ -42,6 +42,26 @@ def test_send_queue_full(cabled: Cabled) -> None:
 
 
 @with_cable
+def test_no_buffers(cabled: Cabled) -> None:
+    """ENOBUFS: the fragments of one datagram take twice the socket's send buffer (__ip_append_data of the kernel)."""
+    relay, here, host, player = cabled.relay, cabled.here, cabled.host, cabled.player
+    for side in (here, cabled.there):
+        side.ip("link", "set", "cable", "mtu", "68")
+    before = here.run(relay.counts)
+    lost = [host.say(cabled.connection_id, PAYLOAD) for _ in range(BURST)]
+    assert here.run(relay.counted_since, before, BURST) == counted("server", "send_queue_full", *lost)
+    assert here.run(relay.get_json, f"/v1/sessions/{cabled.session.session_id}")["drops"] == {"send_queue_full": BURST}
+
+    # What needs fewer of them gets through, and so does everything once there are enough.
+    host.say(cabled.connection_id, PAYLOAD[:100])
+    assert player.hear() == PAYLOAD[:100]
+    for side in (here, cabled.there):
+        side.ip("link", "set", "cable", "mtu", "1500")
+    host.say(cabled.connection_id, PAYLOAD)
+    assert player.hear() == PAYLOAD
+
+
+@with_cable
 def test_send_failed(cabled: Cabled) -> None:
     relay, here, host, player = cabled.relay, cabled.here, cabled.host, cabled.player
     before = here.run(relay.counts)

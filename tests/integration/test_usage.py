@@ -1,6 +1,7 @@
 """Usage records of real relays add up to what their peers heard, whatever happens to relay and control plane."""
 
 import asyncio
+import functools
 import json
 import random
 import signal
@@ -85,17 +86,18 @@ def session_if_ready(server: Server, session: dict[str, Any]) -> dict[str, Any]:
     return found if found["ready"] else {}
 
 
-def play(relay: RelayProcess, keys: SessionKeys) -> Counts:
-    """Some rounds there and back. Returns what was forwarded."""
+def play(relay: RelayProcess, keys: SessionKeys, until: Callable[[], bool] = lambda: True) -> Counts:
+    """Some rounds there and back, and more until that is so. Returns what was forwarded."""
     with relay.host(keys) as host, relay.player(keys) as player:
         host.ping_until(VALID)
         player.ping_until(VALID)
         sent: list[list[bytes]] = [[], []]
-        for _ in range(ROUNDS):
-            sent[0].append(player.say(OPENS_CONNECTION))
-            sent[1].append(host.say(host.hear()[0], b"welcome"))
-            player.hear()
-    return Counts(ROUNDS, sum(map(len, sent[0])), ROUNDS, sum(map(len, sent[1])))
+        while not sent[0] or not until():
+            for _ in range(ROUNDS):
+                sent[0].append(player.say(OPENS_CONNECTION))
+                sent[1].append(host.say(host.hear()[0], b"welcome"))
+                player.hear()
+    return Counts(len(sent[0]), sum(map(len, sent[0])), len(sent[1]), sum(map(len, sent[1])))
 
 
 def used(server: Server, keys: SessionKeys) -> dict[str, Any] | None:
@@ -213,6 +215,32 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
         play(relay, keys)
         eventually(lambda: lines(relay), "usage is recorded all the same")
     assert (tmp_path / "state" / "usage.journal.set-aside").exists()
+
+
+def test_what_was_recorded_before_recording_was_off_for_a_while_is_not_recorded_again(tmp_path: Path) -> None:
+    keys = new_session("game")
+    with RelayProcess(tmp_path, [keys], OFTEN) as relay:
+        forwarded = play(relay, keys)
+        eventually(lambda: total(relay) == forwarded, "the game is recorded")
+        settings = relay.settings
+    with RelayProcess(tmp_path, [keys], {**settings, "usage": {"interval": 0}}) as relay:
+        play(relay, keys)
+    with RelayProcess(tmp_path, [keys], settings) as relay:
+        forwarded = forwarded.plus(play(relay, keys))
+        eventually(lambda: total(relay) == forwarded, "it is recorded again")
+        relay.write_sessions([])
+        eventually(lambda: {one["span"] for one in lines(relay) if one["kind"] == "stop"} == spans(relay), "all ended")
+        assert total(relay) == forwarded
+
+
+def spans(relay: RelayProcess) -> set[str]:
+    return {one["span"] for one in lines(relay)}
+
+
+def total(relay: RelayProcess) -> Counts:
+    """Added up as the documentation says: the highest of each span."""
+    most = {one["span"]: Counts(**one["total"]) for one in lines(relay)}
+    return functools.reduce(Counts.plus, most.values(), Counts())
 
 
 def test_no_records_are_wanted(tmp_path: Path) -> None:

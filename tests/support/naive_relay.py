@@ -126,8 +126,8 @@ class NaiveRelay:
 
     def unbind(self, binding: NaiveBinding, now: float) -> None:
         self.bindings.remove(binding)
-        if not self.in_session(binding.session_id):
-            self.sessions[binding.session_id].empty_since = max(now, binding.last_seen)
+        session = self.sessions[binding.session_id]
+        session.empty_since = max(session.empty_since, now, binding.last_seen)
 
     # Datagrams
 

@@ -37,7 +37,7 @@ class Consumer:
 
     async def take(self, batch: UsageBatch) -> None:
         if self.takes:
-            sqlite_usage.add(self.connection, "relay", batch.stream, batch.records)
+            sqlite_usage.add(self.connection, "relay", batch.records)
         if not (self.takes and self.answers):
             raise UsageDelayedError("as it was told", 0.0)
 

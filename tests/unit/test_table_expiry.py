@@ -6,7 +6,7 @@ from relayd.core.desired import Change, Snapshot
 from relayd.core.events import EventKind
 from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
-from tests.support.relays import ALICE, ALICE_AT, BOB, BOB_AT, SESSION, Relay, spec
+from tests.support.relays import ALICE, ALICE_AT, BOB, BOB_AT, HOST, SESSION, Relay, spec
 
 
 def test_a_silent_user_is_unbound_exactly_when_due() -> None:
@@ -52,14 +52,18 @@ def test_a_session_empty_for_some_time_already_does_not_wait_for_those_added_lat
     assert list(relay.table.sessions) == ["later"]
 
 
-def test_a_session_whose_last_user_a_slow_reconciliation_revokes_is_empty_from_then_on() -> None:
+@pytest.mark.parametrize("heard_last", [ALICE, BOB])
+def test_a_session_that_a_slow_reconciliation_empties_is_empty_since_anybody_was_heard(heard_last: int) -> None:
     relay = Relay(Limits(session_idle_timeout=40))
-    steps = relay.table.reconcile(Snapshot.of([spec(users=[BOB])]), relay.now)
+    at = {ALICE: ALICE_AT, BOB: BOB_AT}
+    for user, address in at.items():
+        relay.player_pings(user, address)
+    steps = relay.table.reconcile(Snapshot.of([spec(users=[HOST])]), relay.now)
     next(steps)
     relay.now += 30
-    relay.player_pings()
+    relay.player_pings(heard_last, at[heard_last])
     assert list(steps)
-    assert relay.user(BOB).session.bound == 0
+    assert relay.user(HOST).session.bound == 0
     relay.now += 39
     relay.expire()
     assert list(relay.table.sessions) == ["game"]
@@ -279,3 +283,17 @@ def test_a_removed_binding_costs_one_look_when_its_time_comes() -> None:
     assert relay.expire(budget=9) is True
     assert relay.expire(budget=1) is False
     assert relay.kinds() == [EventKind.USER_SILENT]
+
+
+def test_sessions_that_ended_before_a_restart_are_forgotten_in_their_time_whatever_has_ended_since() -> None:
+    relay = Relay()
+    ended_at = relay.now
+    relay.apply()
+    relay.table.remember_ended(78, ended_at + 20)
+    relay.table.remember_ended(77, ended_at + 10)
+    relay.table.remember_ended(SESSION, ended_at + 1)
+    assert relay.table.next_deadline() == ended_at + 10
+    relay.now += 20
+    relay.expire()
+    assert relay.table.next_deadline() == ended_at + 60
+    assert relay.table.ended_recently(SESSION, relay.now)

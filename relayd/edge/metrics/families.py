@@ -209,11 +209,14 @@ def _process(process: ProcessUse, started_at: float) -> Iterator[Metric]:
 def _usage(ledger: Ledger) -> Iterator[Metric]:
     records = CounterMetricFamily(
         "relayd_usage_records",
-        "Usage records: made; taken by the control plane, or written to the file; merged into later ones; lost, for too"
-        " many waited.",
+        "Usage records: made; taken by the control plane, or written to the file; refused by the control plane, and"
+        " written to the file; merged into later ones; lost, for too many waited.",
         labels=["fate"],
     )
-    for fate in ("made", "taken", "merged", "lost"):
+    for fate in ("made", "taken", "refused", "merged", "lost"):
         records.add_metric([fate], getattr(ledger, fate))
     yield records
     yield GaugeMetricFamily("relayd_usage_unsent", "Usage records that nobody has taken yet.", value=len(ledger.unsent))
+    yield GaugeMetricFamily(
+        "relayd_usage_journal_up", "1 while what the usage records say would outlive a crash.", value=ledger.kept
+    )

@@ -94,9 +94,12 @@ class Restoration:
         now = self._now()
         # They have no checksum: one that nobody can have written would never be forgotten.
         stones = sorted(
-            (forgotten_at, token)
-            for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area)
-            if used and now < forgotten_at <= now + TOMBSTONE_SECONDS
+            (
+                (forgotten_at, token)
+                for token, used, forgotten_at in layout.TOMBSTONE.iter_unpack(area)
+                if used and now < forgotten_at <= now + TOMBSTONE_SECONDS
+            ),
+            reverse=True,
         )
         for forgotten_at, token in stones:
             self._table.remember_ended(token, forgotten_at)

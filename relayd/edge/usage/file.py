@@ -8,12 +8,15 @@ from pathlib import Path
 import structlog
 
 from relayd.core.usage import UsageBatch, UsageDelayedError
+from relayd.edge.usage.journal import sync_directory
 
 NAME = "usage.jsonl"
 MOST_BYTES = 64 << 20
 """Longer, and the file is put aside as the one before, over the one that was so far."""
 
 _PAUSE_SECONDS = 10.0
+_LOOK_BACK_BYTES = 64 << 10
+"""Far more than a line has."""
 
 _log = structlog.get_logger()
 
@@ -42,17 +45,29 @@ class UsageFile:
             raise UsageDelayedError(f"{self._path}: {error.strerror}", _PAUSE_SECONDS) from None
 
     def _append(self, content: bytes) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            size = os.fstat(fd).st_size
+            size = _whole_lines(fd)
+            os.ftruncate(fd, size)
             if os.write(fd, content) != len(content):
                 os.ftruncate(fd, size)
                 raise OSError(0, "no room for all of it")
             os.fsync(fd)
         finally:
             os.close(fd)
+        if not size:
+            sync_directory(self._path.parent)
         if size + len(content) > MOST_BYTES:
             before = self._path.with_name(f"{NAME}.1")
             if before.exists():
                 _log.warning("usage records that nobody took away are overwritten", file=str(before))
             self._path.rename(before)
+
+
+def _whole_lines(fd: int) -> int:
+    """How many bytes of a file are whole lines: a relay that was killed may have left half a one, which comes again."""
+    end = os.fstat(fd).st_size
+    while end and os.pread(fd, 1, end - 1) != b"\n":
+        last = os.pread(fd, _LOOK_BACK_BYTES, max(0, end - _LOOK_BACK_BYTES))[:end]
+        end = max(0, end - _LOOK_BACK_BYTES) + last.rfind(b"\n") + 1
+    return end

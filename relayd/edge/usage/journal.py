@@ -1,21 +1,25 @@
 """The journal of usage records: one file that is only ever added to, and rewritten once most of it is over and done."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
 from relayd.core.usage import Ledger, UsageRecord
 from relayd.edge.usage import lines
+from relayd.garbage import many_new_objects
 from relayd.pacing import in_slices
 
 NAME = "usage.journal"
 
 _REWRITE_FROM_BYTES = 4 << 20
 _LINES_AT_ONCE = 500
+_MANY_BYTES = 1 << 20
 
 _log = structlog.get_logger()
 
@@ -50,6 +54,10 @@ class Journal:
         self._acknowledged = 0
         """What the file says of it."""
         self._synced_bytes = 0
+        self._meanwhile: list[UsageRecord] | None = None
+        """What was written while the file is being rewritten."""
+        self._doubtful = False
+        """Whether the disk failed to take it: it may have lost some of it, and say nothing the next time (fsync(2))."""
         self.ledger = self._open(self._path) if self._path is not None else Ledger(new_stream())
 
     # Opening ------------------------------------------------------------------------------------------------
@@ -75,16 +83,22 @@ class Journal:
             why = error.strerror or str(error)
         self.close()
         _log.warning("usage records are not kept: a crash loses those that wait", journal=str(path), why=why)
-        return Ledger(self._new_stream())
+        ledger = Ledger(self._new_stream())
+        ledger.kept = False
+        return ledger
 
     def _go_on(self, content: bytes) -> Ledger:
-        replayed = lines.Replayed(content)
+        # The collector would visit the records again and again while they become more.
+        with many_new_objects() if len(content) > _MANY_BYTES else contextlib.nullcontext():
+            replayed = lines.Replayed(content, self._new_stream)
         ledger, self.stopped = replayed.ledger, replayed.stopped
         if replayed.damaged:
             _log.warning("usage journal: damaged lines are left out", lines=replayed.damaged)
         os.ftruncate(self._fd, replayed.bytes)
         self._bytes, self._lines = replayed.bytes, replayed.records
         self._written, self._acknowledged = ledger.sequence, ledger.acknowledged
+        if replayed.headless:
+            self._append(lines.head(ledger, ledger.sequence, ledger.acknowledged))
         return ledger
 
     def _begin(self, folder: Path) -> Ledger:
@@ -96,17 +110,18 @@ class Journal:
     # Writing ------------------------------------------------------------------------------------------------
 
     def write(self) -> bool:
-        """Puts into the file what is new in the ledger: no crash of the process loses it then.
+        """Puts into the file what is new in the ledger, some of it at least: no crash of the process loses it then.
 
         Returns:
-            Whether nothing is left to write.
+            Whether it can be written.
         """
         ledger = self.ledger
         if self._fd < 0:
+            ledger.unwritten.clear()
             self._written = self.durable = ledger.sequence
             return True
-        new = list(ledger.added_since(self._written))
-        content = lines.records(reversed(new))
+        new = list(islice(ledger.unwritten.values(), _LINES_AT_ONCE))
+        content = lines.records(new)
         if ledger.acknowledged > self._acknowledged:
             content += lines.acknowledged(ledger.acknowledged)
         try:
@@ -114,9 +129,25 @@ class Journal:
         except OSError as error:
             self._complain(error)
             return False
-        self._written, self._acknowledged = ledger.sequence, ledger.acknowledged
+        for record in new:
+            del ledger.unwritten[record.sequence]
+            self._written = record.sequence
+        self._acknowledged = ledger.acknowledged
         self._lines += len(new)
+        if self._meanwhile is not None:
+            self._meanwhile += new
         return True
+
+    async def write_all(self) -> bool:
+        """Puts all of it into the file, bit by bit.
+
+        Returns:
+            Whether it can be written.
+        """
+        async for _ in in_slices(iter(self.write, False)):
+            if not self.ledger.unwritten:
+                return True
+        return False
 
     def _append(self, content: bytes) -> None:
         rest = memoryview(content)
@@ -135,16 +166,22 @@ class Journal:
             return
         ledger = self.ledger
         try:
-            if self._bytes > self._rewrite_from_bytes and self._lines > 2 * (len(ledger.spans) + len(ledger.unsent)):
+            mostly_over = self._lines > 3 * max(len(ledger.spans), len(ledger.unsent))
+            worth_it = self._doubtful or (self._bytes > self._rewrite_from_bytes and mostly_over)
+            # One that is not written may be all that is left of others which are.
+            if worth_it and not ledger.unwritten:
                 await self._rewrite(self._path)
             written, size = self._written, self._bytes
+            self._doubtful = True
             await asyncio.to_thread(os.fsync, self._fd)
+            self._doubtful = False
             self._synced_bytes, self.durable = size, written
         except OSError as error:
             self._complain(error)
             return
-        if self.problem is not None and self._written == self.ledger.sequence:
+        if self.problem is not None and not ledger.unwritten:
             self.problem = None
+            ledger.kept = True
             _log.info("the usage journal can be written again")
 
     def _complain(self, error: OSError) -> None:
@@ -152,12 +189,17 @@ class Journal:
         if problem != self.problem:
             _log.warning("the usage journal cannot be written; usage is recorded once it can", why=problem)
         self.problem = problem
+        self.ledger.kept = False
 
     async def _rewrite(self, path: Path) -> None:
         """Leaves out what was taken, but for the newest record of each span that goes on."""
         ledger = self.ledger
         up_to, acknowledged = self._written, ledger.acknowledged
-        kept = {record.sequence: record for record in (*ledger.spans.values(), *ledger.unsent)}
+        meanwhile: list[UsageRecord] = []
+        self._meanwhile = meanwhile
+        kept: dict[int, UsageRecord] = {}
+        async for record in in_slices([*ledger.spans.values(), *ledger.unsent.values()]):
+            kept[record.sequence] = record
         unfinished = path.with_suffix(".new")
         fd = await asyncio.to_thread(_open_locked, unfinished, os.O_TRUNC)
         try:
@@ -172,27 +214,26 @@ class Journal:
             size += await _write_all(fd, lines.records(waiting))
             await asyncio.to_thread(os.fsync, fd)
             # From here on nothing else runs, so that what was made meanwhile is all there.
-            since = {
-                record.sequence: record
-                for record in (*ledger.spans.values(), *ledger.unsent)
-                if up_to < record.sequence <= self._written
-            }
-            tail = lines.records(since[sequence] for sequence in sorted(since))
-            tail += lines.acknowledged(self._acknowledged)
+            tail = lines.records(meanwhile) + lines.acknowledged(self._acknowledged)
             if os.write(fd, tail) != len(tail):
                 raise OSError(0, "no room for all of it")
             unfinished.rename(path)
-        except BaseException:
-            os.close(fd)
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                # Else a thread may still be at it, and the number soon be that of another file: the process ends.
+                os.close(fd)
             unfinished.unlink(missing_ok=True)
             # A disk without room for it will not have any at once.
             self._rewrite_from_bytes = 2 * self._bytes
             raise
+        finally:
+            self._meanwhile = None
         os.close(self._fd)
         self._fd = fd
-        self._bytes, self._lines = size + len(tail), len(kept) + len(since)
+        self._bytes, self._lines = size + len(tail), len(kept) + len(meanwhile)
         self._rewrite_from_bytes = _REWRITE_FROM_BYTES
         self._synced_bytes = size
+        self._doubtful = True
         await asyncio.to_thread(sync_directory, path.parent)
 
     def close(self) -> None:
@@ -211,7 +252,10 @@ def _open_locked(path: Path, flags: int = 0) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if os.fstat(fd).st_ino != path.stat().st_ino:
+            # Its owner put another in its place meanwhile, and let go of this one.
+            raise BlockingIOError
+    except OSError:
         os.close(fd)
         raise
     return fd

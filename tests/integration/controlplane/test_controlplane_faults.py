@@ -1,13 +1,16 @@
 """A disk that is full or read-only, a database that is damaged, a clock that is set."""
 
 import os
+import resource
+import socket
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.integration.clocks import Clock, needs_faketime
-from tests.integration.controlplane.process import FakeRelay, Made, Server, until
+from tests.integration.controlplane.process import KEY, FakeRelay, Made, Server, until
 from tests.integration.disks import may_mount, on_a_disk
 
 SESSIONS = "/v1/relays/sessions"
@@ -124,4 +127,26 @@ def test_a_clock_that_is_set_by_an_hour_keeps_nobody_waiting(made: Made) -> None
             session = server.client.get(f"{SESSIONS}/{session_id}").json()
             assert session["ready"], session
     assert set(relay.sessions) == set(created)
+    assert server.stop() == 0
+
+
+def test_without_descriptors_it_answers_who_is_connected_and_with_them_everybody(server: Server) -> None:
+    relay = FakeRelay(server)
+    relay.beat()
+    assert server.process is not None
+    pid = server.process.pid
+    used = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()) + 1
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[1]))
+    ip, _, port = server.url.removeprefix("http://").rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(socket.create_connection((ip, int(port))))
+        # On the connection that it has.
+        created = server.create()["session_id"]
+        relay.sync()
+        assert server.client.get(f"{SESSIONS}/{created}").json()["ready"]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    with server.with_key(KEY) as another:
+        until("somebody else is answered", lambda: another.get(SESSIONS).status_code == 200)
     assert server.stop() == 0

@@ -1,10 +1,16 @@
 """Usage over real HTTP."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from tests.integration.controlplane.process import Server
+from relayd.core.limits import Limits
+from relayd.core.usage import UsageBatch, UsageRecord, UsageRefusedError
+from relayd.edge.source.control_plane.http import HttpClient
+from relayd.edge.source.control_plane.node_api import NodeApi
+from relayd.settings import RelaySettings
+from tests.integration.controlplane.process import KEY, Server
 
 REPORT = "/v1/relays/nodes/relay-1/usage"
 NONE = {"to_host_datagrams": 0, "to_host_bytes": 0, "to_player_datagrams": 0, "to_player_bytes": 0}
@@ -97,6 +103,12 @@ def test_too_many_at_once(shared: Server) -> None:
     assert report(shared, *(record("many", number) for number in range(1, 1002))) == 400
 
 
+def test_too_much_at_once(shared: Server) -> None:
+    body = b" " * ((2 << 20) + 1)
+    assert shared.client.post(REPORT, content=body).status_code == 413
+    assert shared.client.post(REPORT, content=iter([body])).status_code == 413
+
+
 @pytest.mark.parametrize(
     ("scope", "reads", "reports"),
     [("sessions:read", 200, 403), ("sessions:write", 403, 403), ("nodes:write", 403, 204)],
@@ -106,3 +118,21 @@ def test_scopes(shared: Server, scope: str, reads: int, reports: int) -> None:
     with shared.with_key(key) as client:
         assert client.get("/v1/relays/usage").status_code == reads
         assert client.post(REPORT, json={"stream": "x", "records": []}).status_code == reports
+
+
+def test_a_relay_knows_what_is_refused_for_good_from_what_is_not_taken_now(shared: Server) -> None:
+    fine = UsageRecord.from_fields(record("known"))
+    client = HttpClient(shared.url, lambda: KEY, 5.0)
+    relay = RelaySettings(id="relay-1", public_ip="203.0.113.1", public_host="r")
+
+    async def hand_over(*records: UsageRecord) -> None:
+        await NodeApi(client, relay, Limits()).take_usage(UsageBatch("stream", records))
+
+    async def work() -> None:
+        with pytest.raises(UsageRefusedError, match=r"records\.1\.session_id"):
+            await hand_over(fine, fine._replace(session_id="x" * 129))
+        await hand_over(fine)
+        await client.close()
+
+    asyncio.run(work())
+    assert len(shared.client.get("/v1/relays/usage", params={"session_id": "known"}).json()["usage"]) == 1

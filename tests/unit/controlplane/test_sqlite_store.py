@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from relayd.controlplane import sqlite_nodes, sqlite_sessions
+from relayd.controlplane import sqlite_nodes, sqlite_sessions, sqlite_usage
+from relayd.controlplane.database import Database
 from relayd.controlplane.errors import ConflictError, NodeTakenError, StoreUnavailableError
 from relayd.controlplane.models import Heartbeat, NewUser
 from relayd.controlplane.sqlite import SqliteStore
@@ -31,6 +33,27 @@ def run(path: Path | str, work: Callable[[SqliteStore], Awaitable[None]]) -> Non
 
 def session(node: str | None = "n", at: float = 0.0) -> NewSession:
     return NewSession(USERS, node, None if node else "why", None, at)
+
+
+def test_nobody_waits_for_a_question_that_takes_long(tmp_path: Path) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def takes_long(_: sqlite3.Connection) -> bool:
+        asked.set()
+        return answer.wait(10.0)
+
+    async def work() -> None:
+        database = Database(str(tmp_path / "x.sqlite3"))
+        studying = asyncio.create_task(database.study(takes_long))
+        await asyncio.to_thread(asked.wait, 10.0)
+        assert await database.read(sqlite_nodes.epoch)
+        await database.write(lambda connection: sqlite_usage.add(connection, "relay", []))
+        assert not studying.done()
+        answer.set()
+        assert await studying
+        await database.close()
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("path", [":memory:", "file"])

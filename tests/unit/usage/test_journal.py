@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from itertools import count
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from relayd.core import usage
 from relayd.core.usage import Counts, Ledger, Reason
 from relayd.edge.usage import journal as module
+from relayd.edge.usage import lines
 from relayd.edge.usage.journal import NAME, Journal
 
 ONE = Counts(1, 10, 2, 20)
@@ -27,7 +30,7 @@ def reopened(journal: Journal, folder: Path) -> Journal:
 
 
 def state(ledger: Ledger) -> tuple[object, ...]:
-    return ledger.stream, ledger.sequence, ledger.acknowledged, ledger.spans, list(ledger.unsent)
+    return ledger.stream, ledger.sequence, ledger.acknowledged, ledger.spans, list(ledger.unsent.values())
 
 
 @pytest.fixture
@@ -88,6 +91,27 @@ def test_damage_in_the_middle_costs_that_line(journal: Journal, tmp_path: Path) 
     assert again.sequence == 4
 
 
+def test_without_its_first_line_nothing_is_lost(journal: Journal, tmp_path: Path) -> None:
+    """What was taken already may come again, and counts once: by its span, whatever its number and its stream."""
+    whole = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(b"X" + whole[1:])
+    journal.close()
+    again = Journal(tmp_path, lambda: "another")
+    assert again.ledger.stream == "another"
+    assert again.ledger.spans == journal.ledger.spans
+    assert list(again.ledger.unsent) == [2, 3, 4]
+    again.ledger.interim("going on", Counts(9, 9, 9, 9), 120.0)
+    assert again.write()
+    assert state(reopened(again, tmp_path).ledger) == state(again.ledger)
+
+
+def test_one_of_another_version_is_set_aside(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.close()
+    monkeypatch.setattr(lines, "_VERSION", 2)
+    assert not Journal(tmp_path, names()).ledger.spans
+    assert (tmp_path / f"{NAME}.set-aside").exists()
+
+
 @pytest.mark.parametrize("content", [b"something else\n", b"\0" * 100, b"x"])
 def test_what_is_no_journal_is_set_aside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / NAME).write_bytes(content)
@@ -105,6 +129,24 @@ def test_only_one_process_uses_it(journal: Journal, tmp_path: Path) -> None:
     assert second.write()
     assert second.durable == 1
     assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_one_that_is_rewritten_while_it_is_opened_is_not_used(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def rewritten_before(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        (tmp_path / "new").write_bytes((tmp_path / NAME).read_bytes())
+        (tmp_path / "new").rename(tmp_path / NAME)
+        journal.close()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", rewritten_before)
+    second = Journal(tmp_path, names())
+    assert second.ledger.spans == {}
+    assert not second.ledger.kept
 
 
 def test_a_full_disk(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +171,51 @@ def test_a_full_disk(journal: Journal, tmp_path: Path, monkeypatch: pytest.Monke
     asyncio.run(journal.sync())
     assert journal.problem is None
     assert journal.durable == 5
+    assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+
+
+def test_a_disk_that_stays_full_costs_bounded_memory_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "_MERGE_FROM", 10)
+    monkeypatch.setattr(usage, "MOST_UNSENT", 100)
+    monkeypatch.setattr(module, "_LINES_AT_ONCE", 7)
+    sizes: list[int] = []
+    real = os.pwrite
+
+    def full(_fd: int, content: bytes, _offset: int) -> int:
+        sizes.append(content.count(b"\n") if isinstance(content, bytes) else bytes(content).count(b"\n"))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = Journal(tmp_path, names())
+    monkeypatch.setattr(os, "pwrite", full)
+    for number in range(500):
+        journal.ledger.start(f"span {number}", "a", 100.0)
+        journal.ledger.stop(f"span {number}", ONE, 110.0, Reason.IDLE)
+        assert not journal.write()
+    assert max(sizes) == 7
+    assert len(journal.ledger.unsent) == len(journal.ledger.unwritten) == 100
+    monkeypatch.setattr(os, "pwrite", real)
+    assert asyncio.run(journal.write_all())
+    assert not journal.ledger.unwritten
+    assert list(reopened(journal, tmp_path).ledger.unsent) == list(journal.ledger.unsent)
+
+
+def test_what_the_disk_failed_to_take_is_written_anew(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says so once; the pages that were lost then count as written: fsync(2), EIO."""
+    real = os.fsync
+
+    def failing(_fd: int) -> None:
+        monkeypatch.setattr(os, "fsync", real)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    before = (tmp_path / NAME).stat().st_ino
+    asyncio.run(journal.sync())
+    assert (journal.durable, journal.problem) == (0, "Input/output error")
+    asyncio.run(journal.sync())
+    assert (journal.durable, journal.problem) == (4, None)
+    assert (tmp_path / NAME).stat().st_ino != before
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
 
 

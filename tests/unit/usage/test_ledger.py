@@ -17,15 +17,15 @@ def ledger() -> Ledger:
 
 
 def newest(ledger: Ledger) -> UsageRecord:
-    return ledger.unsent[-1]
+    return next(reversed(ledger.unsent.values()))
 
 
 def test_start_interim_stop(ledger: Ledger) -> None:
     assert ledger.interim("span", ONE, 160.0)
     assert not ledger.interim("span", ONE, 220.0), "nothing was forwarded"
     ledger.stop("span", TWO, 230.0, Reason.IDLE)
-    start, interim, stop = ledger.unsent
-    assert [record.sequence for record in ledger.unsent] == [1, 2, 3]
+    start, interim, stop = ledger.unsent.values()
+    assert list(ledger.unsent) == [1, 2, 3]
     assert start == UsageRecord(1, "span", "game", Kind.START, None, 100.0, 100.0, 100.0, Counts(), Counts())
     assert (interim.from_at, interim.to_at, interim.delta, interim.total) == (100.0, 160.0, ONE, ONE)
     assert (stop.from_at, stop.to_at, stop.delta, stop.total) == (160.0, 230.0, Counts(2, 20, 0, 0), TWO)
@@ -67,16 +67,40 @@ def test_records_of_a_span_are_merged_and_none_of_its_sum_is_lost(monkeypatch: p
     ledger = Ledger("stream")
     for span in ("a", "b"):
         ledger.start(span, span, 100.0)
-    ledger.relieve()
-    assert len(ledger.unsent) == 2, "too few to merge"
     ledger.interim("a", ONE, 160.0)
     ledger.interim("b", ONE, 160.0)
+    assert list(ledger.unsent) == [1, 2, 3, 4], "too few to merge"
     ledger.interim("a", TWO, 220.0)
-    ledger.relieve()
-    first, second = ledger.unsent
-    assert (first.span, first.sequence, second.span, second.sequence) == ("b", 4, "a", 5)
-    assert (second.from_at, second.to_at, second.delta, second.total) == (100.0, 220.0, TWO, TWO)
-    assert (ledger.merged, ledger.lost) == (3, 0)
+    assert list(ledger.unsent) == list(ledger.unwritten) == [1, 2, 4, 5]
+    merged = newest(ledger)
+    assert (merged.from_at, merged.to_at, merged.delta, merged.total) == (100.0, 220.0, TWO, TWO)
+    ledger.stop("a", TWO, 230.0, Reason.IDLE)
+    assert list(ledger.unsent) == [1, 2, 4, 6]
+    assert (newest(ledger).from_at, newest(ledger).delta) == (100.0, TWO)
+    assert (ledger.merged, ledger.lost) == (2, 0)
+
+
+def test_what_somebody_has_in_hand_is_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "_MERGE_FROM", 1)
+    ledger = Ledger("stream")
+    ledger.start("a", "a", 100.0)
+    ledger.interim("a", ONE, 160.0)
+    assert ledger.batch(9, 10).records == [newest(ledger)]
+    ledger.interim("a", TWO, 220.0)
+    assert list(ledger.unsent) == [2, 3]
+    assert newest(ledger).delta == TWO.minus(ONE)
+
+
+def test_a_merged_record_takes_the_place_of_others_in_a_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "_MERGE_FROM", 2)
+    ledger, again = Ledger("stream"), Ledger("stream")
+    ledger.start("a", "a", 100.0)
+    ledger.interim("a", ONE, 160.0)
+    written = list(ledger.unsent.values())
+    ledger.interim("a", TWO, 220.0)
+    for record in (*written, newest(ledger)):
+        again.replay(record)
+    assert again.unsent == ledger.unsent
 
 
 def test_beyond_the_bound_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +110,8 @@ def test_beyond_the_bound_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatc
     for span in "abcde":
         ledger.start(span, span, 100.0)
         ledger.stop(span, ONE, 160.0, Reason.REMOVED)
-    ledger.relieve()
-    assert [record.span for record in ledger.unsent] == ["c", "d", "e"]
+    assert [record.span for record in ledger.unsent.values()] == ["c", "d", "e"]
+    assert list(ledger.unwritten) == list(ledger.unsent)
     assert ledger.lost == 2
 
 
@@ -96,6 +120,6 @@ def test_replaying_gives_the_same_ledger(ledger: Ledger) -> None:
     ledger.start("other", "game", 170.0)
     ledger.stop("other", ONE, 180.0, Reason.REMOVED)
     again = Ledger("stream")
-    for record in ledger.unsent:
+    for record in ledger.unsent.values():
         again.replay(UsageRecord.from_fields(record.fields()))
     assert (again.unsent, again.spans, again.sequence) == (ledger.unsent, ledger.spans, ledger.sequence)

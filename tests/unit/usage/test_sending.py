@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from relayd.core.usage import Counts, Reason, UsageBatch, UsageDelayedError, UsageTaker, UsageUnwantedError
+from relayd.core.usage import (
+    Counts,
+    Reason,
+    UsageBatch,
+    UsageDelayedError,
+    UsageRefusedError,
+    UsageTaker,
+    UsageUnwantedError,
+)
 from relayd.edge.usage import file
 from relayd.edge.usage.file import UsageFile
 from relayd.edge.usage.journal import Journal
@@ -61,6 +69,28 @@ def test_a_defect_of_the_taker_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert taker.taken == [1, 2, 3]
 
 
+class Fussy(Taker):
+    """Refuses every batch with one of these numbers."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self.refused = set(refused)
+
+    async def take(self, batch: UsageBatch) -> None:
+        if self.refused & {record.sequence for record in batch.records}:
+            raise UsageRefusedError("session_id: is too long")
+        await super().take(batch)
+
+
+@pytest.mark.parametrize("refused", [(), (1,), (150, 151), (1200,), tuple(range(1, 1201))])
+def test_a_record_that_is_refused_holds_up_no_other(refused: tuple[int, ...]) -> None:
+    journal, taker, otherwise = journal_of(1200), Fussy(*refused), Taker()
+    sent(journal, taker, otherwise)
+    assert sorted([*taker.taken, *otherwise.taken]) == list(range(1, 1201))
+    assert otherwise.taken == list(refused)
+    assert journal.ledger.refused == len(refused)
+
+
 @pytest.mark.parametrize("taker", [None, Taker(*[UsageUnwantedError()] * 9)])
 def test_where_nobody_wants_them_they_go_elsewhere(taker: Taker | None) -> None:
     otherwise = Taker()
@@ -104,3 +134,16 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     taker = UsageFile(tmp_path / "missing", "relay-1")
     with pytest.raises(UsageDelayedError, match=r"usage\.jsonl: No such file or directory"):
         asyncio.run(taker.take(UsageBatch("stream", [])))
+
+
+@pytest.mark.parametrize("half", [b"x", b'{"relay": "rel', b"\0" * 200_000])
+@pytest.mark.parametrize("batches", [0, 1])
+def test_half_a_line_that_a_crash_left_spoils_no_other(tmp_path: Path, half: bytes, batches: int) -> None:
+    taker = UsageFile(tmp_path, "relay-1")
+    for _ in range(batches):
+        sent(journal_of(2), None, taker)
+    with (tmp_path / file.NAME).open("ab") as torn:
+        torn.write(half)
+    sent(journal_of(2), None, taker)
+    found = [json.loads(line)["sequence"] for line in (tmp_path / file.NAME).read_text(encoding="utf-8").splitlines()]
+    assert found == [1, 2] * (batches + 1)

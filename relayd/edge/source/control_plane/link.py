@@ -84,6 +84,7 @@ class Link(Protocol):
 
         Raises:
             LinkError: they could not be, or nobody knows.
+            UsageRefusedError: the control plane will never take them as they are.
             UsageUnwantedError: this control plane takes none.
         """
         ...

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from relayd.core.desired import SessionSpec
 from relayd.core.limits import Limits
 from relayd.core.relay_session import RelaySession
-from relayd.core.usage import UsageBatch
+from relayd.core.usage import UsageBatch, UsageRefusedError
 from relayd.edge.source.control_plane.http import HttpClient
 from relayd.edge.source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.pacing import in_slices
@@ -19,6 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _PAGE_SESSIONS = 500
 _NOT_KNOWN = (404, 405)
+_REFUSED = (400, 413)
 
 
 class NodesNotKnownError(LinkError):
@@ -35,6 +36,10 @@ class _Page(_State):
     sessions: list[Any]
     removed: list[str]
     next: str | None
+
+
+class _Refusal(BaseModel):
+    message: str
 
 
 class NodeApi:
@@ -108,7 +113,11 @@ class NodeApi:
     async def take_usage(self, batch: UsageBatch) -> None:
         """See `Link.take_usage`."""
         body = {"stream": batch.stream, "records": [record.fields() for record in batch.records]}
-        await self._client.request("POST", f"{self._path}/usage", json=body, accept=(204,))
+        path = f"{self._path}/usage"
+        answer = await self._client.request("POST", path, json=body, accept=(204, *_REFUSED))
+        if answer.status in _REFUSED:
+            # Something else between here and there does not answer like that.
+            raise UsageRefusedError(validated(_Refusal, answer.body, path).message)
 
     async def close(self) -> None:
         """Closes connections."""
