@@ -42,6 +42,9 @@ from relayd.usage import Metering
 if TYPE_CHECKING:
     from relayd.http_server import HttpServer
 
+_BEATS = "service"
+"""The task that tells the service manager that the relay lives: until it does not."""
+
 _log = structlog.get_logger()
 
 
@@ -201,7 +204,7 @@ class Relay:
         if self._metering is not None:
             tasks.append(asyncio.create_task(self._metering.run_forever(), name="usage"))
         if self._service is not None:
-            tasks.append(asyncio.create_task(self._service.run_forever(self._sockets), name="service"))
+            tasks.append(asyncio.create_task(self._service.run_forever(self._sockets), name=_BEATS))
         return tasks
 
     async def _take_in(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:
@@ -233,16 +236,20 @@ class Relay:
             # Requests under way may take seconds, in which datagrams are still forwarded.
             await asyncio.wait([task])
         parts.admin_socket.close()
-        parts.ports.stop()
         if self._draining is not None:
             tasks.append(self._draining)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Their last files too are written before.
+        await _cancel(task for task in tasks if task.get_name() != _BEATS)
+        parts.ports.stop()
+        await _cancel(tasks)
         if self._fast_path is not None:
             self._fast_path.stop(self._remove_fast_path and self.successor is None)
         if self._metering is not None:
-            self._metering.close()
+            try:
+                self._metering.close()
+            except Exception:  # noqa: BLE001 - whatever happens there, the games go on in the next process
+                _log.exception("closing the usage journal failed")
+        self._records.beat()
         parts.legacy.records.close()
 
     def _meter(self, records: Records) -> Metering | None:
@@ -301,6 +308,8 @@ class Relay:
 
     def terminate(self) -> None:
         """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""
+        # Whoever says so while an upgrade is under way wants no other program either.
+        self.successor = None
         if self._drain.awaited or not self.settings.drain.on_sigterm:
             self.stop()
         else:
@@ -363,3 +372,10 @@ def _new_connection_id() -> int:
 def _close(sockets: list[BoundSocket]) -> None:
     for one in sockets:
         one.socket.close()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)

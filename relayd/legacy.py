@@ -116,4 +116,5 @@ class Legacy:
             async for _ in in_slices(self._restoration.finishing()):
                 pass
         if self.metering is not None:
-            self.metering.go_on()
+            async for _ in in_slices(self.metering.going_on()):
+                pass

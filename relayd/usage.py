@@ -104,8 +104,10 @@ class Metering:
     def _begin(self, session: Session, span: str) -> str:
         self._spans[session] = span
         self.ledger.start(span, session.session_id, self._wall_clock())
-        # At once: after a crash nothing else knows whose counts these are.
-        self._journal.write()
+        # At once: after a crash nothing else knows whose counts these are. Where that failed it is tried again soon,
+        # not for each session that begins.
+        if self._journal.problem is None:
+            self._journal.write()
         return span
 
     def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
@@ -113,6 +115,9 @@ class Metering:
         name = span.hex()
         if span == NO_SPAN:
             # Counted while nobody recorded, some of it perhaps under a span before that: it must not count again.
+            return False
+        if name in self._endings or name in self._journal.stopped:
+            # Its last record is made, or will be.
             return False
         if session in self._spans:
             return self._spans[session] == name
@@ -155,12 +160,17 @@ class Metering:
             more = ended.counts.plus(Counts.of(counts))
             self._endings[name] = ended._replace(counts=more, slots=[*ended.slots, *slots])
 
-    def go_on(self) -> None:
-        """Nothing else of the process before this one will be heard of: ends the spans that nobody goes on with."""
+    def going_on(self) -> Iterator[None]:
+        """Nothing else of the process before this one will be heard of: ends the spans that nobody goes on with.
+
+        Pauses after each.
+        """
         self._goes_on = True
         while self._unclaimed:
             name = self._unclaimed.pop()
+            self._journal.stopped.add(name)
             self.ledger.stop(name, self.ledger.spans[name].total, self._wall_clock(), Reason.RESTART)
+            yield
 
     # What is done again and again -----------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from relayd.controlplane import schema, sqlite_usage
@@ -99,7 +99,15 @@ class UsageWorld:
         if not self.loaded:
             self.loaded = True
             self._restoration.finish()
-            self.metering.go_on()
+            for _ in self.metering.going_on():
+                pass
+
+    def apply_in_steps(self, specs: Iterable[SessionSpec]) -> Iterator[None]:
+        """As `apply`, but what a process before left is given up step by step."""
+        self.table.apply(Snapshot.of(list(specs)), self.now)
+        self.loaded = True
+        yield from self._restoration.finishing()
+        yield from self.metering.going_on()
 
     def tick(self, interval_is_over: bool = False) -> None:
         self.records.beat()

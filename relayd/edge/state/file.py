@@ -17,6 +17,8 @@ SLOTS = 1 << 20
 _BYTES = layout.record_at(SLOTS)
 _GROWTH = 8192
 """Records for which room is made at a time: 1 MiB."""
+_FULL_SECONDS = 60.0
+"""Between two looks for room on a disk that was full."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = structlog.get_logger()
@@ -43,7 +45,8 @@ class StateMemory:
         """Records there is room for now."""
         self._digest = bind_digest
         self._fd = -1
-        self._full = False
+        self._full_until = 0.0
+        """When to look for room again, on the clock of time.monotonic."""
         self.memory = self._of_file(directory) if directory is not None else _anonymous()
         if self.fresh:
             self.grow()
@@ -116,13 +119,13 @@ class StateMemory:
 
     def grow(self) -> bool:
         """Makes room for more records. False, and a warning, if there is none."""
-        if self._full or self.slots + _GROWTH > SLOTS:
+        if time.monotonic() < self._full_until or self.slots + _GROWTH > SLOTS:
             return False
         try:
             if self._fd >= 0:
                 os.posix_fallocate(self._fd, layout.record_at(self.slots), _GROWTH * layout.RECORD_BYTES)
         except OSError as error:
-            self._full = True
+            self._full_until = time.monotonic() + _FULL_SECONDS
             _log.warning("no room for more state: new players are served slower, and not kept", why=error.strerror)
             return False
         self.slots += _GROWTH

@@ -54,6 +54,8 @@ class Restoration:
         self._now = now
         self._gone_on: dict[tuple[Session, bytes], bool] = {}
         """Whether the counts of a session go on, by their span."""
+        self._given_up: dict[tuple[int, bytes], list[int]] = {}
+        """Slots by session token and span that nobody goes on with any more, should the session come meanwhile."""
         silent = state.silent_seconds()
         self._until = now() + longest_silence_seconds - (silent or 0.0)
         """By then they are too old, if the session source has not named them yet."""
@@ -188,6 +190,8 @@ class Restoration:
         spans = self._records.spans
         if spans is None:
             return True
+        if (session.token, span) in self._given_up:
+            return False
         goes_on = self._gone_on.get((session, span))
         if goes_on is None:
             goes_on = spans.goes_on(session, span, self._left.counts.get((session.token, span), Traffic()))
@@ -235,19 +239,19 @@ class Restoration:
             for identity, slot in self._left.bindings.popitem()[1]:
                 self._give_up_binding(identity, slot)
                 yield
-        left: dict[tuple[int, bytes], list[int]] = {}
         for identity, slot in self._left.take_counted():
             if self._add_to_session(identity, slot):
                 self._records.free(slot)
             else:
-                left.setdefault((identity.session, identity.ip), []).append(slot)
+                self._given_up.setdefault((identity.session, identity.ip), []).append(slot)
             yield
-        for (_, span), slots in left.items():
+        for (_, span), slots in self._given_up.items():
             self._give_up(span, slots)
             yield
         for listener in (self.take_account, self.take_bindings):
             if listener in self._table.on_authorized:
                 self._table.on_authorized.remove(listener)
+        self._given_up.clear()
         self._left.counts.clear()
         self._gone_on.clear()
         if self.restored:

@@ -61,7 +61,11 @@ class UsageFile:
             before = self._path.with_name(f"{NAME}.1")
             if before.exists():
                 _log.warning("usage records that nobody took away are overwritten", file=str(before))
-            self._path.rename(before)
+            try:
+                self._path.rename(before)
+            except OSError as error:
+                # The records are on the disk: an error would bring them again.
+                _log.warning("usage records cannot be moved away", file=str(before), why=error.strerror)
 
 
 def _whole_lines(fd: int) -> int:

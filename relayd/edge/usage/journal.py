@@ -166,7 +166,7 @@ class Journal:
             return
         ledger = self.ledger
         try:
-            mostly_over = self._lines > 3 * max(len(ledger.spans), len(ledger.unsent))
+            mostly_over = self._lines > 2 * max(len(ledger.spans), len(ledger.unsent))
             worth_it = self._doubtful or (self._bytes > self._rewrite_from_bytes and mostly_over)
             # One that is not written may be all that is left of others which are.
             if worth_it and not ledger.unwritten:
@@ -201,7 +201,12 @@ class Journal:
         async for record in in_slices([*ledger.spans.values(), *ledger.unsent.values()]):
             kept[record.sequence] = record
         unfinished = path.with_suffix(".new")
-        fd = await asyncio.to_thread(_open_locked, unfinished, os.O_TRUNC)
+        try:
+            fd = await asyncio.to_thread(_open_locked, unfinished, os.O_TRUNC)
+        except OSError:
+            self._meanwhile = None
+            self._rewrite_from_bytes = 2 * self._bytes
+            raise
         try:
             size = await _write_all(fd, lines.head(ledger, up_to, acknowledged))
             waiting: list[UsageRecord] = []
