@@ -59,6 +59,9 @@ def take_kept_sockets(
             with contextlib.suppress(OSError):
                 os.close(fd)  # that is none at all, if somebody counted wrong
         else:
+            if name == _UNNAMED and _is_udp(sock):
+                # A program that replaced another is not told under which name it is kept.
+                name = _name(sock)  # noqa: PLW2901 - its other name
             sock.close()
         unfit.append(name)
     if kept:
@@ -94,6 +97,10 @@ def _as_socket(fd: int) -> socket.socket | None:
         return socket.socket(fileno=fd)
     except OSError:
         return None
+
+
+def _is_udp(sock: socket.socket) -> bool:
+    return sock.type is socket.SOCK_DGRAM and sock.family in (socket.AF_INET, socket.AF_INET6)
 
 
 def _name(sock: socket.socket) -> str:

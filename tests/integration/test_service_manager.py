@@ -240,14 +240,17 @@ def as_passed(*files: int) -> int:
     return first
 
 
-def test_what_was_kept_and_does_not_fit_is_let_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_what_was_kept_and_does_not_fit_is_let_go(tmp_path: Path, named: bool) -> None:
+    """Also where nobody says under which names, as for a program that replaced another."""
     heard = Manager(str(tmp_path / "notify"))
     ports = free_ports(3)
     old, _ = open_sockets(settings_on(ports[1:], "127.0.0.1"))
     tcp = socket.socket()
     reading, writing = os.pipe()
     first = as_passed(old[0].socket.fileno(), old[1].socket.fileno(), tcp.fileno(), reading)
-    variables = passed(4, LISTEN_FDNAMES="fits:gone:tcp")
+    variables = passed(4, LISTEN_FDNAMES="fits:gone:tcp") if named else passed(4)
+    let_go = ("gone", "tcp", "unknown") if named else (f"udp-127.0.0.1-{ports[2]}", "unknown", "unknown")
     told: list[list[str]] = []
 
     def manage() -> None:
@@ -266,7 +269,7 @@ def test_what_was_kept_and_does_not_fit_is_let_go(tmp_path: Path) -> None:
     assert [sock.fileno() for sock in kept] == [first]
     assert not kept[0].get_inheritable()
     assert told == [
-        *(["FDSTOREREMOVE=1", f"FDNAME={name}"] for name in ("gone", "tcp", "unknown")),
+        *(["FDSTOREREMOVE=1", f"FDNAME={name}"] for name in let_go),
         ["BARRIER=1"],
     ]
     for gone in range(first + 1, first + 4):
