@@ -7,7 +7,7 @@ from fuzz.structure import check_session, check_table
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.limits import Limits
 from relayd.core.session import User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
@@ -16,7 +16,6 @@ from relayd.core.wire import Port
 
 _AUTHENTIC = (Verdict.FORWARDED, Verdict.ANSWERED, Verdict.NO_HOST, Verdict.UNKNOWN_CONNECTION)
 """What becomes of datagrams from where their user is bound."""
-UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _SENT = (Verdict.FORWARDED, Verdict.ANSWERED)
 _ROUNDING_SECONDS = 0.001
 

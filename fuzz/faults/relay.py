@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 from fuzz.faults.control_plane import ControlPlane
-from fuzz.faults.invariants import UNBOUND, Ledger
+from fuzz.faults.invariants import Ledger
 from fuzz.faults.network import CLIENT, SERVER, Network
 from fuzz.faults.schedule import Schedule
 from fuzz.faults.state import VirtualState
@@ -19,6 +19,7 @@ from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.edge.udp import follow
 
 _ENDPOINTS = [SERVER, CLIENT]
 _SOCKET_QUEUE = 200
@@ -185,12 +186,7 @@ class SimulatedRelay:
         self._plan_expiry()
 
     def _event(self, event: Event) -> None:
-        binding = event.binding
-        if binding is not None:
-            if event.kind is not EventKind.USER_BOUND:
-                self._records.end(binding)
-            if event.kind not in UNBOUND:
-                self._records.begin(binding)
+        follow(self._records, event)
         if event.kind is EventKind.SESSION_IDLE:
             self._control_plane.ended(event.session.session_id)
         self._records.event(event)

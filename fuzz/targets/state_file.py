@@ -19,7 +19,7 @@ from fuzz.structure import check_table
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.events import Event
 from relayd.core.limits import Limits
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
@@ -28,6 +28,7 @@ from relayd.edge.state import file, layout
 from relayd.edge.state.file import NAME, StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.edge.udp import follow
 
 UNIT = "files"
 
@@ -76,11 +77,7 @@ class _Life:
         self.restoration.listen_last()
 
     def _event(self, event: Event) -> None:
-        if event.binding is not None:
-            if event.kind is not EventKind.USER_BOUND:
-                self.records.end(event.binding)
-            if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
-                self.records.begin(event.binding)
+        follow(self.records, event)
         self.records.event(event)
 
     def authorize(self) -> None:

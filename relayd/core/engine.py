@@ -132,7 +132,7 @@ class Engine:
         session = self.table.by_token.get(session_token)
         user = session.users.get(user_token) if session is not None else None
         if session is None or user is None:
-            return self._stranger(session, endpoint, data, source, now)
+            return self._stranger(session, session_token, endpoint, data, source, now)
 
         binding = user.client_binding if port is Port.CLIENT else user.server_binding
         if binding is None or binding.address != source or binding.endpoint is not endpoint:
@@ -154,13 +154,13 @@ class Engine:
         return self._to_host(session, binding, data, now)
 
     def _stranger(
-        self, session: Session | None, endpoint: Endpoint, data: bytes, source: Address, now: float
+        self, session: Session | None, token: int, endpoint: Endpoint, data: bytes, source: Address, now: float
     ) -> Action:
         """Turns a pair away that is not in the table; it may be on its way into it."""
         if self.sources.is_bad(source):
             return self._refuse(Verdict.BAD_SOURCE, endpoint, data, source, now, session)
         if session is None:
-            ended = self.table.ended_recently(unpack_header(data)[1], now)
+            ended = self.table.ended_recently(token, now)
             return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
         if not self.guesses.note(session, source[0], now):
             session.count_drop(Verdict.UNKNOWN_PAIR)

@@ -26,6 +26,10 @@ class EventKind(enum.Enum):
     """There is only one of each; that of `enum` is Python code, and asked for with every change that is remembered."""
 
 
+UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
+"""After these the binding is no more."""
+
+
 class Event(NamedTuple):
     """One change, told after it was made."""
 

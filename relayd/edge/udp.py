@@ -10,7 +10,7 @@ import structlog
 
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
 from relayd.core.views import BindingRecords, SocketMemory
@@ -60,6 +60,17 @@ class Judge:
             self._engine.unsent(arrived_at, size_bytes, action, reason)
 
 
+def follow(records: BindingRecords, event: Event) -> None:
+    """Has the records of bindings follow a change of the table, where no forwarder does."""
+    binding = event.binding
+    if binding is None:
+        return
+    if event.kind is not EventKind.USER_BOUND:
+        records.end(binding)
+    if event.kind not in UNBOUND:
+        records.begin(binding)
+
+
 class UdpPorts:
     """All sockets of the relay, on uvloop's own datagram transports."""
 
@@ -84,13 +95,7 @@ class UdpPorts:
 
     def event(self, event: Event) -> None:
         """Follows a change of the table."""
-        binding = event.binding
-        if binding is None:
-            return
-        if event.kind is not EventKind.USER_BOUND:
-            self._records.end(binding)
-        if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
-            self._records.begin(binding)
+        follow(self._records, event)
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Nothing to add: the engine counts every datagram."""

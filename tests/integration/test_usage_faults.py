@@ -1,7 +1,6 @@
 """Usage records when disks are full or read-only, and control planes slow, wrong, locked or out of reach."""
 
 import functools
-import os
 import sqlite3
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from relayd.core.usage import Counts
 from tests.integration.config import Sections, SessionKeys, new_session
 from tests.integration.conftest import StartRelay
 from tests.integration.controlplane.process import Server
-from tests.integration.disks import may_mount
+from tests.integration.disks import is_full, may_mount
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import (
     Misbehaviour,
@@ -30,7 +29,6 @@ from tests.integration.waiting import eventually
 __all__ = ["control_plane"]
 
 PUBLIC_IP = "203.0.113.1"
-PAGE_BYTES = 4096
 
 needs_mount = pytest.mark.skipif(not may_mount(), reason="needs root, or user namespaces for everybody")
 
@@ -82,14 +80,6 @@ def test_on_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
             assert relay.metrics()["relayd_usage_journal_up",] == 1
             assert relay.log_lines(event="the usage journal can be written again")
         assert len(relay.log_lines(event="the usage journal cannot be written; usage is recorded once it can")) == 1
-
-
-def is_full(fd: int) -> bool:
-    try:
-        os.write(fd, bytes(PAGE_BYTES))
-    except OSError:
-        return True
-    return False
 
 
 @needs_mount

@@ -10,7 +10,7 @@ from relayd.controlplane.usage import UsageQuery
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.events import Event
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.usage import Counts, UsageBatch, UsageDelayedError
@@ -19,6 +19,7 @@ from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.edge.udp import follow
 from relayd.settings import Settings
 from relayd.usage import Metering
 from tests.support.relays import ids_in_order
@@ -82,11 +83,7 @@ class UsageWorld:
         self.loaded = False
 
     def _on_event(self, event: Event) -> None:
-        if event.binding is not None:
-            if event.kind is not EventKind.USER_BOUND:
-                self.records.end(event.binding)
-            if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
-                self.records.begin(event.binding)
+        follow(self.records, event)
         self.records.event(event)
 
     def kill(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from relayd.core.events import Event, EventKind
+from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.pings import Pings, together
 from relayd.core.session import Binding, Session
 from relayd.core.table import Table
@@ -11,7 +11,6 @@ from relayd.core.views import BindingRecords
 from relayd.core.wire import Port
 from relayd.edge.native._forwarder import Forwarder
 
-_ENDS = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _BEGINS = (EventKind.USER_BOUND,)
 _DROPS = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RATE_LIMITED)
 """What the thread counts of each binding, in its order."""
@@ -49,7 +48,7 @@ class Flows:
         if binding is None:
             self._watch(event)
             return
-        if event.kind in _ENDS or event.kind in _CHANGES:
+        if event.kind in UNBOUND or event.kind in _CHANGES:
             self._remove(binding)
             self._records.end(binding)
         if event.kind in _BEGINS or event.kind in _CHANGES:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
-from relayd.core.events import Event, EventKind
+from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.pings import Pings, together
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
@@ -27,7 +27,6 @@ from relayd.edge.xdp.traffic import SlotTraffic
 
 _PAIRS_AT_ONCE = 4096
 _NOBODY = bytes(layout.Pair())
-_ENDS = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
 _BEGINS = (EventKind.USER_BOUND, EventKind.CONNECTION_KEPT)
 _CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED)
 
@@ -91,7 +90,7 @@ class Mirror:
         """Follows a change of the table."""
         binding = event.binding
         if binding is not None:
-            if event.kind in _ENDS or event.kind in _CHANGES:
+            if event.kind in UNBOUND or event.kind in _CHANGES:
                 self._to_link.pop(binding, None)
                 self.unlink(binding)
             if event.kind in _BEGINS or event.kind in _CHANGES:

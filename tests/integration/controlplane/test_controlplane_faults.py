@@ -1,6 +1,5 @@
 """A disk that is full or read-only, a database that is damaged, a clock that is set."""
 
-import os
 import resource
 import socket
 import sqlite3
@@ -11,11 +10,10 @@ import pytest
 
 from tests.integration.clocks import Clock, needs_faketime
 from tests.integration.controlplane.process import KEY, FakeRelay, Made, Server, until
-from tests.integration.disks import may_mount, on_a_disk
+from tests.integration.disks import PAGE_BYTES, is_full, may_mount, on_a_disk
 
 SESSIONS = "/v1/relays/sessions"
 CREATE = {"users": ["1.1.1.1"]}
-PAGE_BYTES = 4096
 HOUR_SECONDS = 3600
 
 needs_mount = pytest.mark.skipif(not may_mount(), reason="needs root, or user namespaces for everybody")
@@ -39,7 +37,7 @@ def test_a_full_disk_is_503_until_there_is_room(made: Made) -> None:
     assert server.process is not None
     filler = Path(f"/proc/{server.process.pid}/root/{disk}/filler")
     with filler.open("wb", buffering=0) as file:
-        until("the disk is full", lambda: _is_full(file.fileno()))
+        until("the disk is full", lambda: is_full(file.fileno()))
         # SQLite may have room left in its journal.
         until("it says so", lambda: server.client.post(SESSIONS, json=CREATE).status_code == 503)
         assert server.client.get(f"{SESSIONS}/{before}").status_code == 200, "reading goes on"
@@ -47,14 +45,6 @@ def test_a_full_disk_is_503_until_there_is_room(made: Made) -> None:
     assert server.create()["status"] == "Initializing"
     assert server.client.get(f"{SESSIONS}/{before}").status_code == 200
     assert server.stop() == 0
-
-
-def _is_full(fd: int) -> bool:
-    try:
-        os.write(fd, bytes(PAGE_BYTES))
-    except OSError:
-        return True
-    return False
 
 
 @needs_mount

@@ -6,13 +6,14 @@ from pathlib import Path
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Action, Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.events import Event
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.edge.state.file import StateMemory
 from relayd.edge.state.records import Records
 from relayd.edge.state.restoration import Restoration
+from relayd.edge.udp import follow
 
 ENDPOINTS = [Endpoint(Port(number % 2), number) for number in range(4)]
 S, C = ENDPOINTS[0], ENDPOINTS[1]
@@ -49,12 +50,7 @@ class Life:
         self.restoration.listen_last()
 
     def _on_event(self, event: Event) -> None:
-        binding = event.binding
-        if binding is not None:
-            if event.kind is not EventKind.USER_BOUND:
-                self.records.end(binding)
-            if event.kind not in (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED):
-                self.records.begin(binding)
+        follow(self.records, event)
         self.records.event(event)
 
     def authorize(self, **users: tuple[int, ...]) -> None:
