@@ -28,7 +28,7 @@ bench-quick: $(VENV)/.installed-bench
 	$(BIN)/python -m bench all --quick --out build/bench-quick
 
 clean:
-	rm -rf $(VENV) build relayd/edge/native/*.so relayd.egg-info
+	rm -rf $(VENV) build relayd/forwarding/thread/*.so relayd.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -37,7 +37,7 @@ $(BIN)/python:
 	  || { echo "This Python has no venv module: on Debian, apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml $(wildcard relayd/edge/native/*.[ch]) | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(wildcard relayd/forwarding/thread/*.[ch]) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
@@ -83,14 +83,14 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	@touch $@
 
 # The kernel program, from its source. The result is in the tree, so only those who change the source need clang.
-FAST_PATH := relayd/edge/xdp/relay.bpf
+FAST_PATH := relayd/forwarding/kernel/relay.bpf
 CLANG ?= clang
 LLVM_STRIP ?= llvm-strip
 
 .PHONY: fast-path
 fast-path: $(FAST_PATH).o
 
-$(FAST_PATH).o: $(FAST_PATH).c relayd/edge/native/meter.h relayd/edge/native/pings.h
+$(FAST_PATH).o: $(FAST_PATH).c relayd/forwarding/thread/meter.h relayd/forwarding/thread/pings.h
 	cd $(dir $<) && $(CLANG) -O2 -g -target bpfel -mcpu=v3 -Wall -Wextra -Werror \
 	  -I/usr/include/$$(uname -m)-linux-gnu -fdebug-compilation-dir=. -c $(notdir $<) -o $(notdir $@)
 	$(LLVM_STRIP) --strip-debug $@

@@ -23,11 +23,11 @@ from relayd.core.events import Event
 from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_ping
-from relayd.edge.xdp.fast_path import FastPath
-from relayd.edge.xdp.program import KernelProgram, Sizes
-from relayd.garbage import settle
+from relayd.event_loop.garbage import settle
+from relayd.forwarding.kernel.fast_path import FastPath
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.log import configure
-from relayd.owner import TableOwner
+from relayd.session_source.owner import TableOwner
 from relayd.settings import Settings
 from tests.support.kernel_program import why_not
 

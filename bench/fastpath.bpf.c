@@ -3,7 +3,7 @@
  * The kernel program, made repeatable: BPF_PROG_TEST_RUN shows a program the packet as it left it the last time, and
  * what was forwarded once is no longer a datagram to the relay. `measured` restores it first; `restored` does only that.
  */
-#include "../relayd/edge/xdp/relay.bpf.c"
+#include "../relayd/forwarding/kernel/relay.bpf.c"
 
 #define HEAD_BYTES 80
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bench.machine import describe
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.edge.xdp import libbpf
+from relayd.forwarding.kernel import libbpf
 from tests.scenarios.rig import XDP_DROP, XDP_TX, Rig
 from tests.support.kernel_program import why_not
 

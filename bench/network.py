@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from bench.load.shape import Place
-from relayd.edge.xdp.attach import attach
-from relayd.edge.xdp.program import KernelProgram, Sizes
+from relayd.forwarding.kernel.attach import attach
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from tests.integration.namespaces import Namespace, connect
 
 _RELAY, _PEERS = "10.78.0.1", "10.78.0.2"

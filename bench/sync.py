@@ -23,9 +23,9 @@ from bench.machine import describe
 from bench.processes import ControlPlane, relay_sections, wait_for
 from relayd import log
 from relayd.app import Relay
-from relayd.controlplane.models import Heartbeat, NewUser
-from relayd.controlplane.sqlite import SqliteStore
-from relayd.controlplane.store import NewSession
+from relayd.control_plane.models import Heartbeat, NewUser
+from relayd.control_plane.store.contract import NewSession
+from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.settings import Settings
 
 SESSIONS = 100_000

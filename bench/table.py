@@ -21,10 +21,10 @@ from relayd.core.events import Event, EventKind
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_ping
-from relayd.edge.source.file import FileSource
-from relayd.garbage import Growth, settle
+from relayd.event_loop.garbage import Growth, settle
 from relayd.log import configure
-from relayd.owner import TableOwner
+from relayd.session_source.file import FileSource
+from relayd.session_source.owner import TableOwner
 
 SESSIONS = 10_000
 USERS_PER_SESSION = 10

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from relayd.controlplane.openapi import document
+from relayd.control_plane.api.openapi import document
 
 _INTRODUCTION = """\
 # The REST API
@@ -21,7 +21,7 @@ at `/docs`, and at `/openapi.json` for tools.
 
 What a running relay tells and does itself is [another API](running.md#admin-http), on its admin port.
 
-This page is written by `docs/generate.py` from `relayd/controlplane/openapi.py`.
+This page is written by `docs/generate.py` from `relayd/control_plane/api/openapi.py`.
 """
 
 _RELAYS = """

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
+from relayd.admin.metrics.families import Reading, all_families
+from relayd.admin.metrics.process import ProcessUse
 from relayd.core.counters import Traffic
 from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
 from relayd.core.limits import Limits
+from relayd.core.source_status import SourceStatus
 from relayd.core.table import Table
 from relayd.core.usage import Ledger
 from relayd.core.verdict import Verdict
 from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
-from relayd.edge.metrics.families import Reading, all_families
-from relayd.edge.metrics.process import ProcessUse
-from relayd.edge.source import SourceStatus
 
 _INTRODUCTION = """\
 # Metrics
@@ -24,7 +24,7 @@ At `GET /metrics` of the admin server, in Prometheus' text format. Counters of d
 relay before, also after a crash, where `state.directory` keeps them; the others begin at 0 with the process ([what is
 exact](design.md#what-is-exact-and-what-is-not)). Bytes are those of the UDP payload as it arrived.
 
-This page is written by `docs/generate.py` from `relayd/edge/metrics`.
+This page is written by `docs/generate.py` from `relayd/admin/metrics`.
 
 | metric | type | labels | |
 |---|---|---|---|

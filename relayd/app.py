@@ -9,40 +9,40 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from relayd import __version__
+from relayd.admin.change_log import ChangeLog
+from relayd.admin.drain import Drain
+from relayd.admin.metrics.series import SessionSeries
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
 from relayd.core.session import Session
+from relayd.core.source_status import Load
 from relayd.core.table import Table
 from relayd.core.wire import MAX_CONNECTION_ID
-from relayd.edge.addresses import OwnAddresses
-from relayd.edge.drain import Drain
-from relayd.edge.forwarder import Ports, open_ports
-from relayd.edge.journal import Journal
-from relayd.edge.loop_delay import LoopDelay
-from relayd.edge.metrics.series import SessionSeries
-from relayd.edge.probes import ProbedEngine
-from relayd.edge.sockets import BoundSocket, open_sockets
-from relayd.edge.source import Load
-from relayd.edge.state.records import Records
-from relayd.edge.xdp.fast_path import FastPath
-from relayd.edge.xdp.start import start_fast_path
 from relayd.errors import UnavailableError
-from relayd.garbage import Growth, settle
-from relayd.legacy import Legacy
-from relayd.owner import TableOwner
-from relayd.service import Service
-from relayd.service_manager import ServiceManager
+from relayd.event_loop.delay import LoopDelay
+from relayd.event_loop.garbage import Growth, settle
+from relayd.forwarding.addresses import OwnAddresses
+from relayd.forwarding.choose import Ports, open_ports
+from relayd.forwarding.kernel.fast_path import FastPath
+from relayd.forwarding.kernel.start import start_fast_path
+from relayd.forwarding.sockets import BoundSocket, open_sockets
+from relayd.http.tcp import listen
+from relayd.http.tls import Certificate
+from relayd.session_source.choose import SourceFactory, source_from_settings
+from relayd.session_source.owner import TableOwner
 from relayd.settings import Settings
-from relayd.sources import SourceFactory, source_from_settings
-from relayd.successor import Successor
-from relayd.tcp import listen
-from relayd.tls import Certificate
-from relayd.usage import Metering
+from relayd.state.predecessor import Predecessor
+from relayd.state.records import Records
+from relayd.supervision.liveness import Liveness
+from relayd.supervision.probes import ProbedEngine
+from relayd.supervision.service_manager import ServiceManager
+from relayd.supervision.successor import Successor
+from relayd.usage.metering import Metering
 
 if TYPE_CHECKING:
-    from relayd.http_server import HttpServer
+    from relayd.http.server import HttpServer
 
-_BEATS = "service"
+_BEATS = "liveness"
 """The task that tells the service manager that the relay lives: until it does not."""
 
 _log = structlog.get_logger()
@@ -52,7 +52,7 @@ class _Parts(NamedTuple):
     """What is opened before anything begins."""
 
     ports: Ports
-    legacy: Legacy
+    predecessor: Predecessor
     certificate: Certificate | None
     admin_socket: socket.socket
 
@@ -94,16 +94,16 @@ class Relay:
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
         self.engine = Engine(self.table)
-        self._service: Service | None = None
+        self._liveness: Liveness | None = None
         if manager is not None:
             self.engine = engine = ProbedEngine(self.table)
-            self._service = Service(manager, engine, self.source.status)
+            self._liveness = Liveness(manager, engine, self.source.status)
         self._kept = kept
         self._environment = environment
         self.successor: Successor | None = None
         """What is to be started when `serve` has ended, if that was for an upgrade."""
         self.engine.lookups = self.source.lookups
-        self._own_addresses = OwnAddresses(self.engine.sources, settings.relay)
+        self._own_addresses = OwnAddresses(self.engine.bad_sources, settings.relay)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._growth = Growth()
         self._drain = Drain(self.engine, self.source.status)
@@ -122,7 +122,7 @@ class Relay:
         tasks = self._begin(parts)
         stopping = asyncio.create_task(self._wait_for_stop(), name="stopping")
         try:
-            await parts.legacy.until_loaded(self.owner.loaded, bool(self._kept), [stopping, *tasks])
+            await parts.predecessor.until_loaded(self.owner.loaded, bool(self._kept), [stopping, *tasks])
             if not stopping.done():
                 await self._take_in(parts, tasks)
             await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -140,8 +140,8 @@ class Relay:
         certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)
         self._sockets = sockets
-        if self._service is not None:
-            self._service.keep(sockets)
+        if self._liveness is not None:
+            self._liveness.keep(sockets)
         try:
             admin_socket = listen(admin.bind, "admin.bind")
         except UnavailableError:
@@ -150,20 +150,20 @@ class Relay:
         for warning in warnings:
             _log.warning(warning)
         self._own_addresses.refresh()
-        legacy = self._take_over()
+        predecessor = self._take_over()
         try:
-            ports = self._open_ways(legacy.records)
+            ports = self._open_ways(predecessor.records)
         except UnavailableError:
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path)
             _close(sockets)
             admin_socket.close()
             raise
-        legacy.listen_last(lambda: self._fast_path is None or self._fast_path.adopted)
-        return _Parts(ports, legacy, certificate, admin_socket)
+        predecessor.listen_last(lambda: self._fast_path is None or self._fast_path.adopted)
+        return _Parts(ports, predecessor, certificate, admin_socket)
 
-    def _take_over(self) -> Legacy:
-        legacy = Legacy(
+    def _take_over(self) -> Predecessor:
+        predecessor = Predecessor(
             self.settings.state.directory if self._keeps_state else None,
             self._sockets,
             self.table,
@@ -172,10 +172,12 @@ class Relay:
             self.settings.limits.user_timeout,
             self.source.status,
         )
-        self._records = legacy.records
-        self._metering = legacy.metering = self._meter(legacy.records)
-        self._journal = Journal(self.engine.counters)
-        return legacy
+        self._records = predecessor.records
+        self._metering = self._meter(predecessor.records)
+        if self._metering is not None:
+            predecessor.also_gives_up = self._metering.going_on
+        self._change_log = ChangeLog(self.engine.counters)
+        return predecessor
 
     def _open_ways(self, records: Records) -> Ports:
         """The ways that datagrams can go."""
@@ -196,15 +198,15 @@ class Relay:
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
-            asyncio.create_task(self._tick_forever(parts.legacy), name="journal"),
+            asyncio.create_task(self._tick_forever(parts.predecessor), name="every second"),
             asyncio.create_task(self._loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
             tasks.append(asyncio.create_task(self._fast_path.run_forever(), name="fast path"))
         if self._metering is not None:
             tasks.append(asyncio.create_task(self._metering.run_forever(), name="usage"))
-        if self._service is not None:
-            tasks.append(asyncio.create_task(self._service.run_forever(self._sockets), name=_BEATS))
+        if self._liveness is not None:
+            tasks.append(asyncio.create_task(self._liveness.run_forever(self._sockets), name=_BEATS))
         return tasks
 
     async def _take_in(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:
@@ -228,8 +230,8 @@ class Relay:
 
     async def _end(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:
         """Ends what takes long first, the way of datagrams next, and last what knows what became of them."""
-        if self._service is not None:
-            self._service.stopping(for_another=self.successor is not None)
+        if self._liveness is not None:
+            self._liveness.stopping(for_another=self.successor is not None)
         if self._serving is not None:
             server, task = self._serving
             server.stop()
@@ -250,7 +252,7 @@ class Relay:
             except Exception:  # noqa: BLE001 - whatever happens there, the games go on in the next process
                 _log.exception("closing the usage journal failed")
         self._records.beat()
-        parts.legacy.records.close()
+        parts.predecessor.records.close()
 
     def _meter(self, records: Records) -> Metering | None:
         """Who records usage; None where the settings want none."""
@@ -263,9 +265,9 @@ class Relay:
         return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
 
     def _admin(self, parts: _Parts, now: Callable[[], float]) -> "HttpServer":
-        from relayd.edge.admin import create_admin  # noqa: PLC0415
-        from relayd.edge.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
-        from relayd.http_server import HttpServer  # noqa: PLC0415
+        from relayd.admin.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
+        from relayd.admin.routes import create_admin  # noqa: PLC0415
+        from relayd.http.server import HttpServer  # noqa: PLC0415
 
         status = self.source.status
         ledger = self._metering.ledger if self._metering is not None else None
@@ -318,8 +320,8 @@ class Relay:
     def reload(self) -> None:
         """Reads the session source again."""
         _log.info("reading the session source again")
-        if self._service is not None:
-            self._service.reloading()
+        if self._liveness is not None:
+            self._liveness.reloading()
         self.source.reload()
 
     async def _wait_for_stop(self) -> None:
@@ -329,14 +331,14 @@ class Relay:
         if await self._drain.until_done(self.settings.drain.limit_seconds):
             self.stop()
 
-    async def _tick_forever(self, legacy: Legacy) -> None:
+    async def _tick_forever(self, predecessor: Predecessor) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._absorb(())
             self._records.beat()
             self._own_addresses.refresh()
-            await legacy.give_up_the_rest()
-            self._journal.tick(loop.time())
+            await predecessor.give_up_the_rest()
+            self._change_log.tick(loop.time())
             await asyncio.sleep(1.0)
 
     def _load(self) -> Load:
@@ -361,7 +363,7 @@ class Relay:
         if event.kind is EventKind.USER_BOUND:
             self._growth.more()
         self._series.event(event)
-        self._journal.event(event)
+        self._change_log.event(event)
         self._records.event(event)
 
 

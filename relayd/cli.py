@@ -14,12 +14,12 @@ import typer
 import uvloop
 
 from relayd import __version__, log, settings
-from relayd.capabilities import use_permitted
-from relayd.controlplane.cli import control_plane
+from relayd.commands.control_plane import control_plane
 from relayd.errors import EXIT_USAGE, FatalError
+from relayd.supervision.capabilities import use_permitted
 
 if TYPE_CHECKING:
-    from relayd.live_client import AdminClient
+    from relayd.client.admin import AdminClient
 
 cli = typer.Typer(
     help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
@@ -45,7 +45,7 @@ def run(
     ] = False,
 ) -> None:
     """Run the relay."""
-    from relayd.run import run as run_relay
+    from relayd.commands.run import run as run_relay
 
     loaded = settings.load(config)
     log.configure(loaded.log.level)
@@ -64,7 +64,7 @@ def dev(
     config: Config = None,
 ) -> None:
     """Run a relay with a session of its own, to try things out on this machine."""
-    from relayd.dev import DevOptions, run_dev
+    from relayd.commands.dev import DevOptions, run_dev
 
     loaded = settings.load(config)
     # Beside the live table of a game, lines about every binding would only disturb.
@@ -78,7 +78,7 @@ cli.add_typer(control_plane, name="control-plane")
 @cli.command()
 def check(config: Config = None) -> None:
     """Say what is wrong with the configuration and this host."""
-    from relayd.check import check_host
+    from relayd.commands.check import check_host
 
     sys.exit(asyncio.run(check_host(settings.load(config))))
 
@@ -86,7 +86,7 @@ def check(config: Config = None) -> None:
 @cli.command()
 def sessions(config: Config = None, as_json: Json = False) -> None:
     """List the sessions of the running relay."""
-    from relayd.tables import print_sessions
+    from relayd.commands.tables import print_sessions
 
     print_sessions(_running_relay(config).sessions(), as_json)
 
@@ -94,7 +94,7 @@ def sessions(config: Config = None, as_json: Json = False) -> None:
 @cli.command()
 def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
     """Show one session of the running relay: users, bindings, counters, drops."""
-    from relayd.tables import print_session
+    from relayd.commands.tables import print_session
 
     print_session(_running_relay(config).session(session_id), as_json)
 
@@ -106,7 +106,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why a player does or does not get through the running relay."""
-    from relayd.tables import print_explanation
+    from relayd.commands.tables import print_explanation
 
     print_explanation(_running_relay(config).explain(target), as_json)
 
@@ -123,7 +123,7 @@ def top(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines, once.")] = False,
 ) -> None:
     """Show what goes through the running relay, live."""
-    from relayd.top import TopOptions, run_top
+    from relayd.commands.top import TopOptions, run_top
 
     run_top(_running_relay(config), TopOptions(once, interval, as_json))
 
@@ -139,7 +139,7 @@ def capture(
     config: Config = None,
 ) -> None:
     """Write the datagrams of one session into a file, as the running relay gets and sends them."""
-    from relayd.capture.command import CaptureOptions, run_capture
+    from relayd.commands.capture import CaptureOptions, run_capture
 
     run_capture(_running_relay(config), CaptureOptions(session_id, seconds, out, full, max_bytes, interface))
 
@@ -160,7 +160,7 @@ def drain(
     as_json: Json = False,
 ) -> None:
     """Have the running relay take no new games; those that run play on."""
-    from relayd.drain import DrainOptions, run_drain
+    from relayd.commands.drain import DrainOptions, run_drain
 
     sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
 
@@ -168,7 +168,7 @@ def drain(
 @cli.command()
 def upgrade(config: Config = None) -> None:
     """Have the running relay replaced by the program that is installed now; games play on."""
-    from relayd.upgrade import run_upgrade
+    from relayd.commands.upgrade import run_upgrade
 
     run_upgrade(settings.load(config))
 
@@ -176,7 +176,7 @@ def upgrade(config: Config = None) -> None:
 @fast_path_cli.command("status")
 def fast_path_status(config: Config = None) -> None:
     """Say on which interfaces the kernel program is, what it serves, and what keeps it."""
-    from relayd.fast_path import print_status
+    from relayd.commands.fast_path import print_status
 
     print_status(settings.load(config))
 
@@ -184,13 +184,13 @@ def fast_path_status(config: Config = None) -> None:
 @fast_path_cli.command("remove")
 def fast_path_remove(config: Config = None) -> None:
     """Take the kernel program off all interfaces and forget its pinned state."""
-    from relayd.fast_path import remove
+    from relayd.commands.fast_path import remove
 
     remove(settings.load(config))
 
 
 def _running_relay(config: Path | None) -> "AdminClient":
-    from relayd.live_client import AdminClient
+    from relayd.client.admin import AdminClient
 
     return AdminClient(settings.load(config).admin)
 

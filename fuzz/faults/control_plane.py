@@ -15,7 +15,7 @@ _LONGEST_SLICE_SECONDS = 0.3
 """Between two steps of a reconciliation: far slower than they are, so that something happens in between."""
 _LOOKUP_SECONDS = 0.3
 _GATHER_SECONDS = 2.0
-"""As relayd/edge/source/control_plane/keeper.py has it: until what was applied is on disk."""
+"""As relayd/session_source/control_plane/keeper.py has it: until what was applied is on disk."""
 
 _Asked = frozenset[tuple[int, int]]
 """Pairs that the relay looked up."""

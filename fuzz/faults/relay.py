@@ -17,9 +17,9 @@ from relayd.core.lookups import Lookups
 from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
-from relayd.edge.state.records import Records
-from relayd.edge.state.restoration import Restoration
-from relayd.edge.udp import follow
+from relayd.forwarding.python.udp import follow
+from relayd.state.records import Records
+from relayd.state.restoration import Restoration
 
 _ENDPOINTS = [SERVER, CLIENT]
 _SOCKET_QUEUE = 200
@@ -158,7 +158,7 @@ class SimulatedRelay:
     # Datagrams
 
     def receive(self, endpoint: Endpoint, data: bytes, source: Address) -> None:
-        """The way of a datagram, as relayd/edge/udp.py goes it."""
+        """The way of a datagram, as relayd/forwarding/python/udp.py goes it."""
         if not self.up:
             self._queue.append((endpoint, data, source))
             return

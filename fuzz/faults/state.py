@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from mmap import mmap
 
-from relayd.edge.state import layout
-from relayd.edge.state.file import StateMemory
+from relayd.state import layout
+from relayd.state.memory import StateMemory
 
 _SLOTS = 512
 

@@ -1,5 +1,5 @@
 /*
- * The forwarding thread under libFuzzer: relayd/edge/native/forwarder.c, flows.c and sending.c as they are, with a kernel
+ * The forwarding thread under libFuzzer: relayd/forwarding/thread/forwarder.c, flows.c and sending.c as they are, with a kernel
  * of this file's own, which hands out the datagrams that stand in the input and takes or refuses what is sent.
  *
  * After every batch it is checked that each datagram had one outcome and that it was counted so; that what was sent is
@@ -33,10 +33,10 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *now);
 #define setsockopt(fd, level, name, value, size) ((void)(fd), (void)(value), 0)
 #define epoll_ctl(poll, action, fd, event) ((void)(poll), (void)(fd), (void)(event), 0)
 
-#include "../../relayd/edge/native/flows.c"
-#include "../../relayd/edge/native/sending.c"
+#include "../../relayd/forwarding/thread/flows.c"
+#include "../../relayd/forwarding/thread/sending.c"
 /* Both files have their own; the names are the same in neither. */
-#include "../../relayd/edge/native/forwarder.c"
+#include "../../relayd/forwarding/thread/forwarder.c"
 
 #define CHECK(condition) \
 	do { \

@@ -18,11 +18,11 @@ from structlog.testing import capture_logs
 from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.resources import loop
-from relayd.controlplane.api import create_app
-from relayd.controlplane.auth import Authenticator
-from relayd.controlplane.service import ControlPlane
-from relayd.controlplane.sqlite import SqliteStore
-from relayd.controlplane.webhook import Webhooks
+from relayd.control_plane.api.auth import Authenticator
+from relayd.control_plane.api.routes import create_app
+from relayd.control_plane.service import ControlPlane
+from relayd.control_plane.store.sqlite import SqliteStore
+from relayd.control_plane.webhooks.delivery import Webhooks
 
 UNIT = "requests"
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 from fuzz.figures import Done
 from fuzz.resources import folder, loop
-from relayd.edge.source.control_plane.last_good import LastGood, LastGoodError
+from relayd.session_source.control_plane.last_good import LastGood, LastGoodError
 
 UNIT = "files"
 

@@ -16,13 +16,13 @@ from fuzz.reader import Reader
 from fuzz.resources import loop
 from relayd.core.desired import Change, InvalidSessionsError, Snapshot
 from relayd.core.limits import Limits
+from relayd.core.source_status import Load
 from relayd.core.table import Table
-from relayd.edge.source import Load
-from relayd.edge.source.control_plane.http import HttpClient
-from relayd.edge.source.control_plane.link import LinkError, Report, Version
-from relayd.edge.source.control_plane.negotiate import NegotiatedLink
-from relayd.edge.source.control_plane.node_api import NodeApi
-from relayd.edge.source.control_plane.public_list import PublicList
+from relayd.session_source.control_plane.link import LinkError, Report, Version
+from relayd.session_source.control_plane.negotiate import NegotiatedLink
+from relayd.session_source.control_plane.node_api import NodeApi
+from relayd.session_source.control_plane.public_list import PublicList
+from relayd.session_source.control_plane.requests import HttpClient
 from relayd.settings import RelaySettings
 
 UNIT = "answers"

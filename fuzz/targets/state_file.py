@@ -24,11 +24,12 @@ from relayd.core.limits import Limits
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.edge.state import file, layout
-from relayd.edge.state.file import NAME, StateMemory
-from relayd.edge.state.records import Records
-from relayd.edge.state.restoration import Restoration
-from relayd.edge.udp import follow
+from relayd.forwarding.python.udp import follow
+from relayd.state import layout
+from relayd.state import memory as state_memory
+from relayd.state.memory import NAME, StateMemory
+from relayd.state.records import Records
+from relayd.state.restoration import Restoration
 
 UNIT = "files"
 
@@ -87,7 +88,7 @@ class _Life:
         self.restoration.finish()
 
     def send(self, port: Port, datagram: bytes, source: Address) -> Verdict:
-        """The way of a datagram, as relayd/edge/udp.py goes it."""
+        """The way of a datagram, as relayd/forwarding/python/udp.py goes it."""
         action = self.engine.handle(_ENDPOINTS[port], datagram, source, self.now)
         if action.player is not None:
             self.records.account(action.player.user)
@@ -125,7 +126,7 @@ def _changed(read: Reader) -> tuple[bytes, int]:
     """A file's beginning, and how long it is."""
     content = bytearray(_right())
     how = read.number()
-    length = file._BYTES
+    length = state_memory._BYTES
     if how & 3 == 3:
         length = read.number() * 1000
         content = content[:length]
@@ -151,7 +152,7 @@ def _make_checksums_right(content: bytearray) -> None:
 
 def check(data: bytes) -> Done:
     """Raises if a relay cannot start with the file, or believes what cannot be."""
-    with capture_logs(), mock.patch.object(file, "_GROWTH", _RECORDS):
+    with capture_logs(), mock.patch.object(state_memory, "_GROWTH", _RECORDS):
         used = _start_with(*_changed(Reader(data)))
     return Done(Counter({"gone on with" if used else "not used": 1}), 1)
 

@@ -5,13 +5,13 @@ Read `handle` from top to bottom: well-formed? known? bound, or to be bound? the
 
 from typing import NamedTuple
 
+from relayd.core.bad_sources import BadSources
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.guesses import Guesses
 from relayd.core.limits import RefusalLimiter
 from relayd.core.lookups import Lookups
 from relayd.core.session import Binding, Session, User
-from relayd.core.sources import Sources
 from relayd.core.table import Table
 from relayd.core.verdict import REFUSAL_STATE, Verdict
 from relayd.core.wire import (
@@ -55,7 +55,7 @@ class Engine:
         self.draining = False
         self.lookups: Lookups | None = None
         """Where unknown pairs are asked about; None where there is nobody to ask."""
-        self.sources = Sources()
+        self.bad_sources = BadSources()
         self.guesses = Guesses(table.limits)
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)
@@ -157,7 +157,7 @@ class Engine:
         self, session: Session | None, token: int, endpoint: Endpoint, data: bytes, source: Address, now: float
     ) -> Action:
         """Turns a pair away that is not in the table; it may be on its way into it."""
-        if self.sources.is_bad(source):
+        if self.bad_sources.is_bad(source):
             return self._refuse(Verdict.BAD_SOURCE, endpoint, data, source, now, session)
         if session is None:
             ended = self.table.ended_recently(token, now)
@@ -192,7 +192,7 @@ class Engine:
         self, user: User, binding: Binding | None, endpoint: Endpoint, source: Address, now: float
     ) -> Binding | Verdict:
         """Binds or moves a user to where it was just heard, or says why not."""
-        if self.sources.is_bad(source):
+        if self.bad_sources.is_bad(source):
             return Verdict.BAD_SOURCE
         # Before anything whose outcome would tell that the token is right.
         if self.guesses.holds_back(user, binding, source[0], now):

@@ -2,7 +2,7 @@
 
 A bucket is kept as the moment by which all that was let through would have been due, had it come evenly (the generic
 cell rate algorithm, ITU-T I.371): one number, not a level and the time of that level. It holds one second's worth.
-relayd/edge/native/meter.h does the same, for the forwarding thread and for the kernel program.
+relayd/forwarding/thread/meter.h does the same, for the forwarding thread and for the kernel program.
 """
 
 from typing import NamedTuple

@@ -35,7 +35,7 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     for source in copied:
         assert (REPOSITORY / source).exists()
     # What is built on this machine is not for the image.
-    assert any(fnmatch("relayd/edge/native/_forwarder.so", line.removeprefix("**/")) for line in lines[1:])
+    assert any(fnmatch("relayd/forwarding/thread/_forwarder.so", line.removeprefix("**/")) for line in lines[1:])
 
 
 @pytest.mark.skipif(shutil.which("apt-cache") is None, reason="needs apt-cache (Debian)")

@@ -12,7 +12,7 @@ from relayd.core.session import Binding, User
 from relayd.core.shrink_guard import ShrinkGuard
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
-from relayd.edge.state.records import Records
+from relayd.state.records import Records
 
 HOURS = 10.0
 """As long as a world of ``python -m fuzz.faults``."""

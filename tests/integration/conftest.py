@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.config import Sections, SessionKeys, with_forwarder
 from tests.integration.relay_process import RelayProcess
-from tests.native.compiled import needs_native
+from tests.thread.compiled import needs_native
 
 
 class StartRelay(Protocol):

@@ -11,7 +11,7 @@ import pytest
 from relayd.simulation.game import Game, GameKeys
 from tests.integration.config import Sections
 from tests.integration.conftest import StartRelay
-from tests.integration.controlplane.process import KEY, Server
+from tests.integration.control_plane.process import KEY, Server
 from tests.integration.peers import INVALID, SESSION_TIMEOUT, VALID, Player
 from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from relayd.core.wire import State
-from relayd.edge.xdp import libbpf
-from relayd.edge.xdp.attach import attached_program
-from relayd.edge.xdp.pins import Pins
-from relayd.edge.xdp.program import KernelProgram, Sizes
+from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel.attach import attached_program
+from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.simulation.game import Game, GameKeys
 from tests.integration.captures import load_capture
 from tests.integration.commands import relayd, write_config

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from relayd.edge.xdp.attach import attach
-from relayd.edge.xdp.program import KernelProgram, Sizes
+from relayd.forwarding.kernel.attach import attach
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from tests.integration.config import SessionKeys, new_session
 from tests.integration.fast_path import bpf_file_system, by_kernel, own_network
 from tests.integration.namespaces import Namespace

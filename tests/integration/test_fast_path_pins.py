@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from relayd.edge.xdp import layout, libbpf
-from relayd.edge.xdp.attach import attach, attached_program, link_ifindex
-from relayd.edge.xdp.fast_path import control
-from relayd.edge.xdp.layout import Control
-from relayd.edge.xdp.maps import BpfMap
-from relayd.edge.xdp.pins import Pins
-from relayd.edge.xdp.program import KernelProgram, Sizes
+from relayd.forwarding.kernel import layout, libbpf
+from relayd.forwarding.kernel.attach import attach, attached_program, link_ifindex
+from relayd.forwarding.kernel.fast_path import control
+from relayd.forwarding.kernel.layout import Control
+from relayd.forwarding.kernel.maps import BpfMap
+from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.settings import Settings
 from tests.integration.config import Sections, configuration, new_session
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
@@ -211,7 +211,7 @@ def test_a_program_with_other_maps_is_replaced(tmp_path: Path, pins: Pins) -> No
 
 def compiled(folder: Path) -> bytes:
     """The program as it is, but for what is in its maps."""
-    home = resources.files("relayd.edge.xdp")
+    home = resources.files("relayd.forwarding.kernel")
     source = home.joinpath("relay.bpf.c").read_text(encoding="utf-8")
     changes = {
         "\t__u64 last_seen_ns;": "\t__u64 novelty;\n\t__u64 last_seen_ns;",

@@ -14,7 +14,7 @@ from tests.integration.config import Sections, new_session, with_forwarder, writ
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID
 from tests.integration.relay_process import REPOSITORY, RelayProcess
-from tests.native.compiled import needs_native
+from tests.thread.compiled import needs_native
 
 KEYS = new_session("game")
 MANY = [f"127.0.0.{last}" for last in range(1, 34)]

@@ -11,9 +11,9 @@ import uvloop
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from relayd import http_protocol
-from relayd.http_server import HttpServer
-from relayd.tls import Certificate, trusting
+from relayd.http import protocol as http_protocol
+from relayd.http.server import HttpServer
+from relayd.http.tls import Certificate, trusting
 from tests.integration.certificates import needs_openssl, self_signed
 from tests.integration.config import new_sessions
 from tests.integration.conftest import StartRelay

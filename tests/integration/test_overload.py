@@ -11,7 +11,7 @@ from tests.integration.config import new_session, new_token
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, PING, VALID, Player
 from tests.integration.relay_process import Count, Counts, RelayProcess
-from tests.native.compiled import needs_native
+from tests.thread.compiled import needs_native
 
 ADDRESSES = [f"127.0.0.{last}" for last in range(1, 25)]
 """Each has sockets of its own, so that their buffers together hold more than relayd does."""

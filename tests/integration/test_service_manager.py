@@ -14,11 +14,11 @@ from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping
-from relayd.edge.probes import ProbedEngine, Probes
-from relayd.edge.sockets import BoundSocket, open_sockets
-from relayd.edge.systemd import take_kept_sockets
-from relayd.service_manager import ServiceManager
+from relayd.forwarding.sockets import BoundSocket, open_sockets
 from relayd.settings import RelaySettings
+from relayd.supervision.kept_sockets import take_kept_sockets
+from relayd.supervision.probes import ProbedEngine, Probes
+from relayd.supervision.service_manager import ServiceManager
 from tests.integration.config import configuration, free_ports, new_session
 from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.peers import VALID

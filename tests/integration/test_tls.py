@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from relayd.errors import ConfigurationError
-from relayd.tls import Certificate, signed_by, trusting
+from relayd.http.tls import Certificate, signed_by, trusting
 from tests.integration.certificates import Pair, needs_openssl, self_signed, signed
 from tests.integration.commands import assert_one_clear_line, relayd, write_config
 from tests.integration.config import new_session
-from tests.integration.controlplane.process import KEY, Server
+from tests.integration.control_plane.process import KEY, Server
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually

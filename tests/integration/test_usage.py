@@ -15,7 +15,7 @@ import pytest
 from bench import usage
 from relayd.core.usage import Counts
 from tests.integration.config import Sections, SessionKeys, new_session
-from tests.integration.controlplane.process import Server
+from tests.integration.control_plane.process import Server
 from tests.integration.fast_path import bpf_file_system, own_network
 from tests.integration.peers import OPENS_CONNECTION, VALID
 from tests.integration.relay_process import RelayProcess

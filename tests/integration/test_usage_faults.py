@@ -10,7 +10,7 @@ import pytest
 from relayd.core.usage import Counts
 from tests.integration.config import Sections, SessionKeys, new_session
 from tests.integration.conftest import StartRelay
-from tests.integration.controlplane.process import Server
+from tests.integration.control_plane.process import Server
 from tests.integration.disks import is_full, may_mount
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import (

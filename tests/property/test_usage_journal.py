@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.core.usage import Counts, Ledger, Reason, UsageRecord
-from relayd.edge.usage import lines
+from relayd.usage import lines
 
 
 def _written() -> tuple[list[UsageRecord], bytes]:

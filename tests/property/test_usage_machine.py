@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from relayd.core import usage
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.usage import Counts
-from relayd.edge.state import file
-from relayd.edge.usage import journal
+from relayd.state import memory
+from relayd.usage import journal
 from tests.support.usage_world import UsageWorld
 
 SESSION_IDS = ["a", "b", "c"]
@@ -130,7 +130,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     # Memory that was mapped keeps its file locked for as long as it is there: what was killed is still in this process.
     monkeypatch.setattr(fcntl, "flock", lambda _fd, _operation: None)
     monkeypatch.setattr(os, "fsync", lambda _fd: None)
-    monkeypatch.setattr(file, "_GROWTH", 64)
+    monkeypatch.setattr(memory, "_GROWTH", 64)
     # So that merging and rewriting happen all the time.
     monkeypatch.setattr(usage, "_MERGE_FROM", 4)
     monkeypatch.setattr(journal, "_REWRITE_FROM_BYTES", 1000)

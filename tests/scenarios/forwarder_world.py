@@ -17,18 +17,18 @@ from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
-from relayd.edge.sockets import BoundSocket
-from relayd.edge.state.file import StateMemory
-from relayd.edge.state.records import Records
-from relayd.edge.udp import Judge
+from relayd.forwarding.judge import Judge
+from relayd.forwarding.sockets import BoundSocket
+from relayd.state.memory import StateMemory
+from relayd.state.records import Records
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
-from tests.native import compiled
 from tests.scenarios.rig import FIRST_CONNECTION
 from tests.scenarios.scenarios import LIMITS, Peer
 from tests.scenarios.worlds import Outcome, specs
+from tests.thread import compiled
 
 if TYPE_CHECKING:
-    from relayd.edge.native._forwarder import Forwarder
+    from relayd.forwarding.thread._forwarder import Forwarder
 
 _LOOPBACK = {4: ("127.0.0.1", socket.AF_INET), 6: ("::1", socket.AF_INET6)}
 _HEARD = (Verdict.FORWARDED, Verdict.ANSWERED)

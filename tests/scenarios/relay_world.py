@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from relayd.core.wire import Port
-from relayd.edge.xdp.attach import attach
-from relayd.edge.xdp.program import KernelProgram, Sizes
+from relayd.forwarding.kernel.attach import attach
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from tests.integration.config import SessionKeys
 from tests.integration.fast_path import bpf_file_system, own_network
 from tests.integration.namespaces import Namespace

@@ -15,9 +15,9 @@ from relayd.core.events import Event
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
-from relayd.edge.xdp import libbpf
-from relayd.edge.xdp.fast_path import FastPath
-from relayd.edge.xdp.program import KernelProgram, Sizes
+from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel.fast_path import FastPath
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.settings import Settings
 from tests.integration.namespaces import Namespace
 from tests.scenarios.frames import Packet, Parsed, build, parse
@@ -109,8 +109,8 @@ class Rig:
         """Makes table and engine. With ``adopt`` they are those of a new process after a crash, over the same maps."""
         self.table = Table(self.settings.limits, lambda: next(self._ids), self._on_event)
         self.engine = Engine(self.table)
-        self.engine.sources.own_ports = PORTS.values()
-        self.engine.sources.own_addresses = {*RELAY.values(), "127.0.0.1"}
+        self.engine.bad_sources.own_ports = PORTS.values()
+        self.engine.bad_sources.own_addresses = {*RELAY.values(), "127.0.0.1"}
         self.fast_path = self.network.run(self.make_fast_path, adopt)
 
     def make_fast_path(self, adopt: bool) -> FastPath:

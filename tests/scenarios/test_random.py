@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from relayd.core.wire import Port
-from tests.native.compiled import needs_native
 from tests.scenarios.forwarder_world import ForwarderWorld
 from tests.scenarios.scenarios import (
     HOST_TIMEOUT,
@@ -26,6 +25,7 @@ from tests.scenarios.scenarios import (
 )
 from tests.scenarios.skips import needs_kernel
 from tests.scenarios.worlds import EngineWorld, KernelWorld, Outcome, Play, World
+from tests.thread.compiled import needs_native
 
 _peers = st.builds(
     Peer, st.integers(0, PLAYERS + 1), st.integers(0, 1).map(lambda moved: 2 * moved), st.sampled_from((4, 4, 6))

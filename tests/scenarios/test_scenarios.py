@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.compiled import needs_native
 from tests.scenarios.forwarder_world import ForwarderWorld
 from tests.scenarios.relay_world import relay_world
 from tests.scenarios.scenarios import SCENARIOS
 from tests.scenarios.skips import needs_kernel
 from tests.scenarios.worlds import EngineWorld, KernelWorld, Play
+from tests.thread.compiled import needs_native
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from relayd.edge.xdp.program import KernelProgram, Sizes
 from relayd.errors import UnavailableError
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from tests.integration.namespaces import may_make_networks, missing_program
 
 

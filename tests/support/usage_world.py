@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from relayd.controlplane import schema, sqlite_usage
-from relayd.controlplane.usage import UsageQuery
+from relayd.control_plane.store import schema, usage_sums
+from relayd.control_plane.usage_models import UsageQuery
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
@@ -16,12 +16,12 @@ from relayd.core.table import Table
 from relayd.core.usage import Counts, UsageBatch, UsageDelayedError
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.edge.state.file import StateMemory
-from relayd.edge.state.records import Records
-from relayd.edge.state.restoration import Restoration
-from relayd.edge.udp import follow
+from relayd.forwarding.python.udp import follow
 from relayd.settings import Settings
-from relayd.usage import Metering
+from relayd.state.memory import StateMemory
+from relayd.state.records import Records
+from relayd.state.restoration import Restoration
+from relayd.usage.metering import Metering
 from tests.support.relays import ids_in_order
 
 ENDPOINTS = [Endpoint(Port.SERVER, 0), Endpoint(Port.CLIENT, 1)]
@@ -38,20 +38,20 @@ class Consumer:
 
     async def take(self, batch: UsageBatch) -> None:
         if self.takes:
-            sqlite_usage.add(self.connection, "relay", batch.records)
+            usage_sums.add(self.connection, "relay", batch.records)
         if not (self.takes and self.answers):
             raise UsageDelayedError("as it was told", 0.0)
 
     def sums(self) -> dict[str, Counts]:
-        return {one.session_id: one.counts for one in sqlite_usage.sums(self.connection, UsageQuery(limit=1000))}
+        return {one.session_id: one.counts for one in usage_sums.sums(self.connection, UsageQuery(limit=1000))}
 
     def sums_of_records(self) -> dict[str, Counts]:
         """The same by way of each single record."""
         query = UsageQuery(since=0.0, limit=1000)
-        return {one.session_id: one.counts for one in sqlite_usage.sums(self.connection, query)}
+        return {one.session_id: one.counts for one in usage_sums.sums(self.connection, query)}
 
     def all_ended(self) -> bool:
-        return all(one.ended for one in sqlite_usage.sums(self.connection, UsageQuery(limit=1000)))
+        return all(one.ended for one in usage_sums.sums(self.connection, UsageQuery(limit=1000)))
 
 
 class UsageWorld:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relayd.edge.explain.causes import Cause
+from relayd.admin.explain.causes import Cause
 from tests.support.pages import FOLDER, NAMES, ROOT, prose, text_of
 
 

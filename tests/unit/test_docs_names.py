@@ -12,12 +12,12 @@ import pytest
 import typer
 
 from relayd import settings
+from relayd.admin.explain.causes import Cause
 from relayd.cli import cli
-from relayd.controlplane.openapi import document
+from relayd.control_plane.api.openapi import document
 from relayd.core.events import EventKind
 from relayd.core.usage import UsageRecord
 from relayd.core.verdict import Verdict
-from relayd.edge.explain.causes import Cause
 from tests.support.pages import NAMES, ROOT, blocks, spans, text_of
 
 SECTIONS = settings.Settings.model_fields
@@ -147,7 +147,7 @@ def test_every_word_in_code_exists(page: str) -> None:
 
 def _routes() -> Iterator[str]:
     """Of the admin server, from the decorators of what answers."""
-    for file in (ROOT / "relayd" / "edge").rglob("*.py"):
+    for file in (ROOT / "relayd" / "admin").rglob("*.py"):
         for method, path in re.findall(r'^ *@\w+\.(get|post|put|delete)\("([^"]+)"', text_of(str(file)), re.MULTILINE):
             yield f"{method.upper()} {path.replace('{session_id}', 'ID')}"
 

@@ -19,11 +19,11 @@ from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping, encode_player_data
-from relayd.edge.state import layout
-from relayd.edge.state.file import NAME, StateMemory
-from relayd.edge.state.layout import Identity
-from relayd.edge.state.records import Records
-from relayd.edge.state.restoration import Restoration
+from relayd.state import layout
+from relayd.state.layout import Identity
+from relayd.state.memory import NAME, StateMemory
+from relayd.state.records import Records
+from relayd.state.restoration import Restoration
 
 SERVER, CLIENT = Endpoint(Port.SERVER, 0), Endpoint(Port.CLIENT, 1)
 SESSION, HOST, PLAYER, ENDED_SESSION = 100, 1, 2, 101

@@ -5,8 +5,8 @@ from pathlib import Path
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.limits import Limits
 from relayd.core.wire import encode_player_data
-from relayd.edge.state import layout
-from relayd.edge.state.file import NAME
+from relayd.state import layout
+from relayd.state.memory import NAME
 from tests.unit.state.worlds import (
     ALICE,
     BOB,

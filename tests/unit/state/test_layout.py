@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.core.wire import MAX_CONNECTION_ID, Port
-from relayd.edge.state import layout
-from relayd.edge.state.layout import Identity, Kind
+from relayd.state import layout
+from relayd.state.layout import Identity, Kind
 
 _u32 = st.integers(0, 2**32 - 1)
 _peers = (

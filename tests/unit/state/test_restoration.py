@@ -10,8 +10,8 @@ import pytest
 from relayd.core.verdict import Verdict
 from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port, encode_host_data, encode_ping
-from relayd.edge.state import layout
-from relayd.edge.state.file import NAME
+from relayd.state import layout
+from relayd.state.memory import NAME
 from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S, first_life
 
 

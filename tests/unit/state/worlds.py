@@ -10,10 +10,10 @@ from relayd.core.events import Event
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.edge.state.file import StateMemory
-from relayd.edge.state.records import Records
-from relayd.edge.state.restoration import Restoration
-from relayd.edge.udp import follow
+from relayd.forwarding.python.udp import follow
+from relayd.state.memory import StateMemory
+from relayd.state.records import Records
+from relayd.state.restoration import Restoration
 
 ENDPOINTS = [Endpoint(Port(number % 2), number) for number in range(4)]
 S, C = ENDPOINTS[0], ENDPOINTS[1]

@@ -12,9 +12,9 @@ import pytest
 
 from relayd.core import usage
 from relayd.core.usage import Counts, Ledger, Reason
-from relayd.edge.usage import journal as module
-from relayd.edge.usage import lines
-from relayd.edge.usage.journal import NAME, Journal
+from relayd.usage import journal as module
+from relayd.usage import lines
+from relayd.usage.journal import NAME, Journal
 
 ONE = Counts(1, 10, 2, 20)
 

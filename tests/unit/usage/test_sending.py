@@ -15,10 +15,10 @@ from relayd.core.usage import (
     UsageTaker,
     UsageUnwantedError,
 )
-from relayd.edge.usage import file
-from relayd.edge.usage.file import UsageFile
-from relayd.edge.usage.journal import Journal
-from relayd.edge.usage.sender import Sender
+from relayd.usage import records_file
+from relayd.usage.journal import Journal
+from relayd.usage.records_file import UsageFile
+from relayd.usage.sender import Sender
 
 
 class Taker:
@@ -63,7 +63,7 @@ def test_what_was_not_taken_is_sent_again() -> None:
 
 
 def test_a_defect_of_the_taker_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relayd.edge.usage.sender._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("relayd.usage.sender._PAUSE_SECONDS", 0.0)
     taker = Taker(RuntimeError("a defect"))
     sent(journal_of(3), taker, Taker())
     assert taker.taken == [1, 2, 3]
@@ -103,7 +103,7 @@ def test_the_file_has_a_line_for_each(tmp_path: Path) -> None:
     journal.ledger.stop("span 1", Counts(1, 10, 2, 20), 160.0, Reason.REMOVED)
     journal.write()
     sent(journal, None, UsageFile(tmp_path, "relay-1"))
-    first, second, third = map(json.loads, (tmp_path / file.NAME).read_text(encoding="utf-8").splitlines())
+    first, second, third = map(json.loads, (tmp_path / records_file.NAME).read_text(encoding="utf-8").splitlines())
     assert (first["kind"], second["sequence"]) == ("start", 2)
     assert third == {
         "relay": "relay-1",
@@ -122,11 +122,11 @@ def test_the_file_has_a_line_for_each(tmp_path: Path) -> None:
 
 
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "MOST_BYTES", 1000)
+    monkeypatch.setattr(records_file, "MOST_BYTES", 1000)
     taker = UsageFile(tmp_path, "relay-1")
     for _ in range(20):
         sent(journal_of(1), None, taker)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [file.NAME, f"{file.NAME}.1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [records_file.NAME, f"{records_file.NAME}.1"]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 3000
 
 
@@ -142,8 +142,9 @@ def test_half_a_line_that_a_crash_left_spoils_no_other(tmp_path: Path, half: byt
     taker = UsageFile(tmp_path, "relay-1")
     for _ in range(batches):
         sent(journal_of(2), None, taker)
-    with (tmp_path / file.NAME).open("ab") as torn:
+    with (tmp_path / records_file.NAME).open("ab") as torn:
         torn.write(half)
     sent(journal_of(2), None, taker)
-    found = [json.loads(line)["sequence"] for line in (tmp_path / file.NAME).read_text(encoding="utf-8").splitlines()]
+    written = (tmp_path / records_file.NAME).read_text(encoding="utf-8")
+    found = [json.loads(line)["sequence"] for line in written.splitlines()]
     assert found == [1, 2] * (batches + 1)

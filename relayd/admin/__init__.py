@@ -1,0 +1,1 @@
+"""One relay over HTTP: live sessions, metrics, explanations, drain, captures."""

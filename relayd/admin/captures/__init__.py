@@ -1,0 +1,1 @@
+"""The datagrams of a session as they cross the wire, as pcapng."""

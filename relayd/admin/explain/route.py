@@ -1,0 +1,113 @@
+"""`GET /v1/explain`: the question over HTTP, the findings as JSON, tokens shortened."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from relayd.admin.explain.facts import Attempt, Change, RelayFacts
+from relayd.admin.explain.findings import CURRENT_SECONDS, explain
+from relayd.admin.explain.gather import gather
+from relayd.admin.explain.target import read_target
+from relayd.core.engine import Engine
+from relayd.core.source_status import SourceStatus
+from relayd.core.verdict import Verdict
+from relayd.core.views import Absorb, KernelView
+from relayd.core.wire import Port
+from relayd.log import short_token
+from relayd.settings import Settings
+
+_MOST_SHOWN = 50
+_STALE_LOOKS = 3
+"""So many times that the source should have been looked at it was not: it hangs."""
+
+
+def explain_route(
+    settings: Settings, engine: Engine, source: SourceStatus, absorb: Absorb, kernel: KernelView | None
+) -> APIRouter:
+    """The one route. `absorb` is called before counters are read."""
+    router = APIRouter()
+
+    @router.get("/v1/explain")
+    async def answer(target: Annotated[str, Query(min_length=1, max_length=128)]) -> dict[str, Any]:
+        now = asyncio.get_running_loop().time()
+        question = read_target(target)
+        facts = relay_facts(settings, engine, source, kernel, now)
+        situation = await gather(engine, facts, question, now, absorb, kernel)
+        return {
+            "target": situation.asked,
+            "findings": [
+                {
+                    "code": finding.cause.value,
+                    "sentence": finding.sentence,
+                    "advice": finding.advice,
+                    "last_seconds_ago": round(finding.last_seconds_ago, 3),
+                    "current": finding.last_seconds_ago <= CURRENT_SECONDS,
+                }
+                for finding in explain(situation)[:_MOST_SHOWN]
+            ],
+            "refusals": [_refusal(one) for one in sorted(situation.attempts, key=_ago)[:_MOST_SHOWN]],
+            "changes": [_change(one) for one in sorted(situation.changes, key=_ago)[:_MOST_SHOWN]],
+        }
+
+    return router
+
+
+def relay_facts(
+    settings: Settings, engine: Engine, source: SourceStatus, kernel: KernelView | None, now: float
+) -> RelayFacts:
+    """What is true of the relay as a whole.
+
+    Args:
+        settings: its configuration.
+        engine: its engine.
+        source: how its session source stands.
+        kernel: its fast path.
+        now: on the event loop's clock.
+    """
+    age = now - source.fresh_at if source.fresh_at is not None else 0.0
+    hangs = age > _STALE_LOOKS * settings.source.poll_interval + settings.source.timeout
+    return RelayFacts(
+        settings.relay.server_port,
+        settings.relay.client_port,
+        settings.limits,
+        engine.table.loaded,
+        engine.draining,
+        source.problem or ("it does not answer" if hangs else None),
+        age,
+        sum(kernel.by_kernel(port, Verdict.UNKNOWN_PAIR) for port in Port) if kernel is not None else 0,
+    )
+
+
+def _ago(one: Attempt | Change) -> float:
+    return one.last_seconds_ago
+
+
+def _refusal(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "verdict": attempt.verdict.label,
+        "session_id": attempt.session_id,
+        "user": _shown(attempt.user_token),
+        "session": _shown(attempt.session_token),
+        "port": attempt.port.label,
+        "address": f"{attempt.ip_address} {attempt.udp_port}",
+        "datagrams": attempt.datagrams,
+        "first_seconds_ago": round(attempt.first_seconds_ago, 3),
+        "last_seconds_ago": round(attempt.last_seconds_ago, 3),
+    }
+
+
+def _shown(token: int | None) -> str | None:
+    return short_token(token) if token is not None else None
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "what": change.kind.value,
+        "session_id": change.session_id,
+        "user": _shown(change.user_token),
+        "port": change.port.label if change.port is not None else None,
+        "address": f"{change.ip_address} {change.udp_port}" if change.ip_address else None,
+        "times": change.times,
+        "seconds_ago": round(change.last_seconds_ago, 3),
+    }

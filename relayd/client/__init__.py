@@ -1,0 +1,1 @@
+"""Clients of relayd's own interfaces."""

@@ -1,0 +1,148 @@
+"""`relayd check`: what is wrong with the configuration and the host, a line each, before players find out."""
+
+import ipaddress
+import tempfile
+import time
+from email.utils import parsedate_to_datetime
+
+import httpx
+import typer
+
+from relayd.client.admin import AdminClient
+from relayd.core.desired import Snapshot
+from relayd.core.session_file import SessionFileError, read_sessions
+from relayd.errors import ConfigurationError, FatalError, UnavailableError
+from relayd.forwarding.kernel.examine import examine_fast_path
+from relayd.forwarding.sockets import open_sockets
+from relayd.http.tcp import listen
+from relayd.http.tls import Certificate, signed_by
+from relayd.settings import RelaySettings, Settings
+
+_Findings = list[str]
+_CLOCKS_APART_SECONDS = 5
+
+
+async def check_host(settings: Settings) -> int:
+    """Prints ``ok``, ``warning`` or ``wrong`` and what was found for each thing a relay needs.
+
+    Returns:
+        The exit status: 0, or that of the worst finding; a bad configuration counts as worse than a taken port.
+    """
+    status = 0
+    examine_source = _control_plane if settings.source.kind == "control_plane" else _file
+    for examine in (_fast_path, examine_source, _state, _ports, _admin):
+        try:
+            for line in examine(settings):
+                typer.echo(line)
+        except FatalError as error:
+            for line in str(error).splitlines():
+                typer.echo(f"wrong    {line}", err=True)
+            status = max(status, error.exit_code)
+    return status
+
+
+def _fast_path(settings: Settings) -> _Findings:
+    return examine_fast_path(settings)
+
+
+def _control_plane(settings: Settings) -> _Findings:
+    source = settings.source
+    key = source.read_key()
+    trust = None if source.ca_file is None else signed_by(source.ca_file, "source.ca_file")
+    url = f"{source.url}/v1/relays/nodes/{settings.relay.id}/sessions?limit=1"
+    try:
+        headers = {"authorization": f"token {key}"} if key else {}
+        answer = httpx.get(url, headers=headers, timeout=5.0, verify=trust or True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnavailableError(f"source.url: {source.url} does not answer: {error}") from None
+    if answer.status_code in (401, 403):
+        wanted = "refuses the key; a relay's needs scope nodes:write" if key else "wants a key; name its file"
+        raise ConfigurationError(f"source.token_file: {source.url} {wanted}")
+    if answer.status_code not in (200, 404) or not answer.headers.get("content-type", "").startswith(
+        "application/json"
+    ):
+        raise UnavailableError(f"source.url: {source.url} is no control plane: it answers {answer.status_code}")
+    return [f"ok       control plane {source.url} answers", *_clock(answer), *_told_to_players(settings.relay)]
+
+
+def _clock(answer: httpx.Response) -> _Findings:
+    try:
+        apart_seconds = abs(parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time())
+    except (KeyError, ValueError):
+        return []
+    if apart_seconds <= _CLOCKS_APART_SECONDS:
+        return []
+    return [f"warning  the clocks of this host and the control plane are {apart_seconds:.0f} s apart"]
+
+
+def _told_to_players(relay: RelaySettings) -> _Findings:
+    if not ipaddress.ip_address(relay.public_ip).is_loopback:
+        return []
+    return [f"warning  relay.public_ip: players are told {relay.public_ip}, which only this host can reach"]
+
+
+def _state(settings: Settings) -> _Findings:
+    directory = settings.state.directory
+    if settings.source.kind != "control_plane":
+        return []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"state.directory: {directory}: cannot be written to: {error.strerror}") from None
+    return [f"ok       {directory} keeps the last good sessions"]
+
+
+def _file(settings: Settings) -> _Findings:
+    source = settings.source
+    if source.kind == "embedded":
+        raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
+    snapshot = Snapshot()
+    try:
+        for _ in read_sessions(source.path.read_text(encoding="utf-8"), snapshot):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"source.path: {source.path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"source.path: {source.path}: not UTF-8 text") from None
+    except SessionFileError as error:
+        raise ConfigurationError(f"{source.path}:{error}") from None
+    users = sum(len(spec.users) for spec in snapshot.sessions.values())
+    findings = [f"ok       {source.path}: {len(snapshot)} sessions, {users} users"]
+    if not users:
+        findings.append(f"warning  {source.path}: nobody may play, for no session has users")
+    nowhere = sum(user.ip_address is None for spec in snapshot.sessions.values() for user in spec.users)
+    if settings.limits.pin_ip and nowhere:
+        findings.append(f"warning  limits.pin_ip is on, and {nowhere} users have no ip_address: they cannot play")
+    return findings
+
+
+def _ports(settings: Settings) -> _Findings:
+    if _is_running(settings):
+        return ["ok       the UDP ports are held by the relay that runs here"]
+    sockets, warnings = open_sockets(settings.relay)
+    for one in sockets:
+        one.socket.close()
+    relay = settings.relay
+    return [
+        f"ok       UDP ports {relay.server_port} and {relay.client_port} on {', '.join(relay.bind)}",
+        *(f"warning  {warning}" for warning in warnings),
+    ]
+
+
+def _admin(settings: Settings) -> _Findings:
+    Certificate.configured(settings.admin.tls_certificate_file, settings.admin.tls_key_file, "admin")
+    if _is_running(settings):
+        return [f"ok       TCP {settings.admin.bind} is held by the relay that runs here"]
+    listen(settings.admin.bind, "admin.bind").close()
+    return [f"ok       TCP {settings.admin.bind} for metrics and admin"]
+
+
+def _is_running(settings: Settings) -> bool:
+    """Whether a relay of this configuration holds the ports, so that they are not to be had and all is well."""
+    try:
+        running = AdminClient(settings.admin).about()
+    except FatalError:
+        return False
+    return running == {"server_port": settings.relay.server_port, "client_port": settings.relay.client_port}

@@ -1,0 +1,71 @@
+"""`relayd fast-path`: shows what of the kernel fast path is pinned on this host, and takes it off."""
+
+import os
+
+import typer
+
+from relayd.errors import UnavailableError
+from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.attach import attached_mode, link_ifindex, link_program
+from relayd.forwarding.kernel.libbpf import LibraryMissingError, library
+from relayd.forwarding.kernel.pins import Pins
+from relayd.settings import Settings
+
+
+def print_status(settings: Settings) -> None:
+    """Prints where the program is and what it serves, whether or not a relayd is running.
+
+    Raises:
+        UnavailableError: libbpf is missing, or there is no right to look.
+    """
+    pins = _pins(settings)
+    try:
+        links, maps = pins.links(), pins.maps()
+    except OSError as error:
+        raise UnavailableError(f"{pins.folder}: {error.strerror}") from None
+    if not links and not maps:
+        typer.echo(f"nothing is pinned in {pins.folder}: the fast path is off")
+        return
+    typer.echo(f"pinned      {pins.folder}")
+    for interface, fd in links.items():
+        ifindex = link_ifindex(fd)
+        state = f"on, {attached_mode(ifindex).name.lower()}, program {link_program(fd)}" if ifindex else "taken off"
+        typer.echo(f"interface   {interface}: {state}")
+        os.close(fd)
+    if "control" in maps:
+        version = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
+        ours = "" if version.layout_version == layout.LAYOUT_VERSION else ", to be replaced by this version"
+        typer.echo(f"layout      version {version.layout_version}{ours}")
+    if "pairs" in maps and maps["pairs"].value_bytes == layout.VALUES["pairs"][1]:
+        authorized = bound = 0
+        for _, value in tuple(maps["pairs"].items()):
+            authorized += 1
+            bound += sum(1 for slot in layout.Pair.from_buffer_copy(value).slots if slot)
+        typer.echo(f"users       {authorized} authorized, {bound} bindings served")
+    for one in maps.values():
+        os.close(one.fd)
+
+
+def remove(settings: Settings) -> None:
+    """Takes the program off and forgets what is pinned. A running relayd goes on with its sockets alone.
+
+    Raises:
+        UnavailableError: libbpf is missing, or there is no right to.
+    """
+    pins = _pins(settings)
+    if not pins.exist():
+        typer.echo(f"nothing is pinned in {pins.folder}")
+        return
+    try:
+        pins.remove()
+    except OSError as error:
+        raise UnavailableError(f"{pins.folder}: {error.strerror}") from None
+    typer.echo(f"removed {pins.folder}")
+
+
+def _pins(settings: Settings) -> Pins:
+    try:
+        library()
+    except LibraryMissingError as error:
+        raise UnavailableError(str(error)) from None
+    return Pins(settings.fast_path.pin_directory, settings.relay.id)

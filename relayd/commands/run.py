@@ -1,0 +1,44 @@
+"""`relayd run`: a relay as a process, with its signals, its service manager and the sockets that were kept for it."""
+
+import asyncio
+import os
+import signal
+import sys
+
+from relayd.app import Relay
+from relayd.settings import Settings
+from relayd.supervision.kept_sockets import take_kept_sockets
+from relayd.supervision.liveness import EXTENSION
+from relayd.supervision.service_manager import ServiceManager
+from relayd.supervision.successor import Successor
+
+_SWITCH_SECONDS = 0.0005
+
+
+async def run(settings: Settings, remove_fast_path: bool = False) -> Successor | None:
+    """`relayd run`: SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
+
+    Args:
+        settings: the whole configuration.
+        remove_fast_path: see `Relay`.
+
+    Returns:
+        What is to replace this program, if it ended for an upgrade.
+    """
+    environment = dict(os.environ)
+    # So that no thread keeps the loop waiting for the interpreter's lock: 5 ms is the default.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    manager = ServiceManager.from_environment(os.environ)
+    if manager is not None:
+        # The first, before anything that may take a while on a busy machine.
+        manager.tell(EXTENSION)
+    kept = take_kept_sockets(os.environ, settings.relay, manager)
+    relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept, environment=environment)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, relay.terminate)
+    loop.add_signal_handler(signal.SIGINT, relay.stop)
+    loop.add_signal_handler(signal.SIGHUP, relay.reload)
+    await relay.serve()
+    if relay.successor is not None:
+        relay.successor.hold_reloads()
+    return relay.successor

@@ -1,0 +1,1 @@
+"""The control plane over HTTP: a file for each family of routes."""

@@ -1,0 +1,74 @@
+"""Who may do what: the key of a request, checked against those there are."""
+
+from pathlib import Path
+
+import structlog
+
+from relayd.control_plane import keys
+from relayd.control_plane.errors import ForbiddenError, UnauthenticatedError
+from relayd.control_plane.keys import Scope
+from relayd.control_plane.store.contract import KeyStore
+from relayd.errors import ConfigurationError
+from relayd.settings import read_secret
+
+log = structlog.get_logger()
+
+
+class Authenticator:
+    """Checks keys. A stored key is looked up for each request, so that revoking it takes effect at once."""
+
+    def __init__(self, store: KeyStore, token_file: Path | None = None, extra_key: str | None = None) -> None:
+        """The key in the file, and the extra one, have every scope.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or has no key in it.
+        """
+        self._store = store
+        self._file = token_file
+        self._stamp: tuple[int, int, int] | None = None
+        self._from_file: bytes | None = None
+        self._extra = None if extra_key is None else keys.digest(extra_key)
+        if token_file is not None:
+            self._from_file = keys.digest(read_secret(token_file, "api.token_file"))
+            self._stamp = _stamp(token_file)
+
+    async def require(self, authorization: str | None, scope: Scope) -> None:
+        """Returns if the key in that Authorization header has the scope.
+
+        Raises:
+            UnauthenticatedError: there is no key, or it is unknown or revoked.
+            ForbiddenError: it lacks the scope.
+            StoreUnavailableError: the store cannot say.
+        """
+        key = keys.bearer(authorization)
+        if key is None:
+            raise UnauthenticatedError("Send your API key in the header: Authorization: token KEY.")
+        self._read_again_if_changed()
+        if any(known is not None and keys.same(key, known) for known in (self._from_file, self._extra)):
+            return
+        key_id = keys.key_id(key)
+        stored = await self._store.key(key_id) if key_id else None
+        if stored is None or not keys.same(key, stored.digest):
+            raise UnauthenticatedError("That API key is unknown or was revoked; ask the operator for another.")
+        if scope not in stored.scopes:
+            raise ForbiddenError(f"This API key lacks the scope {scope}; use one that has it.")
+
+    def _read_again_if_changed(self) -> None:
+        if self._file is None or _stamp(self._file) == self._stamp:
+            return
+        self._stamp = _stamp(self._file)
+        try:
+            self._from_file = keys.digest(read_secret(self._file, "api.token_file"))
+        except ConfigurationError as error:
+            # Half-written or removed: the key that worked until now is kept until there is another.
+            log.warning("token file unreadable", reason=str(error))
+        else:
+            log.info("token file read again")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

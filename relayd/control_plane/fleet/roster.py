@@ -1,0 +1,100 @@
+"""The relays as the running control plane has them in mind: who is alive, who is about to have which users."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from relayd.control_plane.fleet.placement import Candidate, Position
+from relayd.control_plane.store.contract import NodeRecord
+
+ASSIGNMENT_COUNTS_FOR = 30.0
+"""Seconds that the users of a new session count as load of its relay on top of what it reports: the time from creation
+until players are bound and show in a heartbeat. Those who are quick count twice meanwhile, which errs on the safe side.
+"""
+
+
+class Fleet:
+    """All relays, and whoever waits for news for one of them."""
+
+    def __init__(self, records: Iterable[NodeRecord]) -> None:
+        self._records = {record.node_id: record for record in records}
+        self._assigned: dict[str, deque[tuple[float, int]]] = {}
+        self._pending: dict[str, int] = {}
+        self._news: dict[str, asyncio.Event] = {}
+
+    def __contains__(self, node_id: str) -> bool:
+        return node_id in self._records
+
+    def heard(self, record: NodeRecord) -> None:
+        """A relay has described itself."""
+        known = self._records.get(record.node_id)
+        newest = max(record.revision, known.revision) if known else record.revision
+        self._records[record.node_id] = record._replace(revision=newest)
+        if known and newest > known.revision:
+            self._wake(record.node_id)
+
+    def forget_silent(self, heard_before: float, kept: Iterable[NodeRecord]) -> None:
+        """Forgets relays silent for that long which the store has forgotten too."""
+        names = {record.node_id for record in kept}
+        for node_id, record in list(self._records.items()):
+            if node_id not in names and record.heard_at < heard_before:
+                del self._records[node_id]
+                self._assigned.pop(node_id, None)
+                self._pending.pop(node_id, None)
+
+    def candidates(self, now: float) -> list[Candidate]:
+        """All relays as placement wants them; `now` in Unix time."""
+        return [
+            Candidate(
+                node_id,
+                record.heartbeat.attributes,
+                _position(record),
+                record.heartbeat.capacity,
+                record.heartbeat.load + self._pending_of(node_id, now),
+                record.heartbeat.draining,
+                now - record.heard_at,
+            )
+            for node_id, record in self._records.items()
+        ]
+
+    def assign(self, node_id: str, users: int, now: float) -> None:
+        """A new session with so many users goes to that relay."""
+        self._assigned.setdefault(node_id, deque()).append((now, users))
+        self._pending[node_id] = self._pending.get(node_id, 0) + users
+
+    def revision(self, node_id: str) -> int:
+        """The newest change of that relay's sessions."""
+        return self._records[node_id].revision
+
+    def changed(self, node_id: str, revision: int) -> None:
+        """Something of that relay's sessions changed: wakes those who wait for it."""
+        record = self._records.get(node_id)
+        if record is not None and revision > record.revision:
+            self._records[node_id] = record._replace(revision=revision)
+            self._wake(node_id)
+
+    async def news(self, node_id: str) -> None:
+        """Returns after the next change for that relay."""
+        await self._news.setdefault(node_id, asyncio.Event()).wait()
+
+    def wake_all(self) -> None:
+        """Lets everybody go who waits."""
+        for node_id in list(self._news):
+            self._wake(node_id)
+
+    def _wake(self, node_id: str) -> None:
+        # A new event for whoever comes next: this one stays set for those who have it.
+        waiting = self._news.pop(node_id, None)
+        if waiting is not None:
+            waiting.set()
+
+    def _pending_of(self, node_id: str, now: float) -> int:
+        assigned = self._assigned.get(node_id)
+        while assigned and assigned[0][0] <= now - ASSIGNMENT_COUNTS_FOR:
+            self._pending[node_id] -= assigned.popleft()[1]
+        return self._pending.get(node_id, 0)
+
+
+def _position(record: NodeRecord) -> Position | None:
+    latitude, longitude = record.heartbeat.latitude, record.heartbeat.longitude
+    return None if latitude is None or longitude is None else Position(latitude, longitude)

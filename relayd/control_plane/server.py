@@ -1,0 +1,100 @@
+"""Runs the control plane: alone, start to end, or in pieces for a process that has a loop of its own."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import structlog
+from fastapi import FastAPI
+
+from relayd.control_plane.api.auth import Authenticator
+from relayd.control_plane.api.routes import create_app
+from relayd.control_plane.errors import StoreUnusableError
+from relayd.control_plane.service import ControlPlane
+from relayd.control_plane.store.sqlite import SqliteStore
+from relayd.control_plane.webhooks.delivery import Webhooks
+from relayd.errors import ConfigurationError
+from relayd.http.server import HttpServer
+from relayd.http.tcp import listen
+from relayd.http.tls import Certificate
+from relayd.settings import ApiSettings, read_secret
+from relayd.supervision.service_manager import ServiceManager
+
+log = structlog.get_logger()
+
+_DAY_SECONDS = 86_400.0
+
+
+class Opened(NamedTuple):
+    """A control plane and its app."""
+
+    control_plane: ControlPlane
+    app: FastAPI
+
+
+@contextlib.asynccontextmanager
+async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) -> AsyncIterator[Opened]:
+    """A started control plane with its app; stopped at the end of the block. The extra key has every scope.
+
+    Raises:
+        ConfigurationError: a secret's file, or the database, cannot be used.
+        StoreUnavailableError: the database is locked by somebody else.
+    """
+    secret = read_secret(api.webhook_secret_file, "api.webhook_secret_file") if api.webhook_secret_file else None
+    try:
+        store = SqliteStore(api.database)
+    except StoreUnusableError as error:
+        raise ConfigurationError(f"api.database: {error}") from None
+    webhooks = Webhooks(store, secret, allow_private=api.webhook_allow_private)
+    control_plane = ControlPlane(store, webhooks, usage_kept_seconds=api.usage_kept_days * _DAY_SECONDS)
+    try:
+        authenticator = Authenticator(store, api.token_file, extra_key)
+        await control_plane.start()
+        yield Opened(control_plane, create_app(control_plane, authenticator))
+    finally:
+        await control_plane.stop()
+
+
+async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None:
+    """The control plane alone, until SIGTERM or SIGINT.
+
+    Args:
+        api: its configuration.
+        manager: the service manager that is told when it is ready, and that the loop runs.
+
+    Raises:
+        ConfigurationError: the configuration cannot be used.
+        UnavailableError: the port cannot be had.
+        StoreUnavailableError: the database is locked by somebody else.
+    """
+    certificate = Certificate.configured(api.tls_certificate_file, api.tls_key_file, "api")
+    listener = listen(api.bind, "api.bind")
+    try:
+        async with open_control_plane(api) as (control_plane, app):
+            server = HttpServer(app, listener, api.max_connections, certificate)
+
+            def end() -> None:
+                log.info("control plane stopping")
+                if manager is not None:
+                    manager.tell("STOPPING=1")
+                control_plane.release()
+                server.stop()
+
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, end)
+            if api.token_file is None and not await control_plane.has_keys():
+                log.warning("no api key", way_out="set [api] token_file, or make one: relayd control-plane keys add")
+            log.info("control plane ready", address=api.bind, database=api.database)
+            watching: list[asyncio.Task[None]] = []
+            if manager is not None:
+                manager.tell("READY=1")
+                watching.append(asyncio.create_task(manager.watch_forever()))
+            await server.run_until_stopped()
+            for task in watching:
+                task.cancel()
+    finally:
+        listener.close()
+    log.info("control plane stopped")

@@ -1,0 +1,1 @@
+"""What the control plane keeps: one schema and one set of queries."""

@@ -1,0 +1,1 @@
+"""What backends are told of their sessions."""

@@ -1,0 +1,33 @@
+"""Where no datagram can rightly come from: whoever answers such, or forwards to there, may answer itself for ever."""
+
+from collections.abc import Collection
+
+from relayd.core.endpoint import Address
+
+_FIRST_MULTICAST = 224
+
+
+class BadSources:
+    """Knows the relay's own addresses and ports, as far as it is told."""
+
+    def __init__(self) -> None:
+        self.own_ports: Collection[int] = ()
+        self.own_addresses: Collection[str] = ()
+        """IP addresses that the relay's sockets are reached at."""
+
+    def is_bad(self, source: Address) -> bool:
+        """Whether a datagram from there is to be dropped unseen."""
+        ip, port = source[0], source[1]
+        return port == 0 or (port in self.own_ports and self._is_own(ip)) or is_nobodys(ip)
+
+    def _is_own(self, ip: str) -> bool:
+        # All of 127.0.0.0/8 is this host (RFC 1122, 3.2.1.3), though only one address of it is listed.
+        return ip in self.own_addresses or (ip.startswith("127.") and "127.0.0.1" in self.own_addresses)
+
+
+def is_nobodys(ip: str) -> bool:
+    """Multicast, broadcast, reserved or no address at all: none is a host's own (RFC 1122, 3.2.1.3; RFC 4291, 2.7)."""
+    if ":" in ip:
+        return ip == "::" or ip[:2].lower() == "ff"
+    first = int(ip.partition(".")[0])
+    return first == 0 or first >= _FIRST_MULTICAST

@@ -1,1 +1,0 @@
-"""Everything that touches the world: sockets, files, HTTP. The edges do not know each other."""

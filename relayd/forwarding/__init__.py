@@ -1,0 +1,1 @@
+"""The two UDP ports, and who serves them."""

@@ -1,0 +1,54 @@
+"""What becomes of a datagram that reaches Python: the engine's decision, and what is sent because of it."""
+
+import errno
+from collections.abc import Sequence
+
+import structlog
+
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.engine import Action, Engine
+from relayd.core.verdict import Verdict
+from relayd.core.views import BindingRecords
+from relayd.forwarding.sockets import BoundSocket
+
+_log = structlog.get_logger()
+
+_QUEUE_FULL = (errno.EAGAIN, errno.ENOBUFS)
+
+
+class Judge:
+    """Asks the engine about datagrams, and does what it says.
+
+    Args:
+        engine: the engine.
+        sockets: what it names by their endpoints.
+        records: told of what was forwarded for whom.
+    """
+
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords) -> None:
+        self._engine = engine
+        self._records = records
+        self._sockets = [one.socket for one in sockets]
+
+    def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
+        """The whole way of one datagram."""
+        try:
+            action = self._engine.handle(endpoint, data, source, now)
+            if action.endpoint is not None:
+                self._send(endpoint, len(data), action, action.endpoint)
+            if action.player is not None:
+                self._records.account(action.player.user)
+        except Exception:  # noqa: BLE001
+            # A defect; but one that went further would end the port for everybody.
+            _log.exception("a datagram could not be handled", port=endpoint.port.label)
+
+    def _send(self, arrived_at: Endpoint, size_bytes: int, action: Action, leaves_from: Endpoint) -> None:
+        # Straight to the socket and not through the transport, which would queue without bound what the kernel does
+        # not take. A game is better served by the next datagram than by a late one; and with no queue there is
+        # nothing to start again.
+        try:
+            self._sockets[leaves_from.number].sendto(action.datagram, action.to)
+        except OSError as error:
+            full = error.errno in _QUEUE_FULL
+            reason = Verdict.SEND_QUEUE_FULL if full else Verdict.SEND_FAILED
+            self._engine.unsent(arrived_at, size_bytes, action, reason)

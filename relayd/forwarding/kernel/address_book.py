@@ -1,0 +1,34 @@
+"""Tells the kernel program the relay's addresses: only what is sent to one of them is the relay's.
+
+Without this the program would take a datagram that is only on its way through this host for one of its own.
+"""
+
+from collections.abc import Sequence
+
+from relayd.forwarding.addresses import reached_at
+from relayd.forwarding.kernel.layout import pack_ip
+from relayd.forwarding.kernel.maps import BpfMap
+
+
+class AddressBook:
+    """Keeps the map `addresses`: the host's addresses that the relay is bound at, with the endpoint of each.
+
+    Args:
+        addresses: the map.
+        bind: what the relay is bound to, in the order of its endpoints.
+    """
+
+    def __init__(self, addresses: BpfMap, bind: Sequence[str]) -> None:
+        self._map = addresses
+        self._bind = list(bind)
+        self._written = {bytes(key): int.from_bytes(value, "little") for key, value in addresses.items()}
+
+    def refresh(self) -> None:
+        """Follows changes of the host's addresses. To be called about every second."""
+        wanted = {pack_ip(ip): self._bind.index(bound) + 1 for ip, bound in reached_at(self._bind).items()}
+        for key in self._written.keys() - wanted.keys():
+            self._map.delete(key)
+        for key, endpoint in wanted.items():
+            if self._written.get(key) != endpoint:
+                self._map.update(key, endpoint.to_bytes(4, "little"))
+        self._written = wanted

@@ -1,0 +1,151 @@
+"""Taking over what a process before this one left in the maps: pair by pair, as the session source names them again.
+
+Until the source has spoken the kernel goes on serving whoever it served. Each pair the source still names gets its
+binding back under the same connection id; the rest is taken out once the whole table is there.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+
+from relayd.core.counters import Traffic
+from relayd.core.endpoint import Endpoint
+from relayd.core.session import User
+from relayd.core.wire import Port
+from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.maps import BpfMap
+from relayd.forwarding.kernel.mirror import Mirror
+
+_Pair = tuple[int, int]
+_TWO_WORDS = struct.Struct("<II")
+_NO_SLOTS = (0, 0)
+_NOBODY = bytes(layout.Pair())
+_AT_ONCE = 100
+"""Taken out in about 1 ms when all of them are bound."""
+
+
+class Adoption:
+    """What is left of a process before this one.
+
+    Args:
+        mirror: gets what is adopted; its slots are those of the maps.
+        endpoints: the relay's sockets, in their order.
+        left: see `KeptCounts.left`.
+    """
+
+    def __init__(self, mirror: Mirror, endpoints: list[Endpoint], left: Callable[[int, int, Traffic], None]) -> None:
+        self.restored = 0
+        self._mirror = mirror
+        self._endpoints = endpoints
+        self._left = left
+        self._pairs: dict[_Pair, tuple[int, int]] = {}
+        self._entries: dict[int, layout.Binding] = {}
+        self._indexes: set[int] = set()
+        """Of sessions that no restored binding is in."""
+        self._find(mirror.pairs, mirror.bindings)
+        mirror.slots.keep(set(self._entries))
+        mirror.indexes.keep(self._indexes)
+        _exchange(mirror.table.on_authorized, mirror.authorized, self.authorized)
+
+    def __len__(self) -> int:
+        """Bindings that were found and neither restored nor given up yet."""
+        return len(self._entries)
+
+    def _find(self, pairs: BpfMap, bindings: BpfMap) -> None:
+        for key, value in pairs.items():
+            pair = _TWO_WORDS.unpack(key)
+            if value == _NOBODY:
+                self._pairs[pair] = _NO_SLOTS
+                continue
+            slots = self._pairs[pair] = _TWO_WORDS.unpack(value)
+            for port, slot in zip(Port, slots, strict=True):
+                raw = bindings.lookup(slot.to_bytes(4, "little")) if slot else None
+                entry = layout.Binding.from_buffer_copy(raw) if raw else None
+                if entry is not None and self._usable(entry, pair, port):
+                    self._entries[slot] = entry
+                    self._indexes.add(entry.session_index)
+
+    def _usable(self, entry: layout.Binding, pair: _Pair, port: Port) -> bool:
+        number = (entry.endpoint - 1) * len(Port) + port
+        return (entry.user, entry.session) == pair and 0 <= number < len(self._endpoints)
+
+    def authorized(self, user: User, added: bool) -> None:
+        """In the place of the mirror's, as long as there is something to adopt."""
+        pair = user.token, user.session.token
+        slots = self._pairs.pop(pair, None) if added else None
+        if slots is None:
+            self._mirror.authorized(user, added)
+            return
+        if slots == _NO_SLOTS:
+            return  # as the map has it
+        for port, slot in zip(Port, slots, strict=True):
+            entry = self._entries.pop(slot, None)
+            if entry is not None:
+                self._restore(user, port, slot, entry)
+        self._mirror.write_pair(user)
+
+    def _restore(self, user: User, port: Port, slot: int, entry: layout.Binding) -> None:
+        session, mirror = user.session, self._mirror
+        row = mirror.rows.get(session)
+        holder = session.players.get(entry.connection_id, user)
+        taken = session.host is not None if port is Port.SERVER else holder is not user
+        if taken or not self._may_stay(user, entry) or (row is not None and row.index != entry.session_index):
+            if user.traffic is not None:
+                user.traffic.add(mirror.traffic.take_rest(slot))
+            self._give_up(slot, entry)
+            return
+        endpoint = self._endpoints[(entry.endpoint - 1) * len(Port) + port]
+        now = mirror.traffic.now()
+        # Whoever kept its counts has those that were taken over from the slot so far.
+        mirror.traffic.go_on(slot, counts_are_kept=user.traffic is not None)
+        binding = mirror.table.restore(user, endpoint, layout.peer_address(entry), entry.connection_id, now)
+        binding.last_seen = mirror.traffic.last_seen(slot) or now
+        mirror.adopt(binding, slot, entry.session_index)
+        self._indexes.discard(entry.session_index)
+        mirror.take_counts(slot, binding)
+        self.restored += 1
+
+    def _may_stay(self, user: User, entry: layout.Binding) -> bool:
+        """Whether the kernel may go on to serve it by the settings of this process."""
+        limits = self._mirror.table.limits
+        pinned = limits.pin_ip and layout.peer_address(entry)[0] != user.ip_address
+        # The rate of a whole session is the engine's to watch.
+        return not pinned and user.session.meter is None
+
+    def finish(self) -> Iterator[None]:
+        """The whole table is there: takes out what it did not name, and pauses after each few."""
+        mirror = self._mirror
+        while self._pairs:
+            # Taken out before the pause: the table may name it again during that.
+            some = [self._pairs.popitem() for _ in range(min(_AT_ONCE, len(self._pairs)))]
+            mirror.pairs.delete_batch(b"".join(_TWO_WORDS.pack(*pair) for pair, _ in some))
+            for _, slots in some:
+                for slot in slots:
+                    entry = self._entries.pop(slot, None)
+                    if entry is not None:
+                        self._give_up(slot, entry)
+            yield
+        while self._indexes:
+            for index in [self._indexes.pop() for _ in range(min(_AT_ONCE, len(self._indexes)))]:
+                mirror.sessions.put(index, bytes(layout.Session()))
+                mirror.indexes.retire(index, lambda: None)
+            yield
+        _exchange(mirror.table.on_authorized, self.authorized, mirror.authorized)
+
+    def _give_up(self, slot: int, entry: layout.Binding) -> None:
+        mirror = self._mirror
+        if entry.connection_id:
+            mirror.connections.delete(bytes(layout.ConnectionKey(entry.session, entry.connection_id)))
+        else:
+            mirror.sessions.put(entry.session_index, bytes(layout.Session(entry.session, 0)))
+        self._count_rest(slot, entry)
+        mirror.slots.retire(slot, lambda: self._count_rest(slot, entry))
+
+    def _count_rest(self, slot: int, entry: layout.Binding) -> None:
+        self._left(entry.session, entry.user, self._mirror.traffic.take_rest(slot))
+
+
+_Listener = Callable[[User, bool], None]
+
+
+def _exchange(listeners: list[_Listener], old: _Listener, new: _Listener) -> None:
+    listeners[listeners.index(old)] = new

@@ -1,0 +1,71 @@
+"""What the kernel program counted, added to the counts of the engine, so that everybody reads one sum.
+
+Totals per verdict are kept by the program for each processor; here only what was added since the last look is added on.
+"""
+
+import struct
+
+from relayd.core.counters import Counters
+from relayd.core.verdict import Verdict
+from relayd.core.wire import Port
+from relayd.forwarding.kernel.libbpf import checked, library
+from relayd.forwarding.kernel.maps import BpfMap
+
+_TOTAL = struct.Struct("<2Q")
+_TOTAL_WORDS = 2
+_VERDICTS = len(Verdict)
+
+
+class Totals:
+    """The program's totals.
+
+    Args:
+        totals: the map the program counts in.
+        taken_over: the map that keeps, for the next process, what was added so far.
+        counters: the engine's, which get the sum.
+    """
+
+    def __init__(self, totals: BpfMap, taken_over: BpfMap, counters: Counters) -> None:
+        self._totals = totals
+        self._taken_over = taken_over.share()
+        self._counters = counters
+        # From /sys/devices/system/cpu/possible, which a sandbox may not show.
+        self._processors = checked(library().libbpf_num_possible_cpus(), "count the processors")
+        self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
+
+    def absorb(self) -> None:
+        """Adds what the program counted since the last call."""
+        for port in Port:
+            datagrams, sizes = self._counters.datagrams[port], self._counters.bytes[port]
+            for verdict in Verdict:
+                now = self._read(port, verdict)
+                seen = self._seen[port][verdict]
+                datagrams[verdict] += now[0] - seen[0]
+                sizes[verdict] += now[1] - seen[1]
+                if now != seen:
+                    self._seen[port][verdict] = now
+                    _TOTAL.pack_into(self._taken_over, _index(port, verdict) * _TOTAL.size, *now)
+
+    def by_kernel(self, port: Port, verdict: Verdict) -> int:
+        """Datagrams that the program decided so, as of the last `absorb`."""
+        return self._seen[port][verdict][0]
+
+    def go_on(self) -> None:
+        """The engine's counts have what a process before this one took over from the program."""
+        for port in Port:
+            for verdict in Verdict:
+                at = _index(port, verdict) * _TOTAL.size
+                self._seen[port][verdict] = list(_TOTAL.unpack_from(self._taken_over, at))
+
+    def _read(self, port: Port, verdict: Verdict) -> list[int]:
+        raw = self._totals.lookup(_key(port, verdict), self._processors) or b""
+        words = memoryview(raw).cast("Q")
+        return [sum(words[part::_TOTAL_WORDS]) for part in range(_TOTAL_WORDS)]
+
+
+def _index(port: Port, verdict: Verdict) -> int:
+    return port * _VERDICTS + verdict
+
+
+def _key(port: Port, verdict: Verdict) -> bytes:
+    return _index(port, verdict).to_bytes(4, "little")

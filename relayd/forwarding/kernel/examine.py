@@ -1,0 +1,75 @@
+"""What `relayd check` says of the fast path: whether this host can have it, a line each, without putting it on."""
+
+import os
+import platform
+
+from relayd.errors import UnavailableError
+from relayd.forwarding.kernel.attach import driver, examine, link_ifindex
+from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
+from relayd.settings import Settings
+
+
+def examine_fast_path(settings: Settings) -> list[str]:
+    """A line for each thing the fast path needs.
+
+    Raises:
+        UnavailableError: it is required and not to be had.
+    """
+    wanted = settings.fast_path
+    if wanted.mode == "off":
+        return ["ok       fast path is off: fast_path.mode"]
+    findings: list[str] = []
+    problems: list[str] = []
+    if not wanted.interfaces:
+        if wanted.mode == "require":
+            raise UnavailableError('fast_path.interfaces: names none, and fast_path.mode is "require"')
+        return ['ok       fast path is off: fast_path.interfaces names none, such as ["eth0"]']
+    try:
+        KernelProgram.load(Sizes(1, 1)).close()
+        findings.append(f"ok       kernel {platform.release()} takes the fast path's program")
+        findings += _interfaces(settings, problems)
+    except UnavailableError as error:
+        problems.append(str(error))
+    try:
+        Pins(wanted.pin_directory, settings.relay.id).prepare()
+    except UnavailableError as error:
+        problems.append(str(error))
+    else:
+        findings.append(f"ok       {wanted.pin_directory} keeps the fast path over a restart")
+    if problems and wanted.mode == "require":
+        raise UnavailableError("\n".join(problems))
+    return findings + [f"warning  {problem}" for problem in problems]
+
+
+def _interfaces(settings: Settings, problems: list[str]) -> list[str]:
+    findings = []
+    ours = _attached(settings)
+    for interface in settings.fast_path.interfaces:
+        if interface in ours:
+            findings.append(f"ok       fast path is on {interface} already")
+            continue
+        try:
+            examine(interface)
+        except UnavailableError as error:
+            problems.append(str(error))
+        else:
+            findings.append(
+                f"ok       {interface} is free for the fast path (driver {driver(interface)}; generic where the driver"
+                " cannot do it natively)"
+            )
+    return findings
+
+
+def _attached(settings: Settings) -> set[str]:
+    """The interfaces that this relay's program is on."""
+    try:
+        links = Pins(settings.fast_path.pin_directory, settings.relay.id).links()
+    except OSError:
+        return set()  # no right to look; `prepare` says so
+    found = set()
+    for interface, fd in links.items():
+        if link_ifindex(fd):
+            found.add(interface)
+        os.close(fd)
+    return found

@@ -1,0 +1,255 @@
+"""The fast path of one relay, put together: program, interfaces, mirror, counters, and what is pinned of them."""
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+import structlog
+
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Engine
+from relayd.core.events import Event
+from relayd.core.guesses import nothing_noted
+from relayd.core.meter import NS_PER_SECOND
+from relayd.core.session import Binding, Session
+from relayd.core.table import last_seen, pings_answered
+from relayd.core.verdict import Verdict
+from relayd.core.views import KeptCounts
+from relayd.core.wire import Port
+from relayd.errors import UnavailableError
+from relayd.event_loop.garbage import many_new_objects
+from relayd.event_loop.pacing import in_slices
+from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.address_book import AddressBook
+from relayd.forwarding.kernel.adoption import Adoption
+from relayd.forwarding.kernel.attach import Link, attach, attached_mode, detach, exchange, link_ifindex
+from relayd.forwarding.kernel.counters import Totals
+from relayd.forwarding.kernel.mirror import Mirror
+from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.program import KernelProgram
+from relayd.forwarding.kernel.slots import all_runs_over
+from relayd.settings import Settings
+
+_log = structlog.get_logger()
+
+_NEVER_NS = 1 << 62
+_PAUSE_SECONDS = 0.001
+"""Between two batches of entries taken out: the kernel frees them later, many at once, and holds who removed them."""
+
+
+class FastPath:
+    """A running fast path. Build it with `start_fast_path`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        endpoints: list[tuple[Endpoint, str]],
+        program: KernelProgram,
+        pins: Pins | None,
+        adopt: bool,
+        later: Callable[[Callable[[], None]], object],
+        kept: KeptCounts,
+    ) -> None:
+        self.program = program
+        self.links: list[Link] = []
+        self.mirror = Mirror(program, engine.table, later, kept.account)
+        self.totals = Totals(program.map("totals"), program.map("totals_taken_over"), engine.counters)
+        self.adoption: Adoption | None = None
+        self._settings = settings
+        self._table = engine.table
+        self._guesses = engine.guesses
+        self._pins = pins
+        self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
+        self._was_up = True
+        if adopt and kept.go_on:
+            self.totals.go_on()
+        if adopt:
+            self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints], kept.left)
+        self.adopted = self.adoption is None
+        """Whether all that a process before this one left is taken over or given up, with what was counted for it."""
+        self._write_control()
+        self._addresses.refresh()
+        engine.guesses.elsewhere = self.mirror.guesses.of
+
+    @property
+    def up(self) -> bool:
+        """Whether the program is on every interface it was put on."""
+        return bool(self.links) and all(link_ifindex(link.fd) for link in self.links)
+
+    @property
+    def bindings_served(self) -> int:
+        """How many bindings it serves."""
+        return len(self.mirror.slot_of)
+
+    def settled(self, session: Session) -> bool:
+        """Whether nothing more can be counted for the bindings that ended in a session."""
+        return session not in self.mirror.unsettled
+
+    def by_kernel(self, port: Port, verdict: Verdict) -> int:
+        """Datagrams that the kernel decided so, as of the last `absorb`."""
+        return self.totals.by_kernel(port, verdict)
+
+    def conflicts(self, binding: Binding) -> int:
+        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""
+        slot = self.mirror.slot_of.get(binding)
+        return self.mirror.traffic.conflicts(slot) if slot is not None else 0
+
+    def event(self, event: Event) -> None:
+        """Follows the table."""
+        self.mirror.event(event)
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what the kernel counted to the counts of the engine and of these sessions: before anybody reads them."""
+        # Totals last: the program counts there first, so that the sum of the sessions is never more than the whole.
+        for session in sessions:
+            self.mirror.absorb(session)
+        self.totals.absorb()
+
+    async def run_forever(self) -> None:
+        """What is to be done every second."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Follows what changed outside of the table, and gives retired slots free."""
+        # What found no room tries again.
+        self.mirror.flush()
+        self.totals.absorb()
+        try:
+            self._addresses.refresh()
+        except OSError as error:
+            _log.warning(
+                "the host's addresses cannot be read; the fast path goes on with those it knows", why=str(error)
+            )
+        if not self.mirror.pairs_complete:
+            self._write_control()
+        if self.adoption is not None and self._table.loaded:
+            with many_new_objects():
+                for _ in self.adoption.finish():
+                    await asyncio.sleep(_PAUSE_SECONDS)
+            _log.info("fast path goes on with what it served before", bindings=self.adoption.restored)
+            self.adoption = None
+        if self._was_up and not self.up:
+            _log.warning("the fast path was taken off an interface; the sockets serve what comes in there")
+        self._was_up = self.up
+        slots, indexes = self.mirror.slots.retired(), self.mirror.indexes.retired()
+        if slots or indexes:
+            await all_runs_over()
+            async for _ in in_slices(chain(self.mirror.slots.free(slots), self.mirror.indexes.free(indexes))):
+                pass
+        self.adopted = self.adoption is None
+
+    def stop(self, remove: bool) -> None:
+        """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
+        self.mirror.flush()
+        self.absorb(self._table.sessions.values())
+        if remove or self._pins is None:
+            for link in self.links:
+                detach(link.fd)
+            if self._pins is not None:
+                self._pins.remove()
+        for link in self.links:
+            os.close(link.fd)
+        self.program.close()
+        for listener in (self.mirror.authorized, self.adoption.authorized if self.adoption else None):
+            if listener in self._table.on_authorized:
+                self._table.on_authorized.remove(listener)
+        self._table.heard = last_seen
+        self._table.pings = pings_answered
+        self._guesses.elsewhere = nothing_noted
+
+    def attach_all(self, pinned: dict[str, int]) -> list[str]:
+        """Puts the program on every interface of the settings.
+
+        Args:
+            pinned: links of a process before this one, by interface.
+
+        Returns:
+            What was not to be had, a line each.
+        """
+        problems: list[str] = []
+        for interface in self._settings.fast_path.interfaces:
+            fd = pinned.pop(interface, None)
+            if fd is not None and not _is_on(fd, interface):
+                self._let_go(interface, fd)
+                fd = None
+            try:
+                link = self._attach(interface) if fd is None else self._take_over(interface, fd)
+            except UnavailableError as error:
+                problems.append(str(error))
+                continue
+            self.links.append(link)
+            _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
+        for interface, fd in pinned.items():
+            self._let_go(interface, fd)
+        self._write_interfaces()
+        return problems
+
+    def _attach(self, interface: str) -> Link:
+        link = attach(self.program.fd, interface)
+        if self._pins is not None:
+            self._pins.pin_link(interface, link.fd)
+        return link
+
+    def _take_over(self, interface: str, fd: int) -> Link:
+        exchange(fd, self.program.fd)
+        ifindex = link_ifindex(fd)
+        return Link(interface, ifindex, attached_mode(ifindex), fd)
+
+    def _let_go(self, interface: str, fd: int) -> None:
+        detach(fd)
+        os.close(fd)
+        if self._pins is not None:
+            self._pins.unpin_link(interface)
+
+    def _write_interfaces(self) -> None:
+        interfaces = self.program.map("interfaces")
+        modes = {link.ifindex.to_bytes(4, "little"): int(link.mode).to_bytes(4, "little") for link in self.links}
+        for key in {key for key, _ in interfaces.items()} - modes.keys():
+            interfaces.delete(key)
+        for key, mode in modes.items():
+            interfaces.update(key, mode)
+
+    def _write_control(self) -> None:
+        flags = layout.ControlFlag(0)
+        if self._settings.limits.pin_ip:
+            flags |= layout.ControlFlag.PIN_IP
+        if not self.mirror.pairs_complete:
+            flags |= layout.ControlFlag.PAIRS_INCOMPLETE
+        self.program.map("control").put(0, bytes(control(self._settings, flags)))
+
+
+def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
+    """The program's settings."""
+    relay, limits, fast_path = settings.relay, settings.limits, settings.fast_path
+    entry = layout.Control(
+        layout_version=layout.LAYOUT_VERSION,
+        flags=int(flags),
+        tos=relay.dscp << 2,
+        rebind_after_ns=int(limits.rebind_after * 1e9),
+        source_interval_ns=_interval(fast_path.unknown_per_source_per_second),
+        total_interval_ns=_interval(fast_path.unknown_per_second),
+        guess_interval_ns=_interval(limits.guesses_per_second),
+        source_guess_interval_ns=_interval(limits.guesses_per_source_per_second),
+        bind_digest=int.from_bytes(hashlib.sha256("\n".join(relay.bind).encode()).digest()[:8], "little"),
+    )
+    for index, number in enumerate((relay.server_port, relay.client_port)):
+        entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
+    for port in Port:
+        rate = limits.user_rate(port)
+        entry.rates[port] = layout.Rate(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes)
+    return entry
+
+
+def _is_on(link_fd: int, interface: str) -> bool:
+    """Whether a link is on the interface that has this name now; it may have been taken off, or renamed."""
+    return link_ifindex(link_fd) == {name: index for index, name in socket.if_nameindex()}.get(interface)
+
+
+def _interval(per_second: int) -> int:
+    return 1_000_000_000 // per_second if per_second else _NEVER_NS

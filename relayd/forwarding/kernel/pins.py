@@ -1,0 +1,104 @@
+"""Program and maps under names in a BPF file system, where they outlive the process.
+
+PIN_DIRECTORY/RELAY_ID/map_NAME, link_INTERFACE
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from relayd.errors import UnavailableError
+from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel.attach import detach
+from relayd.forwarding.kernel.maps import BpfMap
+
+_MAP = "map_"
+_LINK = "link_"
+
+
+class Pins:
+    """The pinned state of one relay."""
+
+    def __init__(self, directory: Path, relay_id: str) -> None:
+        self.folder = directory / _encode(relay_id)
+        self._directory = directory
+
+    def prepare(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            UnavailableError: there is no BPF file system, or no right to write to it.
+        """
+        if not in_bpf_file_system(self._directory):
+            raise UnavailableError(
+                f"fast_path.pin_directory: {self._directory} is in no BPF file system, so the fast path would end with"
+                " the process; `mount -t bpf bpf /sys/fs/bpf` makes one"
+            )
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"fast_path.pin_directory: {self.folder}: {error.strerror}") from None
+
+    def maps(self) -> dict[str, BpfMap]:
+        """The pinned maps by name, freshly opened."""
+        return {
+            path.name.removeprefix(_MAP): BpfMap(path.name.removeprefix(_MAP), libbpf.open_pinned(str(path)))
+            for path in self._named(_MAP)
+        }
+
+    def links(self) -> dict[str, int]:
+        """File descriptors of the pinned links, by interface."""
+        return {_decode(path.name.removeprefix(_LINK)): libbpf.open_pinned(str(path)) for path in self._named(_LINK)}
+
+    def pin_map(self, one: BpfMap) -> None:
+        """Keeps a map."""
+        libbpf.pin(one.fd, str(self.folder / f"{_MAP}{one.name}"))
+
+    def pin_link(self, interface: str, fd: int) -> None:
+        """Keeps the program on an interface."""
+        libbpf.pin(fd, str(self.folder / f"{_LINK}{_encode(interface)}"))
+
+    def unpin_link(self, interface: str) -> None:
+        """Forgets a link; the program goes once nobody else holds it."""
+        (self.folder / f"{_LINK}{_encode(interface)}").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Takes the program off all interfaces and forgets everything."""
+        for fd in self.links().values():
+            detach(fd)
+            os.close(fd)
+        for path in [*self._named(_LINK), *self._named(_MAP)]:
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir():
+            self.folder.rmdir()
+
+    def exist(self) -> bool:
+        """Whether anything is pinned."""
+        return any(True for _ in self._named(""))
+
+    def _named(self, prefix: str) -> Iterator[Path]:
+        try:
+            yield from sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix))
+        except FileNotFoundError:
+            return
+
+
+def in_bpf_file_system(path: Path) -> bool:
+    """Whether a path lies in a BPF file system, by /proc/self/mountinfo (proc(5))."""
+    mounts = []
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        mounts.append((Path(before.split()[4]), after.split()[0]))
+    holding = [(len(point.parts), kind) for point, kind in mounts if path.absolute().is_relative_to(point)]
+    deepest = max((depth for depth, _ in holding), default=0)
+    return [kind for depth, kind in holding if depth == deepest][-1:] == ["bpf"]
+
+
+def _encode(name: str) -> str:
+    """A name that a BPF file system takes: it has its own ideas of dots."""
+    return re.sub(rb"[^A-Za-z0-9-]", lambda match: b"_%02x" % match[0][0], name.encode()).decode()
+
+
+def _decode(name: str) -> str:
+    return re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), name.encode()).decode()

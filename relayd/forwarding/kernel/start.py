@@ -1,0 +1,145 @@
+"""Starting the fast path: as the settings want it, taking over what an earlier process left, or saying why not."""
+
+import os
+from collections.abc import Callable
+
+import structlog
+
+from relayd.core.endpoint import Endpoint
+from relayd.core.engine import Engine
+from relayd.core.views import KeptCounts
+from relayd.errors import UnavailableError
+from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.fast_path import FastPath, control
+from relayd.forwarding.kernel.libbpf import LibraryMissingError
+from relayd.forwarding.kernel.maps import BpfMap
+from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.program import KernelProgram, Sizes, entries
+from relayd.settings import Settings
+
+_log = structlog.get_logger()
+
+
+def start_fast_path(
+    settings: Settings,
+    engine: Engine,
+    endpoints: list[tuple[Endpoint, str]],
+    later: Callable[[Callable[[], None]], object],
+    kept: KeptCounts,
+) -> FastPath | None:
+    """The fast path as the settings want it; None where it is off or, with "auto", not to be had, and the log says why.
+
+    Args:
+        settings: the whole configuration.
+        engine: the engine whose table is followed.
+        endpoints: the relay's sockets, in their order, each with the address it is bound to.
+        later: has a function called soon, from the event loop.
+        kept: the counts that outlive the process.
+
+    Raises:
+        UnavailableError: it is required and not to be had.
+    """
+    wanted = settings.fast_path
+    pins = Pins(wanted.pin_directory, settings.relay.id)
+    if wanted.mode == "off" or not wanted.interfaces:
+        if wanted.mode == "require":
+            raise UnavailableError('fast_path.interfaces: names none, and fast_path.mode is "require"')
+        _remove_leftovers(pins)
+        if wanted.mode == "auto":
+            _log.info('fast path is off: name interfaces in fast_path.interfaces, such as ["eth0"], to turn it on')
+        return None
+    try:
+        return _start(settings, engine, endpoints, pins, later, kept)
+    except UnavailableError as error:
+        if wanted.mode == "require":
+            raise
+        _remove_leftovers(pins)
+        _log.warning("no fast path, the sockets serve everybody", why=str(error))
+        return None
+
+
+def _start(
+    settings: Settings,
+    engine: Engine,
+    endpoints: list[tuple[Endpoint, str]],
+    pins: Pins,
+    later: Callable[[Callable[[], None]], object],
+    kept: KeptCounts,
+) -> FastPath:
+    wanted = settings.fast_path
+    sizes = Sizes(wanted.max_authorized_users, wanted.max_bound_users)
+    keep: Pins | None = pins
+    try:
+        pins.prepare()
+    except UnavailableError as error:
+        if wanted.mode == "require":
+            raise
+        _log.warning(str(error))
+        keep = None
+    try:
+        program, adopt = _load(settings, sizes, keep)
+        fast_path = FastPath(settings, engine, endpoints, program, keep, adopt, later, kept)
+        problems = fast_path.attach_all(pins.links() if keep is not None and adopt else {})
+    except OSError as error:
+        raise UnavailableError(f"the fast path cannot be set up in {pins.folder}: {error.strerror}") from None
+    if problems and (wanted.mode == "require" or not fast_path.links):
+        fast_path.stop(remove=True)
+        raise UnavailableError("\n".join(problems))
+    for problem in problems:
+        _log.warning(problem)
+    return fast_path
+
+
+def _load(settings: Settings, sizes: Sizes, pins: Pins | None) -> tuple[KernelProgram, bool]:
+    """The program with the maps that are pinned, and True; or with new ones, and False, where those do not fit."""
+    if pins is None:
+        return KernelProgram.load(sizes), False
+    pinned = pins.maps()
+    try:
+        misfit = _misfit(settings, sizes, pinned)
+        if not misfit:
+            return KernelProgram.load(sizes, {name: one.fd for name, one in pinned.items()}), True
+    finally:
+        for one in pinned.values():
+            os.close(one.fd)
+    if pins.exist():
+        _log.info("pinned state of an earlier fast path does not fit: it is replaced", why=misfit)
+        pins.remove()
+        pins.prepare()
+    program = KernelProgram.load(sizes)
+    for one in program.maps.values():
+        pins.pin_map(one)
+    return program, False
+
+
+def _misfit(settings: Settings, sizes: Sizes, maps: dict[str, BpfMap]) -> str:
+    """Why pinned maps are not those this version would make, of a relay with these ports and addresses; or nothing."""
+    wanted = layout.VALUES.keys()
+    if "control" in maps and maps["control"].value_bytes == layout.VALUES["control"][1]:
+        before = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
+        now = control(settings, layout.ControlFlag(0))
+        if before.layout_version != now.layout_version:
+            return f"layout version {before.layout_version}, this is {now.layout_version}"
+        if (bytes(before.ports), before.bind_digest) != (bytes(now.ports), now.bind_digest):
+            return "it is of other ports or addresses"
+    if maps.keys() != wanted:
+        return f"maps missing or unknown: {', '.join(sorted(maps.keys() ^ wanted))}"
+    if any((one.key_bytes, one.value_bytes) != layout.VALUES[name] for name, one in maps.items()):
+        return "its maps are laid out otherwise"
+    if any(maps[name].max_entries != count for name, count in entries(sizes).items()):
+        return "its maps are of another size"
+    return ""
+
+
+def _remove_leftovers(pins: Pins) -> None:
+    try:
+        if not pins.exist():
+            return
+    except PermissionError:
+        return  # whoever may not even look there has left nothing there
+    try:
+        pins.remove()
+    except (OSError, LibraryMissingError) as error:
+        _log.warning("pinned state of an earlier fast path cannot be removed", why=str(error))
+    else:
+        _log.info("pinned state of an earlier fast path is removed")

@@ -1,0 +1,1 @@
+"""The ports on uvloop: the reference, and the fallback where nothing faster runs."""

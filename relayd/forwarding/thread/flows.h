@@ -1,0 +1,101 @@
+/* Who is forwarded to whom: the bindings that nothing is open about, found by what stands in a datagram. */
+#ifndef RELAYD_FLOWS_H
+#define RELAYD_FLOWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "meter.h"
+#include "pings.h"
+
+enum port { SERVER, CLIENT, PORTS };
+
+/* A peer's address in one form for both families, every byte of it set, so that two can be compared as bytes. */
+struct peer {
+	uint16_t family;
+	uint16_t port;		/* network order */
+	uint8_t address[16];	/* IPv4: the first four */
+	uint32_t scope;
+};
+
+/* One binding: one line of the cache, and another one where there is a rate to keep. */
+struct flow {
+	struct peer peer;
+	uint32_t user;
+	uint32_t session;
+	uint32_t connection_id;
+	uint16_t endpoint;
+	uint8_t port;
+	bool used;
+	uint64_t passed_up;	/* the last datagram that may have to reach the peers before any that is forwarded here */
+	double settled_at;	/* seconds; from then on `passed_up` is no reason to wait any more */
+	uint32_t generation;	/* another one for each binding that had this slot */
+	bool metered;		/* whether there is a rate to keep */
+	struct rate rate __attribute__((aligned(64)));
+	struct dues dues;
+} __attribute__((aligned(64)));
+
+/* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
+ * where the owner left them. relayd/state/layout.py describes it to Python. */
+struct counts {
+	double last_seen;	/* seconds */
+	uint64_t to_host_datagrams;
+	uint64_t to_host_bytes;
+	uint64_t to_player_datagrams;
+	uint64_t to_player_bytes;
+	uint64_t queue_full;
+	uint64_t send_failed;
+	uint64_t rate_limited;
+};
+
+/* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */
+struct map_entry {
+	uint64_t key;
+	uint32_t slot;
+};
+
+struct map {
+	struct map_entry *entries;
+	uint64_t seed;		/* so that nobody can choose tokens that fall on one place */
+	size_t mask;
+	size_t used;
+};
+
+struct flows {
+	struct map pairs[PORTS];	/* user and session token → who sent it */
+	struct map connections;		/* session token and connection id → player */
+	struct map hosts;		/* session token → host */
+	struct flow **chunks;		/* each allocated with its first slot */
+	struct pings **pings;		/* by slot, in chunks too: apart from what every datagram needs */
+	uint32_t slots;			/* slot 0 is nobody's */
+};
+
+/* Returns false without memory. */
+bool flows_create(struct flows *flows, uint32_t slots);
+void flows_destroy(struct flows *flows);
+
+/* Whether something that would lead to this binding leads to another. */
+bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding);
+
+/* Takes a binding up, of which nothing leads elsewhere, in a slot that nobody has. False without memory, and then nothing
+ * changed. */
+bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding);
+void flows_remove(struct flows *flows, uint32_t slot);
+
+struct flow *flows_at(const struct flows *flows, uint32_t slot);
+bool flows_has(const struct flows *flows, uint32_t slot);
+
+/* Of the binding that has this slot, or had it last; NULL where there never was one. */
+struct pings *flows_pings(const struct flows *flows, uint32_t slot);
+uint32_t map_find(const struct map *map, uint64_t key);
+void map_prefetch(const struct map *map, uint64_t key);
+
+static inline uint64_t key_of(uint32_t first, uint32_t second)
+{
+	return (uint64_t)first << 32 | second;
+}
+
+#endif

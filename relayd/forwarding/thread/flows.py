@@ -1,0 +1,125 @@
+"""Keeps the forwarding thread true to the table: it forwards for those bindings about which nothing is open."""
+
+from collections.abc import Callable, Iterable
+
+from relayd.core.events import UNBOUND, Event, EventKind
+from relayd.core.pings import Pings, together
+from relayd.core.session import Binding, Session
+from relayd.core.table import Table
+from relayd.core.verdict import Verdict
+from relayd.core.views import BindingRecords
+from relayd.core.wire import Port
+from relayd.forwarding.thread._forwarder import Forwarder
+
+_BEGINS = (EventKind.USER_BOUND,)
+_DROPS = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RATE_LIMITED)
+"""What the thread counts of each binding, in its order."""
+_NO_METER = (0, 0, 0, 0)
+_CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED, EventKind.CONNECTION_KEPT)
+
+
+class Flows:
+    """Follows a table, and reads for it what the thread counted.
+
+    Args:
+        forwarder: the thread.
+        table: the table; its `heard` and `pings` include from now on what the thread heard.
+        records: gives each binding its slot.
+    """
+
+    def __init__(self, forwarder: Forwarder, table: Table, records: BindingRecords) -> None:
+        self._forwarder = forwarder
+        self._records = records
+        self._linked: set[Binding] = set()
+        self._only_engine_forwards = table.only_engine_forwards
+        self._history = table.history
+        self._heard_elsewhere: Callable[[Binding], float] = table.heard
+        table.heard = self.heard
+        self._pings_elsewhere: Callable[[Binding], Pings | None] = table.pings
+        table.pings = self.pings
+
+    def __len__(self) -> int:
+        """How many bindings the thread forwards for."""
+        return len(self._linked)
+
+    def event(self, event: Event) -> None:
+        """Follows a change of the table."""
+        binding = event.binding
+        if binding is None:
+            self._watch(event)
+            return
+        if event.kind in UNBOUND or event.kind in _CHANGES:
+            self._remove(binding)
+            self._records.end(binding)
+        if event.kind in _BEGINS or event.kind in _CHANGES:
+            self._add(binding, self._records.begin(binding))
+
+    def heard(self, binding: Binding) -> float:
+        """When a binding was last heard, in any way, in seconds."""
+        return max(self._heard_elsewhere(binding), self._records.last_seen(self._records.slot_of(binding)))
+
+    def pings(self, binding: Binding) -> Pings | None:
+        """Its PINGs, whoever answered them."""
+        here = self._answered(self._records.slot_of(binding)) if binding in self._linked else None
+        return together(self._pings_elsewhere(binding), here)
+
+    def absorb(self, sessions: Iterable[Session]) -> None:
+        """Adds what the thread counted for these sessions since the last look to the table's own counts."""
+        for session in sessions:
+            if session.bound:
+                for user in session.users.values():
+                    for binding in (user.server_binding, user.client_binding):
+                        if binding is not None and binding in self._linked:
+                            self._take_counts(binding)
+
+    def _watch(self, event: Event) -> None:
+        for binding in event.session.bindings():
+            if event.kind is EventKind.WATCH_BEGAN:
+                self._remove(binding)
+            elif event.kind is EventKind.WATCH_ENDED:
+                self._add(binding, self._records.slot_of(binding))
+
+    def _add(self, binding: Binding, slot: int) -> None:
+        user = binding.user
+        if not slot or binding in self._linked or self._only_engine_forwards(binding):
+            return
+        meter = binding.meter
+        self._forwarder.add(
+            slot,
+            binding.endpoint.number,
+            binding.address,
+            user.token,
+            user.session.token,
+            user.connection_id if binding.port is Port.CLIENT else 0,
+            _NO_METER if meter is None else (*meter.rate, meter.datagrams_due_ns, meter.bytes_due_ns),
+        )
+        self._linked.add(binding)
+
+    def _remove(self, binding: Binding) -> None:
+        if binding not in self._linked:
+            return
+        slot = self._records.slot_of(binding)
+        self._linked.discard(binding)
+        due_ns = self._forwarder.remove(slot)
+        if binding.meter is not None:
+            binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns
+        # At a new address it may be asked about before the thread hears it there.
+        binding.last_seen = max(binding.last_seen, self._records.last_seen(slot))
+        binding.take_pings(self._answered(slot))
+        self._take_counts(binding)
+
+    def _answered(self, slot: int) -> Pings:
+        return Pings(*self._forwarder.pings(slot))
+
+    def _take_counts(self, binding: Binding) -> None:
+        counts = self._forwarder.take_counts(self._records.slot_of(binding))
+        if not any(counts):
+            return
+        traffic, session = binding.traffic, binding.user.session
+        traffic.count(*counts[:4])
+        self._records.account(binding.user)
+        for verdict, dropped in zip(_DROPS, counts[4:], strict=True):
+            if dropped:
+                session.count_drop(verdict, dropped)
+            if dropped and verdict is Verdict.RATE_LIMITED:
+                self._history.limited(binding, dropped, self.heard(binding))

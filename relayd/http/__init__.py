@@ -1,0 +1,1 @@
+"""What every HTTP server of relayd shares: sockets, limits, TLS."""

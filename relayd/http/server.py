@@ -1,0 +1,88 @@
+"""A FastAPI application served by uvicorn on the running event loop, beside everything else."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from relayd.http.protocol import PunctualProtocol
+from relayd.http.tcp import BACKLOG
+from relayd.http.tls import Certificate
+
+GRACE_SECONDS = 5
+"""How long requests under way may take once the server is to stop."""
+_HANDSHAKE_SECONDS = 10.0
+_TICKS_BETWEEN_LOOKS = 600
+"""uvicorn ticks ten times a second: a renewed certificate is found within a minute."""
+
+
+class HttpServer(uvicorn.Server):
+    """Serves until cancelled or until `stop`; signals stay with whoever runs the loop.
+
+    Args:
+        app: the application.
+        sock: where it listens.
+        most_connections: more are closed at once.
+        certificate: for TLS; None for none.
+    """
+
+    def __init__(
+        self, app: FastAPI, sock: socket.socket, most_connections: int, certificate: Certificate | None = None
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                h11_max_incomplete_event_size=16 << 10,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                # Longer than a relay is silent between two heartbeats, so that it need not connect anew for each.
+                timeout_keep_alive=30,
+            )
+        )
+        self._socket = sock
+        self._most_connections = most_connections
+        self._certificate = certificate
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens: as uvicorn does, but with bounds on connections and on the time of a handshake."""
+        await self.lifespan.startup()
+        tls: dict[str, Any] = {}
+        if self._certificate is not None:
+            tls = {"ssl": self._certificate.context, "ssl_handshake_timeout": _HANDSHAKE_SECONDS}
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(self._connection, sock=sock, backlog=BACKLOG, **tls) for sock in sockets or ()
+        ]
+        self.started = True
+
+    def _connection(self) -> PunctualProtocol:
+        return PunctualProtocol(self.config, self.server_state, self._most_connections)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Looks after the certificate, and does what uvicorn does."""
+        if self._certificate is not None and counter % _TICKS_BETWEEN_LOOKS == 0:
+            self._certificate.refresh()
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the process's signal handlers alone."""
+        yield
+
+    async def run_until_stopped(self) -> None:
+        """Answers requests until `stop` is called, then lets running ones finish."""
+        await self.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Ends `run_until_stopped`."""
+        self.should_exit = True

@@ -1,0 +1,83 @@
+"""Keeps the last good table on disk, beside following the control plane: to write very many sessions takes seconds."""
+
+import asyncio
+from collections.abc import Iterator
+
+import structlog
+
+from relayd.core.desired import SessionSpec, Snapshot, UserSpec
+from relayd.core.session import Session
+from relayd.session_source import SessionTable
+from relayd.session_source.control_plane.last_good import LastGood, LastGoodError
+from relayd.session_source.control_plane.link import Version
+
+_log = structlog.get_logger()
+
+_GATHER_SECONDS = 2.0
+"""How long changes are gathered before the table is written."""
+_RETRY_SECONDS = 30.0
+_SHARE_OF_TIME = 20
+"""After writing, so many times as long passes without: at most five percent of a core goes into it."""
+
+
+class Keeper:
+    """Writes the table after it has changed, and once more when it is cancelled.
+
+    What is written may be newer than the state it is written under, never older: to apply the changes since then once
+    more changes nothing.
+    """
+
+    def __init__(self, last_good: LastGood, table: SessionTable) -> None:
+        self._last_good = last_good
+        self._table = table
+        self._version: Version | None = None
+        self._changed = asyncio.Event()
+        self._problem: str | None = None
+
+    async def load(self) -> tuple[Snapshot, Version | None] | None:
+        """What was kept by an earlier process; None, and a warning where there is something unusable."""
+        try:
+            return await self._last_good.load()
+        except LastGoodError as error:
+            _log.warning("last good sessions not used", problem=str(error))
+            return None
+
+    def changed(self, version: Version | None) -> None:
+        """The table was brought to that state."""
+        self._version = version
+        self._changed.set()
+
+    async def keep(self) -> None:
+        """Writes whenever there is something to write, until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._changed.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+                began = loop.time()
+                await self._save()
+                pause_seconds = (loop.time() - began) * _SHARE_OF_TIME
+                await asyncio.sleep(max(pause_seconds, _RETRY_SECONDS if self._problem else 0.0))
+        finally:
+            if self._changed.is_set():
+                await self._save()
+
+    async def _save(self) -> None:
+        self._changed.clear()
+        try:
+            await self._last_good.save(_specs_of(self._table.sessions()), self._version)
+            self._problem = None
+        except LastGoodError as error:
+            if str(error) != self._problem:
+                _log.warning("last good sessions not kept", problem=str(error))
+            self._problem = str(error)
+            self._changed.set()
+        except asyncio.CancelledError:
+            self._changed.set()
+            raise
+
+
+def _specs_of(sessions: list[Session]) -> Iterator[SessionSpec]:
+    for session in sessions:
+        users = tuple(UserSpec(user.token, user.ip_address) for user in session.users.values())
+        yield SessionSpec(session.session_id, session.token, users)

@@ -1,0 +1,178 @@
+"""The state file, byte by byte: little-endian, mapped into memory and written to in place.
+
+    header        magic, version, size of a record, places in use, where the sockets are bound, its own checksum
+    heartbeat     which boot it was, and when somebody last wrote
+    counters      the engine's
+    decisions     what the forwarding thread decided and the engine has not added to its own counters yet
+    tombstones    sessions that ended, and when they are forgotten
+    records       one for each binding, one for each user that was ever bound (its account), and one for each session
+                  with users that are no longer in it
+
+A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in, of
+which nobody could keep a checksum. A process can end between any two writes: a record counts only with its checksum,
+which is written last.
+
+An account, and such a sum, also says which span of usage it is counted under (relayd/core/usage.py).
+"""
+
+import functools
+import hashlib
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+from enum import IntEnum
+from mmap import mmap
+from typing import NamedTuple
+
+from relayd.core.wire import MAX_CONNECTION_ID, Port
+
+MAGIC = b"relayd\0\0"
+VERSION = 3
+"""Changes with every change of this layout and of what verdicts mean: a file of another version is set aside."""
+
+HEADER = struct.Struct("<8sIIIQ")
+HEADER_CHECKSUM_AT = HEADER.size
+HEARTBEAT_AT = 128
+HEARTBEAT = struct.Struct("<16sd")
+COUNTERS_AT = 4096
+DECISIONS_AT = 8192
+TOMBSTONES_AT = 12288
+TOMBSTONE = struct.Struct("<IId")
+TOMBSTONES = 4096
+RECORDS_AT = TOMBSTONES_AT + TOMBSTONES * TOMBSTONE.size
+RECORD_BYTES = 128
+COUNTS_AT = 64
+"""Within a record; relayd/forwarding/thread/flows.h has the same as `struct counts`."""
+LAST_SEEN = struct.Struct("<d")
+COUNTS = struct.Struct("<6Q")
+MOST_COUNTED = 1 << 60
+"""What has no checksum and says more than this was damaged: a relay would count for centuries."""
+
+_CHECKSUM = struct.Struct("<I")
+_IDENTITY = struct.Struct("<BB?xIIIIHHI16s8s")
+_RECORD = struct.Struct("<I60s8x4Q24x")
+"""Checksum, what it is of, and what was forwarded: as COUNTS begins."""
+_AT_ONCE = 4096
+"""Records copied out of the file at a time."""
+_NOTHING = (0, 0, 0, 0)
+_SESSIONS_AT_ONCE = 256
+"""Sessions of which something is read or written at about the same time."""
+
+
+NO_SPAN = bytes(16)
+"""Of what is counted while nobody records usage."""
+NOWHERE = 0xFFFF
+"""In the place of a socket's number: what it was bound to is not to be believed any more, only what was counted."""
+
+
+class Kind(IntEnum):
+    """What a record is of."""
+
+    BINDING = 1
+    ACCOUNT = 2
+    """Counts of a user over all of its bindings but those that are still in their records."""
+    REVOKED = 3
+    """Counts of all users of a session that are no longer in it."""
+    FORMER = 4
+    """One of those two, of a session that ended: kept until its usage is recorded."""
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_PORTS = frozenset(int(port) for port in Port)
+_FAMILIES = frozenset((int(socket.AF_INET), int(socket.AF_INET6)))
+
+
+class Identity(NamedTuple):
+    """What a record is of, and whose."""
+
+    kind: Kind
+    port: int
+    """Of a binding."""
+    undecided: bool
+    """Of a binding: whether its first DATA has still to tell if the connection is a new one."""
+    user: int
+    session: int
+    connection_id: int
+    """Of a player, also in its account; else 0."""
+    endpoint: int
+    """Of a binding: number of its socket."""
+    family: int
+    peer_port: int
+    scope: int
+    ip: bytes
+    """16 bytes; of an IPv4 address the first four. Of anything but a binding: its span, or NO_SPAN."""
+    game: bytes
+    """8 bytes that stand for the session's id: another session may come to have the same tokens."""
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Whose it is: session, user, port; no two bindings have the same."""
+        return self.session, self.user, self.port
+
+
+@functools.lru_cache(_SESSIONS_AT_ONCE)
+def game_of(session_id: str) -> bytes:
+    """`Identity.game` of a session."""
+    return hashlib.blake2b(session_id.encode(), digest_size=8).digest()
+
+
+def encode(identity: Identity) -> bytes:
+    """The first line of a record, but for its checksum, which is the first word."""
+    return _IDENTITY.pack(*identity).ljust(COUNTS_AT - _CHECKSUM.size, b"\0")
+
+
+def checksum(content: bytes) -> bytes:
+    """Of a header or a record; never zero, which is what an empty place has."""
+    return _CHECKSUM.pack(zlib.crc32(content) or 1)
+
+
+def decode(line: bytes) -> Identity | None:
+    """What a record says of itself; None where there is none, half of one, or one that no relayd writes."""
+    (stored,) = _CHECKSUM.unpack_from(line)
+    return _decode(stored, line[_CHECKSUM.size : COUNTS_AT])
+
+
+def records(memory: mmap, slots: int) -> Iterator[tuple[int, Identity, tuple[int, int, int, int]]]:
+    """Slot, identity and what was forwarded, in the order of `Traffic.count`, of each record that can be believed.
+
+    A relay reads all there are before it takes in the first datagram, maybe hundreds of thousands.
+
+    Args:
+        memory: the file.
+        slots: how many places it has, the first of which is nobody's.
+    """
+    for first in range(1, slots, _AT_ONCE):
+        area = memory[record_at(first) : record_at(min(first + _AT_ONCE, slots))]
+        for slot, (stored, body, *counts) in enumerate(_RECORD.iter_unpack(area), first):
+            if stored and (identity := _decode(stored, body)) is not None:
+                yield slot, identity, believed(*counts)
+
+
+def believed(*counts: int) -> tuple[int, int, int, int]:
+    """What was forwarded, of counts as COUNTS has them; nothing if they were damaged."""
+    return (counts[0], counts[1], counts[2], counts[3]) if max(counts) <= MOST_COUNTED else _NOTHING
+
+
+def _decode(stored: int, body: bytes) -> Identity | None:
+    if not stored or stored != (zlib.crc32(body) or 1):
+        return None
+    fields = _IDENTITY.unpack_from(body)
+    kind = _KINDS.get(fields[0])
+    if kind is None or fields[1] not in _PORTS:
+        return None
+    identity = Identity(kind, *fields[1:])
+    return identity if _can_be(identity) else None
+
+
+def _can_be(identity: Identity) -> bool:
+    if identity.kind is not Kind.BINDING:
+        return identity.connection_id <= MAX_CONNECTION_ID
+    least_id, most_id = (1, MAX_CONNECTION_ID) if identity.port == Port.CLIENT else (0, 0)
+    somewhere = identity.family in _FAMILIES and identity.peer_port > 0
+    return least_id <= identity.connection_id <= most_id and (somewhere or identity.endpoint == NOWHERE)
+
+
+def record_at(slot: int) -> int:
+    """Where a record begins."""
+    return RECORDS_AT + slot * RECORD_BYTES

@@ -1,0 +1,118 @@
+"""What the relay before this one left, and what this one leaves to the next."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from relayd.core.counters import Counters
+from relayd.core.source_status import SourceStatus
+from relayd.core.table import Table
+from relayd.event_loop.garbage import many_new_objects
+from relayd.event_loop.pacing import in_slices
+from relayd.forwarding.sockets import BoundSocket
+from relayd.state.memory import StateMemory
+from relayd.state.records import Records
+from relayd.state.restoration import Restoration
+
+_LONGEST_WAIT_SECONDS = 5.0
+"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking.
+
+Half of what a KCP client waits before it gives up: the start before and what comes after have to fit in as well.
+"""
+_SESSIONS_WITHIN_SECONDS = 1.0
+"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept.
+
+And once more for those who were bound in sessions that are newer than the last good ones, with which a relay starts.
+"""
+_LOOK_SECONDS = 0.005
+
+
+class Predecessor:
+    """Opened before anything is counted or bound.
+
+    Args:
+        directory: where the state file is; None to keep nothing.
+        sockets: the relay's, by which bindings are numbered.
+        table: gets its bindings back as its users are authorized.
+        counters: go on where they were.
+        now: seconds, on the clock of the table.
+        user_timeout_seconds: whoever was left alone for longer is not bound any more.
+        source: how the session source stands.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        sockets: Sequence[BoundSocket],
+        table: Table,
+        counters: Counters,
+        now: Callable[[], float],
+        user_timeout_seconds: float,
+        source: SourceStatus,
+    ) -> None:
+        self._source = source
+        addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
+        state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
+        self.records = Records(state, now)
+        counters.go_on_in(self.records.counters_memory())
+        table.on_authorized.append(self.records.authorized)
+        endpoints = [one.endpoint for one in sockets]
+        self.also_gives_up: Callable[[], Iterable[object]] = tuple
+        """What else is given up with the rest, a step at a time."""
+        self._adopted: Callable[[], bool] = lambda: True
+        with many_new_objects():
+            self._restoration = Restoration(state, self.records, table, endpoints, counters, now, user_timeout_seconds)
+
+    def listen_last(self, adopted: Callable[[], bool]) -> None:
+        """To be called when a fast path, which goes on by itself, has begun to follow the table.
+
+        Args:
+            adopted: whether it has taken over or given up all that it served before.
+        """
+        self._adopted = adopted
+        self._restoration.listen_last()
+
+    async def until_loaded(
+        self, loaded: asyncio.Event, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]
+    ) -> None:
+        """Waits until there are sessions, where somebody was bound before; but not forever, nor if a task ends.
+
+        So nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
+
+        Args:
+            loaded: set once there are sessions.
+            kept_sockets: whether the sockets are those of the process before.
+            tasks: any of them may end the wait.
+        """
+        if not self._restoration.bound and not kept_sockets:
+            return
+        longest_seconds = _LONGEST_WAIT_SECONDS if self._restoration.bound else _SESSIONS_WITHIN_SECONDS
+        await self._wait_for(loaded.is_set, longest_seconds, tasks)
+        if loaded.is_set():
+            await self._wait_for(self._all_are_named, _SESSIONS_WITHIN_SECONDS, tasks)
+
+    async def _wait_for(self, it: Callable[[], bool], seconds: float, tasks: Sequence[asyncio.Task[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Of what is waited for, not everything has an event.
+        while not it() and loop.time() < deadline and not any(task.done() for task in tasks):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _all_are_named(self) -> bool:
+        """Whether nobody is missing who was bound, or is known to be gone."""
+        return self._source.followed or not self._restoration.unnamed
+
+    async def give_up_the_rest(self) -> None:
+        """Of what was bound before, that which no session names any more.
+
+        Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
+        Nor before the fast path has said what became of those it served.
+        """
+        if not self._source.followed or not self._adopted():
+            return
+        if self._restoration:
+            async for _ in in_slices(self._restoration.finishing()):
+                pass
+        async for _ in in_slices(self.also_gives_up()):
+            pass

@@ -1,0 +1,1 @@
+"""The relay under a service manager: readiness, watchdog, kept sockets, upgrade."""

@@ -1,0 +1,113 @@
+"""Sockets that systemd keeps for the next process: taken from LISTEN_FDS, handed over with FDSTORE=1.
+
+See sd_listen_fds(3) and, in sd_notify(3), FDSTORE. A socket that is kept stays bound while no relayd is running, and
+the kernel goes on queueing what comes in: nobody is told that the port is closed, which would end games at once.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import NamedTuple
+
+import structlog
+
+from relayd.forwarding.sockets import BoundSocket, fits
+from relayd.settings import RelaySettings
+from relayd.supervision.service_manager import ServiceManager
+
+_log = structlog.get_logger()
+
+_FIRST_FD = 3
+"""SD_LISTEN_FDS_START: they come right after standard error."""
+_UNNAMED = "unknown"
+
+
+class _Passed(NamedTuple):
+    name: str
+    fd: int
+
+
+def take_kept_sockets(
+    environment: MutableMapping[str, str],
+    settings: RelaySettings,
+    manager: ServiceManager | None,
+    first_fd: int = _FIRST_FD,
+) -> list[socket.socket]:
+    """The sockets that were passed to this process and fit the settings.
+
+    The variables that name them are taken out of the environment. What does not fit is closed, here and where it is
+    kept, and the log says so: it might hold an address that is wanted now.
+
+    Args:
+        environment: the process's.
+        settings: what the sockets have to fit.
+        manager: where they are kept.
+        first_fd: the lowest of their file descriptors.
+    """
+    kept: list[socket.socket] = []
+    unfit: list[str] = []
+    for name, fd in _passed(environment, first_fd):
+        sock = _as_socket(fd)
+        if sock is not None and fits(sock, settings):
+            sock.set_inheritable(False)
+            sock.setblocking(False)
+            kept.append(sock)
+            continue
+        _log.info("what was kept does not fit the configuration and is closed", name=name)
+        if sock is None:
+            with contextlib.suppress(OSError):
+                os.close(fd)  # that is none at all, if somebody counted wrong
+        else:
+            if name == _UNNAMED and _is_udp(sock):
+                # A program that replaced another is not told under which name it is kept.
+                name = _name(sock)  # noqa: PLW2901 - its other name
+            sock.close()
+        unfit.append(name)
+    if kept:
+        _log.info("sockets of the process before are used", sockets=[_address(sock) for sock in kept])
+    if manager is not None and unfit:
+        for name in unfit:
+            manager.tell("FDSTOREREMOVE=1", f"FDNAME={name}")
+        manager.wait_until_heard()
+    return kept
+
+
+def hand_over(manager: ServiceManager, sockets: Iterable[BoundSocket]) -> None:
+    """Has systemd keep these sockets; those that it keeps already it recognises."""
+    for one in sockets:
+        # FDPOLL=0: an error waiting in a socket would count as its end, and systemd would close it.
+        manager.tell("FDSTORE=1", f"FDNAME={_name(one.socket)}", "FDPOLL=0", fds=[one.socket.fileno()])
+
+
+def _passed(environment: MutableMapping[str, str], first_fd: int) -> Iterator[_Passed]:
+    pid = environment.pop("LISTEN_PID", "")
+    count = environment.pop("LISTEN_FDS", "")
+    names = environment.pop("LISTEN_FDNAMES", "")
+    # The variables are inherited by whatever a process starts, but meant for one alone.
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return
+    named = names.split(":") if names else []
+    for number in range(int(count)):
+        yield _Passed(named[number] if number < len(named) else _UNNAMED, first_fd + number)
+
+
+def _as_socket(fd: int) -> socket.socket | None:
+    try:
+        return socket.socket(fileno=fd)
+    except OSError:
+        return None
+
+
+def _is_udp(sock: socket.socket) -> bool:
+    return sock.type is socket.SOCK_DGRAM and sock.family in (socket.AF_INET, socket.AF_INET6)
+
+
+def _name(sock: socket.socket) -> str:
+    """The same for the same address whatever the configuration, and without a colon, which separates names."""
+    return f"udp-{_address(sock)}".replace(":", "_").replace(" ", "-")
+
+
+def _address(sock: socket.socket) -> str:
+    ip_address, port = sock.getsockname()[:2]
+    return f"{ip_address} {port}"

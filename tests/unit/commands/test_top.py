@@ -1,0 +1,65 @@
+"""Rates from the difference of two looks at a relay."""
+
+from typing import Any
+
+from relayd.commands.top import Look, per_second
+
+
+def counts(**verdicts: int) -> dict[str, dict[str, int]]:
+    return {verdict: {"datagrams": number, "bytes": number * 100} for verdict, number in verdicts.items()}
+
+
+def look(time_seconds: float, server: dict[str, Any], client: dict[str, Any], *sessions: dict[str, Any]) -> Look:
+    status = {
+        "time_seconds": time_seconds,
+        "ports": {"server": server, "client": client},
+        "draining": False,
+        "ready": True,
+        "sessions": 5,
+        "active_sessions": len(sessions),
+        "users": {"authorized": 9, "host": 1, "player": 2},
+        "source": {"age_seconds": 0.5, "problem": None, "failures": 0},
+        "fast_path": None,
+    }
+    return Look(status, {session["session_id"]: session for session in sessions})
+
+
+def session(session_id: str, datagrams: int, dropped: int = 0) -> dict[str, Any]:
+    way = {"datagrams": datagrams, "bytes": datagrams * 100}
+    return {
+        "session_id": session_id,
+        "host_bound": True,
+        "players_bound": 2,
+        "to_host": way,
+        "to_player": way,
+        "dropped": dropped,
+    }
+
+
+def test_rates_by_direction_and_verdict() -> None:
+    before = look(10.0, counts(forwarded=100, answered=10), counts(forwarded=200, unknown_pair=5))
+    after = look(12.0, counts(forwarded=300, answered=14), counts(forwarded=210, unknown_pair=5, too_long=8))
+    shown = per_second(before, after)
+    assert shown["to_host"] == {"datagrams_per_second": 5.0, "bytes_per_second": 500.0}
+    assert shown["to_player"] == {"datagrams_per_second": 100.0, "bytes_per_second": 10_000.0}
+    assert shown["answered_per_second"] == 2.0
+    assert shown["dropped_per_second"] == {"too_long": 4.0}
+    assert shown["dropped_in_all"] == {"too_long": 8, "unknown_pair": 5}
+    assert shown["sessions_in_table"] == 5
+
+
+def test_sessions_by_what_goes_through_them_now_and_not_ever() -> None:
+    before = look(0.0, {}, {}, session("old and quiet", 1_000_000), session("busy", 100))
+    after = look(1.0, {}, {}, session("old and quiet", 1_000_001), session("busy", 150, 3), session("just began", 20))
+    shown = per_second(before, after)["sessions"]
+    assert [row["session_id"] for row in shown] == ["busy", "just began", "old and quiet"]
+    assert shown[0]["to_host"] == {"datagrams_per_second": 50.0, "bytes_per_second": 5000.0}
+    assert shown[0]["dropped_per_second"] == 3.0
+
+
+def test_a_relay_that_began_anew_shows_no_negative_rates() -> None:
+    before = look(100.0, counts(forwarded=1000), counts(), session("game", 1000))
+    after = look(101.0, counts(forwarded=10), counts(), session("game", 10))
+    shown = per_second(before, after)
+    assert shown["to_player"]["datagrams_per_second"] == 10.0
+    assert shown["sessions"][0]["to_host"]["datagrams_per_second"] == 10.0

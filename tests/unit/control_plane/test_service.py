@@ -1,0 +1,231 @@
+"""What the control plane does on its own, on a clock turned by hand."""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from relayd.control_plane import background, service
+from relayd.control_plane.errors import StoreUnavailableError
+from relayd.control_plane.models import CreateRequest, Heartbeat
+from relayd.control_plane.service import ControlPlane
+from relayd.control_plane.store.database import Database
+from relayd.control_plane.store.sqlite import SqliteStore
+from relayd.control_plane.webhooks import delivery
+from relayd.control_plane.webhooks.delivery import Webhooks
+
+BEAT = Heartbeat(ip="203.0.113.7", host="r", server_port=1, client_port=2, capacity=10, load=0)
+ONE_USER = CreateRequest.model_validate({"users": ["1.1.1.1"]})
+
+
+class Running:
+    """A control plane without HTTP whose tasks look every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.store = SqliteStore(":memory:")
+        self.webhooks = Webhooks(self.store, "secret", allow_private=True, clock=lambda: self.now)
+        self.plane = ControlPlane(self.store, self.webhooks, lambda: self.now)
+
+    async def status(self, session_id: str) -> str:
+        return (await self.plane.get(session_id)).status
+
+    async def until(self, probe: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(5):
+            while not await probe():  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0.005)
+
+
+def run(work: Callable[[Running], Awaitable[None]]) -> None:
+    async def started() -> None:
+        running = Running()
+        await running.plane.start()
+        try:
+            await work(running)
+        finally:
+            await running.plane.stop()
+
+    asyncio.run(started())
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TIDY_INTERVAL", "UNTAKEN_INTERVAL", "RELAYS_BACK_WITHIN"):
+        monkeypatch.setattr(service, name, 0.01)
+    monkeypatch.setattr(background, "PAUSE", 0.01)
+    monkeypatch.setattr(delivery, "STORE_RETRY", 0.01)
+
+
+def failing_at_first(work: Callable[..., Awaitable[object]], times: int) -> Callable[..., Awaitable[object]]:
+    left = iter(range(times))
+
+    async def flawed(*arguments: object) -> object:
+        if next(left, None) is not None:
+            raise RuntimeError("nobody reckoned with this")
+        return await work(*arguments)
+
+    return flawed
+
+
+class BrokenLog:
+    """A log whose reader is gone."""
+
+    def msg(self, _: str) -> None:
+        raise BrokenPipeError
+
+    debug = info = warning = error = critical = msg
+
+
+@pytest.fixture
+def broken_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = structlog.get_config()
+    structlog.configure(logger_factory=BrokenLog, cache_logger_on_first_use=False)
+    yield
+    structlog.configure(**before)
+
+
+def test_a_session_whose_relay_dies_before_it_took_it_fails_after_30_s() -> None:
+    async def work(running: Running) -> None:
+        plane = running.plane
+        newest = await plane.heartbeat("n", BEAT)
+        made = (await plane.create(ONE_USER)).session_id
+        running.now += 29
+        await asyncio.sleep(0.1)
+        assert await running.status(made) == "Initializing"
+        before = plane.newest("n")
+        running.now += 2
+
+        async def failed() -> bool:
+            return await running.status(made) == "Error"
+
+        await running.until(failed)
+        assert plane.newest("n").revision > before.revision, "else the relay would not ask what changed"
+        back = await plane.heartbeat("n", BEAT.model_copy(update={"epoch": newest.epoch}))
+        delta = await plane.node_sessions("n", before.revision, newest.epoch)
+        assert (delta.removed, delta.sessions, delta.revision) == ([made], [], back.revision)
+
+    run(work)
+
+
+def test_a_session_that_waits_for_a_relay_that_is_heard_goes_on_waiting() -> None:
+    async def work(running: Running) -> None:
+        await running.plane.heartbeat("n", BEAT)
+        made = (await running.plane.create(ONE_USER)).session_id
+        for _ in range(10):
+            running.now += 9
+            await running.plane.heartbeat("n", BEAT)
+            await asyncio.sleep(0.02)
+        assert await running.status(made) == "Initializing"
+
+    run(work)
+
+
+def test_after_a_start_relays_have_time_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "RELAYS_BACK_WITHIN", 3600)
+
+    async def work(running: Running) -> None:
+        await running.plane.heartbeat("n", BEAT)
+        made = (await running.plane.create(ONE_USER)).session_id
+        running.now += 1000
+        await asyncio.sleep(0.1)
+        assert await running.status(made) == "Initializing"
+
+    run(work)
+
+
+async def fails_untaken(running: Running) -> None:
+    running.now += 11
+    await running.plane.heartbeat("n", BEAT.model_copy(update={"ip": "203.0.113.9"}))
+    made = (await running.plane.create(ONE_USER)).session_id
+    running.now += 31
+
+    async def failed() -> bool:
+        return await running.status(made) == "Error"
+
+    await running.until(failed)
+
+
+async def calls_webhooks(running: Running, monkeypatch: pytest.MonkeyPatch, calls: list[object]) -> None:
+    """Until the outbox is empty: the first call fails as nobody reckoned with, the second is answered."""
+
+    async def call(delivery: object) -> int:
+        calls.append(delivery)
+        if len(calls) == 1:
+            raise RuntimeError("nobody reckoned with this")
+        return 204
+
+    monkeypatch.setattr(running.webhooks, "_call", call)
+    newest = await running.plane.heartbeat("n", BEAT)
+    await running.plane.create(ONE_USER.model_copy(update={"webhook_url": "http://a.example/"}))
+    revision = running.plane.newest("n").revision
+    applied = BEAT.model_copy(update={"epoch": newest.epoch, "revision": revision})
+    await running.plane.heartbeat("n", applied)
+
+    async def empty() -> bool:
+        running.now += 10
+        running.webhooks.wake()
+        return bool(calls) and not await running.store.upcoming(1)
+
+    await running.until(empty)
+
+
+def test_tasks_outlive_failures_that_nobody_reckoned_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(running: Running) -> None:
+        for name in ("tidy", "fail_untaken", "upcoming"):
+            monkeypatch.setattr(running.store, name, failing_at_first(getattr(running.store, name), 2))
+        calls: list[object] = []
+        await calls_webhooks(running, monkeypatch, calls)
+        assert len(calls) == 2
+        await fails_untaken(running)
+        assert not any(task.done() for task in running.plane._tasks)
+
+    with structlog.testing.capture_logs() as logs:
+        run(work)
+    for event in ("webhooks failed", "tidying failed", "failing untaken sessions failed", "webhook failed"):
+        assert any(one["event"] == event and "exc_info" in one for one in logs), event
+
+
+def test_tasks_outlive_a_log_that_cannot_be_written(broken_log: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(running: Running) -> None:
+        with pytest.raises(BrokenPipeError):
+            delivery.log.info("anything")
+        # What is asked for is logged too; here it is the tasks that matter.
+        monkeypatch.setattr(service.log, "info", lambda *_, **__: None, raising=False)
+        calls: list[object] = []
+        await calls_webhooks(running, monkeypatch, calls)
+        assert len(calls) == 2, "each call made once, though nothing could be logged"
+        await fails_untaken(running)
+        assert not any(task.done() for task in running.plane._tasks)
+
+    run(work)
+
+
+def test_the_store_outlives_failures_that_nobody_reckoned_with(tmp_path: Path) -> None:
+    class Flawed(sqlite3.Connection):
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            if statement == "COMMIT" and failures:
+                raise failures.pop()
+            return super().execute(statement, *values)  # type: ignore[arg-type]
+
+    failures: list[Exception] = []
+
+    async def work() -> None:
+        database = Database(str(tmp_path / "x.sqlite3"))
+        writer = database._writer
+        writer._connection.close()
+        writer._connection = sqlite3.connect(
+            tmp_path / "x.sqlite3", isolation_level=None, check_same_thread=False, factory=Flawed
+        )
+        try:
+            for failure in (MemoryError(), OSError(), sqlite3.OperationalError(), RuntimeError("x")):
+                failures.append(failure)
+                with pytest.raises(StoreUnavailableError):
+                    await database.write(lambda connection: connection.execute("SELECT 1"))
+            assert await database.write(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+        finally:
+            await database.close()
+
+    asyncio.run(work())

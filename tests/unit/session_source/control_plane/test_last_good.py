@@ -1,0 +1,42 @@
+"""The file of last good sessions: the state in its first line is what the control plane is asked about next."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from relayd.core.desired import SessionSpec, UserSpec
+from relayd.session_source.control_plane.last_good import LastGood
+from relayd.session_source.control_plane.link import Version
+
+SPEC = SessionSpec("game", 1, (UserSpec(2, "10.0.0.1"), UserSpec(3, None)))
+
+
+def test_what_was_kept_is_loaded(tmp_path: Path) -> None:
+    last_good = LastGood(tmp_path)
+    asyncio.run(last_good.save([SPEC], Version("epoch", 12)))
+    found = asyncio.run(last_good.load())
+    assert found is not None
+    assert (found[0].sessions, found[1]) == ({"game": SPEC}, Version("epoch", 12))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        '{"epoch": "e", "revision": Infinity',
+        '{"epoch": "e", "revision": -1',
+        '{"epoch": "e", "revision": 9007199254740993',
+        '{"epoch": "e", "revision": 1.5',
+        '{"epoch": "e", "revision": "1"',
+        '{"epoch": "", "revision": 1',
+        '{"epoch": null, "revision": 1',
+    ],
+)
+def test_a_state_that_no_control_plane_has_is_none(tmp_path: Path, head: str) -> None:
+    session = {"session_id": "game", "authorization_token": 1, "session_users": []}
+    (tmp_path / "last-good-sessions.json").write_text(f'{head}, "sessions": [\n{json.dumps(session)}]}}')
+    found = asyncio.run(LastGood(tmp_path).load())
+    assert found is not None
+    assert list(found[0].sessions) == ["game"]
+    assert found[1] is None
