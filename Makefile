@@ -90,7 +90,7 @@ LLVM_STRIP ?= llvm-strip
 .PHONY: fast-path
 fast-path: $(FAST_PATH).o
 
-$(FAST_PATH).o: $(FAST_PATH).c relayd/forwarding/thread/meter.h relayd/forwarding/thread/pings.h
+$(FAST_PATH).o: $(FAST_PATH).c $(wildcard relayd/forwarding/kernel/*.h) relayd/forwarding/thread/meter.h relayd/forwarding/thread/pings.h
 	cd $(dir $<) && $(CLANG) -O2 -g -target bpfel -mcpu=v3 -Wall -Wextra -Werror \
 	  -I/usr/include/$$(uname -m)-linux-gnu -fdebug-compilation-dir=. -c $(notdir $<) -o $(notdir $@)
 	$(LLVM_STRIP) --strip-debug $@

@@ -23,6 +23,7 @@
 
 #include "../thread/meter.h"
 #include "../thread/pings.h"
+#include "clock.h"
 
 #define LAYOUT_VERSION 6
 
@@ -1026,7 +1027,7 @@ static __always_inline int arrived(struct xdp_md *ctx, struct datagram *d, const
 	    (const void *)udp + udp_bytes > end || (d->family == AF_INET6 && !d->checksum))
 		return pass_up(ctx, d);
 	d->size = udp_bytes - sizeof(*udp);
-	d->now_ns = bpf_ktime_get_ns();
+	d->now_ns = now_ns();
 	return decide(ctx, d, (const __u8 *)(udp + 1), end, endpoint);
 }
 

@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Fields of the wire, little-endian: relayd/core/wire.py. */
@@ -63,14 +62,6 @@ struct work {
 
 	struct out outs[];	/* by endpoint */
 };
-
-double clock_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static uint32_t little_u32(const uint8_t *bytes)
 {
@@ -348,12 +339,9 @@ static uint64_t arrived_ns(struct msghdr *header)
 
 static void note_delay(struct forwarder *f, uint64_t arrived)
 {
-	struct timespec now;
-	uint64_t now_ns, delay_ns;
+	uint64_t now_ns = clock_real_ns(), delay_ns;
 	unsigned bucket = 0;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	if (now_ns < arrived)	/* the clock was set back meanwhile */
 		return;
 	delay_ns = now_ns - arrived;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clock.h"
 #include "flows.h"
 #include "sending.h"
 
@@ -85,7 +86,5 @@ static inline struct counts *counts_at(const struct forwarder *f, uint32_t slot)
 {
 	return (struct counts *)(f->memory.first_counts + (size_t)slot * f->memory.counts_stride);
 }
-
-double clock_seconds(void);
 
 #endif
