@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
-NAMES = [str(page.relative_to(ROOT)) for page in sorted([*ROOT.glob("*.md"), *FOLDER.glob("*.md")])]
+NAMES = [str(page.relative_to(ROOT)) for page in sorted([*ROOT.glob("*.md"), *FOLDER.rglob("*.md")])]
 """All pages, as paths from the root of the repository."""
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
