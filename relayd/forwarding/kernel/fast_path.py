@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from itertools import chain
 
@@ -41,7 +42,10 @@ _PAUSE_SECONDS = 0.001
 
 
 class FastPath:
-    """A running fast path. Build it with `start_fast_path`."""
+    """A running fast path. Build it with `start_fast_path`.
+
+    `clock` is that of the table and of the program, in seconds.
+    """
 
     def __init__(
         self,
@@ -53,10 +57,11 @@ class FastPath:
         adopt: bool,
         later: Callable[[Callable[[], None]], object],
         kept: KeptCounts,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.program = program
         self.links: list[Link] = []
-        self.mirror = Mirror(program, engine.table, later, kept.account)
+        self.mirror = Mirror(program, engine.table, later, kept.account, clock)
         self.totals = Totals(program.map("totals"), program.map("totals_taken_over"), engine.counters)
         self.adoption: Adoption | None = None
         self._settings = settings

@@ -50,6 +50,7 @@ class Mirror:
         table: the table; its `heard` and `pings` are this mirror's from now on.
         later: has a function called soon, from the event loop.
         account: told of a user whose counts have changed.
+        clock: that of the table and of the program, in seconds.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Mirror:
         table: Table,
         later: Callable[[Callable[[], None]], object],
         account: Callable[[User], None],
+        clock: Callable[[], float],
     ) -> None:
         self.table = table
         self._account = account
         self.unsettled: Counter[Session] = Counter()
         """Slots of a session that runs which are under way may still count in."""
-        self.traffic = SlotTraffic(program.map("states"), program.map("taken_over"), program.map("pings"))
+        states, taken_over, pings = (program.map(name) for name in ("states", "taken_over", "pings"))
+        self.traffic = SlotTraffic(states, taken_over, pings, clock)
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
         self.slot_of: dict[Binding, int] = {}

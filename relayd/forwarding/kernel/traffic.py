@@ -2,7 +2,7 @@
 
 import ctypes
 import struct
-import time
+from collections.abc import Callable
 
 from relayd.core.counters import Traffic
 from relayd.core.meter import Meter
@@ -35,17 +35,15 @@ class SlotTraffic:
         states: the map that the program writes.
         taken_over: the map that keeps, for the next process, what of a slot was added to the user's counts so far.
         pings: another map that the program writes.
+        clock: that of the table and of the program, in seconds.
     """
 
-    def __init__(self, states: BpfMap, taken_over: BpfMap, pings: BpfMap) -> None:
+    def __init__(self, states: BpfMap, taken_over: BpfMap, pings: BpfMap, clock: Callable[[], float]) -> None:
+        self.now = clock
         self._memory = states.share()
         self._taken_over = taken_over.share()
         self._pings = pings.share()
         self._seen: dict[int, tuple[int, ...]] = {}
-
-    def now(self) -> float:
-        """Seconds on the clock of the table, which is that of the kernel program."""
-        return time.monotonic()
 
     def last_seen(self, slot: int) -> float:
         """When the kernel last heard it, in seconds; 0.0 for never."""
