@@ -6,7 +6,7 @@ from bench.measurement import Effort, Measurement
 
 
 class Unavailable(Exception):  # noqa: N818 - nothing went wrong
-    """A subject or a scenario cannot be had on this machine; the text is one sentence that says why."""
+    """A subject or a scenario is not available on this machine; the text is one sentence that says why."""
 
 
 class Scenario(Protocol):
@@ -16,4 +16,4 @@ class Scenario(Protocol):
         """What it compares; raises Unavailable if it cannot run at all here."""
 
     def measure(self, subject: str, effort: Effort) -> list[Measurement]:
-        """One run of one subject; raises Unavailable if this subject is not to be had."""
+        """One run of one subject; raises Unavailable if this subject is not available."""

@@ -67,7 +67,7 @@ class Stage(NamedTuple):
 
 @contextmanager
 def staged(subject: str, network_name: str = "lo", shape: Shape = USUAL) -> Iterator[Stage]:
-    """Starts a relay and brings all peers in; Unavailable where that is not to be had here."""
+    """Starts a relay and brings all peers in; Unavailable where that is not available here."""
     check_available(subject)
     core = cores()
     with ExitStack() as stack:

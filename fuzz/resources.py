@@ -1,4 +1,4 @@
-"""What targets need over and over: made once, and let go of at the end of the process."""
+"""What targets need over and over: made once, and released at the end of the process."""
 
 import asyncio
 import atexit

@@ -116,7 +116,7 @@ class Relay:
 
         Raises:
             ConfigurationError: the certificate of the admin server cannot be used; nothing was started.
-            UnavailableError: a port, or the fast path that is required, is not to be had; nothing was started.
+            UnavailableError: a port, or the fast path that is required, is not available; nothing was started.
         """
         parts = self._open()
         tasks = self._begin(parts)
@@ -135,7 +135,7 @@ class Relay:
         _log.info("relay stopped")
 
     def _open(self) -> _Parts:
-        """Opens all there is to be had or not, and takes over what the relay before left."""
+        """Opens everything that may turn out to be unavailable, and takes over what the relay before left."""
         admin = self.settings.admin
         certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)

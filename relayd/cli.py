@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not to be had, 78 bad configuration.
+"""The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not available, 78 bad configuration.
 
 Each command imports what it needs when it runs: players wait for a relay that is started again, and all imports
 together take longer than all else that it does.

@@ -24,6 +24,6 @@ class ConfigurationError(FatalError):
 
 
 class UnavailableError(FatalError):
-    """A port or the fast path is not to be had."""
+    """A port or the fast path is not available."""
 
     exit_code = EXIT_UNAVAILABLE

@@ -221,7 +221,7 @@ class FastPathSettings(Section):
     """[fast_path]: forwarding in the kernel."""
 
     mode: Literal["auto", "off", "require"] = Field(
-        "auto", description="auto: where it can be had; off; require: end with status 69 where it cannot."
+        "auto", description="auto: where it is available; off; require: end with status 69 where it is not."
     )
     interfaces: list[str] = Field(
         [],

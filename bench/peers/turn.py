@@ -26,7 +26,7 @@ def allocate(sock: socket.socket, server: tuple[str, int]) -> tuple[str, int]:
     """Asks for a relayed address for this socket, and returns it.
 
     Raises:
-        TurnError: there is none to be had.
+        TurnError: there is none.
         TimeoutError: the server does not answer.
     """
     attribute = _attribute(_REQUESTED_TRANSPORT, bytes((_UDP, 0, 0, 0)))

@@ -13,7 +13,7 @@ UNIT = "files"
 
 
 class _NamedTwiceError(Exception):
-    """A key stands twice in an object, of which Python's parser would keep only the last."""
+    """A key appears twice in an object, of which Python's parser would keep only the last."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _admin(settings: Settings) -> _Findings:
 
 
 def _is_running(settings: Settings) -> bool:
-    """Whether a relay of this configuration holds the ports, so that they are not to be had and all is well."""
+    """Whether a relay of this configuration holds the ports: then they are taken, and all is well."""
     try:
         running = AdminClient(settings.admin).about()
     except FatalError:

@@ -28,7 +28,7 @@ class Scope(StrEnum):
 
 
 class StoredKey(NamedTuple):
-    """A key as the store has it; the key itself cannot be had from it."""
+    """A key as the store has it; the key itself cannot be computed from it."""
 
     key_id: str
     name: str
@@ -67,7 +67,7 @@ def digest(key: str) -> bytes:
 
 
 def key_id(key: str) -> str | None:
-    """The id within a key; None when it is none of ours."""
+    """The id within a key; None for a key of another kind."""
     match = _KEY.fullmatch(key)
     return match[1] if match else None
 

@@ -66,7 +66,7 @@ async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None
 
     Raises:
         ConfigurationError: the configuration cannot be used.
-        UnavailableError: the port cannot be had.
+        UnavailableError: the port is not available.
         StoreUnavailableError: the database is locked by somebody else.
     """
     certificate = Certificate.configured(api.tls_certificate_file, api.tls_key_file, "api")

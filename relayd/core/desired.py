@@ -62,7 +62,7 @@ class Snapshot:
         self.users += len(spec.users)
         check_size(len(self.sessions) + 1, self.users)
         if spec.session_id in self.sessions:
-            raise InvalidSessionsError(f"session_id {spec.session_id} stands twice")
+            raise InvalidSessionsError(f"session_id {spec.session_id} appears twice")
         other = self._id_of_token.setdefault(spec.token, spec.session_id)
         if other != spec.session_id:
             raise InvalidSessionsError(

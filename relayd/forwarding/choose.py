@@ -51,7 +51,7 @@ def open_ports(
         merge: whether several datagrams to one peer may leave as one (UDP_SEGMENT).
 
     Raises:
-        UnavailableError: "native" is asked for and not to be had.
+        UnavailableError: "native" is asked for and not available.
     """
     if mode == "python":
         return UdpPorts(engine, sockets, records)
@@ -62,6 +62,6 @@ def open_ports(
     except (ImportError, OSError, ValueError) as error:
         why = f"its C part was not compiled: {_WAY_OUT}" if isinstance(error, ImportError) else str(error)
         if mode == "native":
-            raise UnavailableError(f'relay.forwarder: "native" is not to be had: {why}') from None
+            raise UnavailableError(f'relay.forwarder: "native" is not available: {why}') from None
         _log.warning("datagrams are forwarded by Python alone, which takes more of the processor", why=why)
         return UdpPorts(engine, sockets, records)

@@ -39,7 +39,7 @@ def open_sockets(settings: RelaySettings, kept: Iterable[socket.socket] = ()) ->
         The sockets, and a warning for each thing asked for that the kernel did not give in full.
 
     Raises:
-        UnavailableError: an address and port cannot be had; none of the sockets stays open then.
+        UnavailableError: an address or port is not available; none of the sockets stays open then.
     """
     bound: list[BoundSocket] = []
     warnings: list[str] = []
@@ -114,10 +114,10 @@ def _cannot_bind(ip_address: str, number: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{where} is taken: `ss -lunp sport = :{number}` shows by whom; or set another port in [relay]"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where} cannot be had: this host has no such address; `ip address` lists those it has"
+        return f"{where} is not available: this host has no such address; `ip address` lists those it has"
     if error.errno == errno.EACCES:
-        return f"{where} cannot be had: ports below 1024 need CAP_NET_BIND_SERVICE"
-    return f"{where} cannot be had: {error.strerror}"
+        return f"{where} is not available: ports below 1024 need CAP_NET_BIND_SERVICE"
+    return f"{where} is not available: {error.strerror}"
 
 
 def _prepare(sock: socket.socket, settings: RelaySettings) -> Iterator[str]:

@@ -17,7 +17,7 @@ def listen(address: str, setting: str) -> socket.socket:
         setting: the key of the configuration it comes from, to be named in errors.
 
     Raises:
-        UnavailableError: the address and port cannot be had.
+        UnavailableError: the address or port is not available.
     """
     host, port = split_address(address)
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -29,6 +29,6 @@ def listen(address: str, setting: str) -> socket.socket:
     except OSError as error:
         sock.close()
         who = f": `ss -ltnp sport = :{port}` shows by whom" if error.errno == errno.EADDRINUSE else ""
-        taken = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+        taken = "is taken" if error.errno == errno.EADDRINUSE else f"is not available: {error.strerror}"
         raise UnavailableError(f"TCP port {port} on {host} ({setting}) {taken}{who}") from None
     return sock

@@ -77,4 +77,4 @@ class EmbeddedLink:
             raise LinkError(str(error)) from None
 
     async def close(self) -> None:
-        """Nothing to let go of: the control plane is not this link's."""
+        """Nothing to release: the control plane is not this link's."""

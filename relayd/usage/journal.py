@@ -258,7 +258,7 @@ def _open_locked(path: Path, flags: int = 0) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_ino != path.stat().st_ino:
-            # Its owner put another in its place meanwhile, and let go of this one.
+            # Its owner put another in its place meanwhile, and released this one.
             raise BlockingIOError
     except OSError:
         os.close(fd)

@@ -22,7 +22,7 @@ class FakeClock:
 
 
 class FakeScenario:
-    """Gives, in each run of a subject, the next of its values; `None` stands for: not to be had."""
+    """Gives, in each run of a subject, the next of its values; `None` stands for: not available."""
 
     def __init__(self, name: str, values: dict[str, list[float | None]], on_run: Callable[[], None] = lambda: None):
         self._name = name

@@ -54,7 +54,7 @@ class Namespace:
 
 def _leave_for_a_new_network() -> int:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-        raise PermissionError(ctypes.get_errno(), "a network of its own cannot be had")
+        raise PermissionError(ctypes.get_errno(), "a network of its own is not available")
     return get_native_id()
 
 

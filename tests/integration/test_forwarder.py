@@ -1,4 +1,4 @@
-"""Which way the sockets are served where the C part is not to be had, or not for as many sockets."""
+"""Which way the sockets are served where the C part is not available, or not for as many sockets."""
 
 import os
 import shutil
@@ -56,11 +56,11 @@ def _warnings(relay: RelayProcess) -> list[dict[str, Any]]:
 
 
 def _refused(folder: Path, overrides: Sections, home: Path = REPOSITORY) -> str:
-    """Why `native` is not to be had."""
+    """Why `native` is not available."""
     config = write_config(folder, with_forwarder("native", {**overrides, "fast_path": {"mode": "off"}}))
     write_sessions(folder / "sessions.json", [KEYS])
     done = relayd("run", "--config", str(config), home=home)
-    assert_one_clear_line(done, 69, 'relay.forwarder: "native" is not to be had: ')
+    assert_one_clear_line(done, 69, 'relay.forwarder: "native" is not available: ')
     return done.stderr
 
 

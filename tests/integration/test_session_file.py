@@ -61,7 +61,7 @@ def mistakes(good: SessionKeys) -> dict[str, tuple[str, str]]:
         "token of 33 bits": (with_session(authorization_token=1 << 32), "sessions[1].authorization_token: "),
         "no token": (with_session(authorization_token=None), "sessions[1]: session bad has no authorization_token"),
         "address": (bad_user, f":{user_line}: sessions[1].session_users[0].ip_address: "),
-        "same id twice": (with_session(session_id=good.session_id), f"session_id {good.session_id} stands twice"),
+        "same id twice": (with_session(session_id=good.session_id), f"session_id {good.session_id} appears twice"),
         "same token twice": (with_session(authorization_token=good.token), "have the same authorization_token"),
         "same user twice": (
             with_session(session_users=[{"authorization_token": 5}, {"authorization_token": 5}]),

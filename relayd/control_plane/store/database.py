@@ -25,7 +25,7 @@ Work = Callable[[sqlite3.Connection], T]
 MEMORY = ":memory:"
 
 BUSY_TIMEOUT = 2.0
-"""Seconds a transaction waits for another process (the key commands) to let go of the database."""
+"""Seconds a transaction waits for another process (the key commands) to release the database."""
 
 _BATCH = 256
 """Writes in one transaction, at most: bounds how long the first waits for the last."""

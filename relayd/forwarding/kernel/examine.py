@@ -14,7 +14,7 @@ def examine_fast_path(settings: Settings) -> list[str]:
     """A line for each thing the fast path needs.
 
     Raises:
-        UnavailableError: it is required and not to be had.
+        UnavailableError: it is required and not available.
     """
     wanted = settings.fast_path
     if wanted.mode == "off":

@@ -175,7 +175,7 @@ class FastPath:
             pinned: links of a process before this one, by interface.
 
         Returns:
-            What was not to be had, a line each.
+            What was not available, a line each.
         """
         problems: list[str] = []
         for interface in self._settings.fast_path.interfaces:

@@ -27,7 +27,7 @@ def start_fast_path(
     later: Callable[[Callable[[], None]], object],
     kept: KeptCounts,
 ) -> FastPath | None:
-    """The fast path as the settings want it; None where it is off or, with "auto", not to be had, and the log says why.
+    """The fast path as the settings want it; None where it is off or, with "auto", not available, and the log says why.
 
     Args:
         settings: the whole configuration.
@@ -37,7 +37,7 @@ def start_fast_path(
         kept: the counts that outlive the process.
 
     Raises:
-        UnavailableError: it is required and not to be had.
+        UnavailableError: it is required and not available.
     """
     wanted = settings.fast_path
     pins = Pins(wanted.pin_directory, settings.relay.id)

@@ -11,7 +11,7 @@ def test_a_snapshot_holds_sessions_by_id() -> None:
 
 
 def test_two_sessions_may_not_share_an_id() -> None:
-    with pytest.raises(InvalidSessionsError, match="session_id a stands twice"):
+    with pytest.raises(InvalidSessionsError, match="session_id a appears twice"):
         Snapshot.of([spec("a", 1), spec("a", 2)])
 
 

@@ -71,7 +71,7 @@ def test_other_keys_at_the_top_are_passed_over() -> None:
         ('"ready": false', '"ready": "perhaps"', "11: sessions[1].ready: "),
         (', "ready": false', "", "11: sessions[1]: session b has no authorization_token"),
         ('"ready": false', '"authorization_token": 1', "11: sessions[1]: sessions a and b have the same"),
-        ('"b", "ready": false', '"a", "authorization_token": 2', "11: sessions[1]: session_id a stands twice"),
+        ('"b", "ready": false', '"a", "authorization_token": 2', "11: sessions[1]: session_id a appears twice"),
         ('{"session_id": "b", "ready": false}', "7", "11: sessions[1]: "),
         ('{"session_id": "b", "ready": false}', "null", "11: sessions[1]: "),
         ("false}", "false", "12: not valid JSON: "),

@@ -25,5 +25,5 @@ assert capabilities() == (permitted, permitted)
 
 
 def test_what_is_permitted_is_used() -> None:
-    """In a process that gave up all it had; where it had none, there is none to be had."""
+    """In a process that gave up all it had; where it had none, there is none."""
     subprocess.run([sys.executable, "-c", _CHILD], check=True)
