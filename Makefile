@@ -2,8 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+# What the lock files name, and nothing else, by its hash. `make lock` makes them anew.
+LOCKED := $(PIP) --require-hashes --requirement requirements
+# relayd itself: all that it needs, to be built too, is installed by then.
+ITSELF := $(PIP) --no-deps --no-build-isolation
 
-.PHONY: run test install lint bench bench-quick clean
+.PHONY: run test install lint lock bench bench-quick clean
 
 run: install
 	$(BIN)/relayd dev --players 4
@@ -37,13 +42,26 @@ $(BIN)/python:
 	  || { echo "This Python has no venv module: on Debian, apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml $(wildcard relayd/forwarding/thread/*.[ch]) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.installed: pyproject.toml requirements/run.lock $(wildcard relayd/forwarding/thread/*.[ch]) | $(BIN)/python
+	$(BIN)/python $(LOCKED)/run.lock
+	$(BIN)/python $(ITSELF) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# More than relayd alone needs, for those who measure, work on it, or have all of it tested.
+$(VENV)/.installed-%: requirements/%.lock $(VENV)/.installed
+	$(BIN)/python $(LOCKED)/$*.lock
 	@touch $@
+
+# Versions that still fit are kept; after `rm requirements/*.lock` all are the newest. The largest one comes first, and
+# the others follow it: one package has one version.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
+lock: | $(BIN)/python
+	$(BIN)/python $(PIP) 'uv>=0.9'
+	$(COMPILE) --extra ci --output-file requirements/ci.lock
+	$(COMPILE) --constraint requirements/ci.lock --extra build --output-file requirements/run.lock
+	$(COMPILE) --constraint requirements/ci.lock --extra build --extra bench --output-file requirements/bench.lock
+	$(COMPILE) --constraint requirements/ci.lock --extra dev --output-file requirements/dev.lock
 
 # relayd as a service of this host: docs/systemd.md. Installing again upgrades; nothing that is configured is touched.
 PREFIX ?= /opt/relayd
@@ -58,7 +76,8 @@ CONFIGURATION := $(DESTDIR)/etc/relayd
 install-system:
 	$(SYSTEM_PYTHON) -m venv $(DESTDIR)$(PREFIX)
 	rm -rf build/lib*
-	$(DESTDIR)$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade .
+	$(DESTDIR)$(PREFIX)/bin/python $(LOCKED)/run.lock
+	$(DESTDIR)$(PREFIX)/bin/python $(ITSELF) --upgrade .
 	# Made where DESTDIR is, and to be run where it is not.
 	sed -i '1s|^#!.*|#!$(PREFIX)/bin/python|' $(DESTDIR)$(PREFIX)/bin/relayd
 	install -d $(UNITS) $(SYSCTL) $(CONFIGURATION) $(dir $(COMMAND))
@@ -77,10 +96,6 @@ uninstall-system:
 	test ! -x $(COMMAND) || test -n '$(DESTDIR)' || $(COMMAND) fast-path remove
 	rm -rf $(DESTDIR)$(PREFIX) $(COMMAND) $(UNITS)/relayd.service $(UNITS)/relayd@.service
 	rm -f $(UNITS)/relayd-control-plane.service $(SYSCTL)/60-relayd.conf
-
-$(VENV)/.installed-bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	@touch $@
 
 # The kernel program, from its source. The result is in the tree, so only those who change the source need clang.
 FAST_PATH := relayd/forwarding/kernel/relay.bpf

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 
 from relayd import __version__, log, settings
 from relayd.commands.control_plane import control_plane
 from relayd.errors import EXIT_USAGE, FatalError
+from relayd.event_loop.run import run_loop
 from relayd.supervision.capabilities import use_permitted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(
 
     loaded = settings.load(config)
     log.configure(loaded.log.level)
-    successor = uvloop.run(run_relay(loaded, detach_on_exit))
+    successor = run_loop(run_relay(loaded, detach_on_exit))
     if successor is not None:
         successor.replace_this_program()
 
@@ -69,7 +69,7 @@ def dev(
     loaded = settings.load(config)
     # Beside the live table of a game, lines about every binding would only disturb.
     log.configure("warning" if players else loaded.log.level)
-    sys.exit(uvloop.run(run_dev(loaded, DevOptions(players, for_seconds))))
+    sys.exit(run_loop(run_dev(loaded, DevOptions(players, for_seconds))))
 
 
 cli.add_typer(control_plane, name="control-plane")

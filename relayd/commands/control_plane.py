@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-import uvloop
 
 from relayd import settings
 from relayd.control_plane import keys
 from relayd.control_plane.errors import StoreUnavailableError, StoreUnusableError
 from relayd.control_plane.keys import Scope
 from relayd.errors import ConfigurationError, UnavailableError, UsageError
+from relayd.event_loop.run import run_loop
 from relayd.log import configure
 from relayd.settings import read_secret
 from relayd.supervision.service_manager import ServiceManager
@@ -53,7 +53,7 @@ def run(context: typer.Context, config: Config = None) -> None:
     try:
         from relayd.control_plane.server import serve
 
-        uvloop.run(serve(loaded.api, ServiceManager.from_environment(os.environ)))
+        run_loop(serve(loaded.api, ServiceManager.from_environment(os.environ)))
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from None
 
