@@ -36,6 +36,7 @@ class HttpClient:
         read_key: gives the API key, or None to send none; asked at first, and again after it was refused.
         timeout_seconds: from request to the last byte, beyond what the control plane was asked to hold back.
         trust: whose certificates are believed; None for those the system trusts.
+        transport: what carries requests; None for the network.
     """
 
     def __init__(
@@ -44,13 +45,16 @@ class HttpClient:
         read_key: Callable[[], str | None],
         timeout_seconds: float,
         trust: ssl.SSLContext | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._read_key = read_key
         self._key = read_key()
         self._url = url
         self._timeout_seconds = timeout_seconds
         # One bound for all of a request is set below: httpx has only bounds for its parts.
-        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None), verify=trust or True)
+        self._client = httpx.AsyncClient(
+            base_url=url, timeout=httpx.Timeout(None), verify=trust or True, transport=transport
+        )
 
     async def close(self) -> None:
         """Closes connections."""

@@ -1,0 +1,184 @@
+"""Sessions from a file: when it is read, what is said of one that cannot be, and what is not believed."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from relayd.core.desired import Snapshot
+from relayd.session_source.file import FileSource
+from tests.support.links import FakeSessionTable, session
+from tests.support.virtual_loop import Running, now, run, turns
+
+POLL_SECONDS = 1.0
+HOLD_SECONDS = 30.0
+
+
+class World:
+    """A source, its file and a table. To be made on the loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "sessions.json"
+        self.table = FakeSessionTable()
+        self.source = FileSource(self.path, POLL_SECONDS, HOLD_SECONDS, self.table)
+        self.status = self.source.status
+
+    def running(self) -> Running:
+        return Running(self.source.run())
+
+    def write(self, *numbers: int) -> None:
+        """Replaces the file by one with these sessions, as a careful program does."""
+        sessions = [
+            {"session_id": f"game-{number}", "authorization_token": 100 + number, "session_users": []}
+            for number in numbers
+        ]
+        self.write_text(json.dumps({"sessions": sessions}))
+
+    def write_text(self, text: str | bytes) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_bytes(text if isinstance(text, bytes) else text.encode())
+        new.replace(self.path)
+
+    def ids(self) -> set[str]:
+        return set(self.table.session_ids())
+
+
+def test_it_is_read_at_start_and_whenever_it_changes(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1)
+        async with world.running():
+            assert world.ids() == {"game-1"}
+            world.write(1, 2)
+            await asyncio.sleep(POLL_SECONDS)
+            await turns()
+            assert world.ids() == {"game-1", "game-2"}
+            await asyncio.sleep(60 * POLL_SECONDS)
+            assert world.table.replaced == 2, "one that is as it was is not read again"
+            assert world.status.fresh_at is not None
+            assert world.status.fresh_at >= now() - POLL_SECONDS, "it agrees with the table all the time"
+
+    run(work())
+
+
+def test_a_reload_reads_at_once_even_one_that_seems_as_it_was(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1, 2)
+        async with world.running():
+            status = world.path.stat()
+            world.path.write_text(world.path.read_text().replace("game-2", "game-3"))
+            os.utime(world.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            world.source.reload()
+            await turns()
+            assert world.ids() == {"game-1", "game-3"}
+            assert world.status.looked_at == now()
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", ":1: not valid JSON"),
+        ('{\n "sessions": [\n  {"session_id": "a"}]}', ":3: "),
+        (b"\xff\xfe\x00", ": not UTF-8 text"),
+        ("", ":1: the file is empty"),
+    ],
+)
+def test_a_broken_file_changes_nothing_and_is_said_once(tmp_path: Path, content: str | bytes, said: str) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1)
+        with capture_logs() as logs:
+            async with world.running():
+                world.write_text(content)
+                await asyncio.sleep(100 * POLL_SECONDS)
+                assert world.ids() == {"game-1"}
+                assert (world.status.problem or "").startswith(f"{world.path}{said}")
+                assert [line["log_level"] for line in logs] == ["error"]
+                world.write(1, 2)
+                await asyncio.sleep(2 * POLL_SECONDS)
+                assert world.ids() == {"game-1", "game-2"}
+                assert world.status.problem is None
+                assert logs[-1]["event"] == "session file followed again"
+
+    run(work())
+
+
+def test_a_file_that_goes_ends_no_game_and_is_read_when_it_is_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1)
+        async with world.running():
+            moved = world.path.rename(tmp_path / "moved")
+            await asyncio.sleep(10 * POLL_SECONDS)
+            assert world.ids() == {"game-1"}
+            assert "No such file" in (world.status.problem or "")
+            moved.rename(world.path)
+            await asyncio.sleep(2 * POLL_SECONDS)
+            assert world.status.problem is None
+
+    run(work())
+
+
+def test_one_that_names_nobody_any_more_is_believed_after_a_while(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1, 2, 3)
+        with capture_logs() as logs:
+            async with world.running():
+                world.write()
+                await asyncio.sleep(HOLD_SECONDS - POLL_SECONDS)
+                assert len(world.ids()) == 3
+                assert "lacks 3 of 3 sessions" in (world.status.problem or "")
+                await asyncio.sleep(3 * POLL_SECONDS)
+                assert world.ids() == set()
+                assert world.status.problem is None
+        assert [line["log_level"] for line in logs] == ["warning", "info"]
+
+    run(work())
+
+
+def test_a_defect_while_reading_is_logged_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str, snapshot: Snapshot) -> None:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1)
+        with capture_logs() as logs:
+            async with world.running():
+                monkeypatch.setattr("relayd.session_source.file.read_sessions", broken)
+                world.write(2)
+                await asyncio.sleep(2 * POLL_SECONDS)
+                assert world.ids() == {"game-1"}
+                assert "a defect (ZeroDivisionError)" in (world.status.problem or "")
+        assert any(line.get("exc_info") for line in logs)
+
+    run(work())
+
+
+def test_nobody_can_be_asked_or_told_anything(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        assert (world.source.lookups, world.source.usage) == (None, None)
+        world.source.session_ended("game-1")
+
+    run(work())
+
+
+def test_the_text_of_the_file_is_what_the_table_gets(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        wanted = session(1, users=3)
+        users = [{"authorization_token": user.token} for user in wanted.users]
+        one = {"session_id": wanted.session_id, "authorization_token": wanted.token, "session_users": users}
+        world.write_text(json.dumps({"sessions": [one]}))
+        async with world.running():
+            assert list(world.table.specs.values()) == [wanted]
+
+    run(work())
