@@ -8,15 +8,23 @@ LOCKED := $(PIP) --require-hashes --requirement requirements
 # relayd itself: all that it needs, to be built too, is installed by then.
 ITSELF := $(PIP) --no-deps --no-build-isolation
 
-.PHONY: run test install lint lock bench bench-quick clean
+.PHONY: run test quick install lint lock bench bench-quick clean
 
 run: install
 	$(BIN)/relayd dev --players 4
 
 install: $(VENV)/.installed
 
+# Several processes share the tests, more than there are cores: most tests wait for something. ARGS go to pytest.
+PROCESSES ?= 6
+PYTEST := $(BIN)/python -m pytest --dist=loadgroup --no-loadscope-reorder
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST) --numprocesses=$(PROCESSES) $(ARGS)
+
+# What needs no other process, in under a minute, with the same examples every time.
+quick: $(VENV)/.installed-dev
+	$(PYTEST) --numprocesses=auto --hypothesis-profile=quick tests/unit tests/property $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,8 +1,47 @@
-"""What all tests share."""
+"""What all tests share: how they are spread over processes, which examples are tried, and what a skipped one means."""
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+_CHEAP_TO_REPEAT = {"forwarder"}
+"""Fixtures of a module that are only a value: they hold nothing that tests would have to share."""
+_LONGEST_FIRST = ("tests/deploy/", "tests/integration/test_units.py", "tests/integration/", "tests/thread/", "tests/")
+"""What takes longest begins first, or everything would wait for it in the end."""
+
+# Every example takes as long as the machine needs; what fails is printed such that it can be tried again.
+settings.register_profile("random", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+# The same examples every time.
+settings.register_profile("quick", settings.get_profile("random"), derandomize=True)
+settings.load_profile("random")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture go to the same process, all others wherever there is room."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and (_is_unit(item) or _shares_a_fixture(item)):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=_place)
+
+
+def _is_unit(item: pytest.Item) -> bool:
+    """They take no time: to hand them out one by one would take longer."""
+    return item.nodeid.startswith(("tests/unit/", "tests/bench/"))
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    return any(
+        fixture.scope not in ("function", "session") and name not in _CHEAP_TO_REPEAT
+        for name, (*_, fixture) in definitions.items()
+        if not name.startswith("_")
+    )
+
+
+def _place(item: pytest.Item) -> int:
+    return next((n for n, start in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(start)), len(_LONGEST_FIRST))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

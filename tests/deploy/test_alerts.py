@@ -16,6 +16,7 @@ from bench.sender import BatchSender
 from tests.deploy.conftest import Watched
 from tests.deploy.prometheus import needs_prometheus
 from tests.deploy.scaled import rules
+from tests.integration import holding
 from tests.integration.config import Sections, new_session, new_sessions, replace_text
 from tests.integration.disks import may_mount, on_a_disk
 from tests.integration.fast_path import bpf_file_system
@@ -23,6 +24,7 @@ from tests.integration.namespaces import Namespace, connect
 from tests.integration.peers import OPENS_CONNECTION, VALID, Peer
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
+from tests.integration.test_overload import PASSED_UP
 from tests.integration.waiting import eventually
 from tests.scenarios.skips import needs_kernel
 
@@ -34,7 +36,7 @@ PROVOKED: list[str] = []
 
 RELAY_IP, PLAYER_IP = "10.78.0.1", "10.78.0.2"
 _STOPPED_SECONDS, _RUNNING_SECONDS = 0.2, 0.1
-_JUNK_BYTES = 64
+_JUNK_BYTES, _JUNK_AT_ONCE = 64, 128
 
 
 def provokes(*alerts: str) -> Callable[[Test], Test]:
@@ -93,15 +95,36 @@ def test_a_session_file_that_is_missing_and_then_broken(scraping: Watched) -> No
 
 @provokes("RelaydJunkFlood", "RelaydOverloaded", "RelaydReceiveQueueOverflows")
 def test_a_flood_of_junk(scraping: Watched) -> None:
+    """Judged as it comes, then with nobody who judges, then with nobody who reads."""
     overrides = {"relay": {"receive_buffer_bytes": 0, "forwarder": "native"}}
     with (
         scraping.relay("flooded", new_sessions("hit"), overrides) as relay,
         Peer(relay.address("client"), 1, 1) as stormer,
     ):
-        sender = BatchSender(stormer.socket, [_JUNK_BYTES] * 200)
+        sender = BatchSender(stormer.socket, [_JUNK_BYTES] * _JUNK_AT_ONCE)
         sender.fill(b"\x02" * sender.total_bytes)
-        with again_and_again(sender.send):
-            scraping.until_firing("flooded", "RelaydJunkFlood", "RelaydOverloaded", "RelaydReceiveQueueOverflows")
+
+        def send_and_wait() -> None:
+            sender.send()
+            holding.until_read(relay.address("client"))
+
+        def overload() -> None:
+            with holding.owner_of(relay):
+                for _ in range(4 * PASSED_UP // _JUNK_AT_ONCE):
+                    send_and_wait()
+
+        def overflow() -> None:
+            with holding.all_of(relay):
+                for _ in range(50):
+                    sender.send()
+
+        for provoke, alert in (
+            (send_and_wait, "RelaydJunkFlood"),
+            (overload, "RelaydOverloaded"),
+            (overflow, "RelaydReceiveQueueOverflows"),
+        ):
+            with again_and_again(provoke, 0.001 if provoke is send_and_wait else 0.5):
+                scraping.until_firing("flooded", alert)
 
 
 @provokes("RelaydFull", "RelaydNearlyFull", "RelaydRateLimited")

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 20.0
-"""How long anything may take on a machine that is busy with something else."""
+PATIENCE_SECONDS = 90.0
+"""How long anything may take on a machine that is busy with something else. Only what fails waits so long."""
 
 _POLL_SECONDS = 0.01
 
