@@ -1,5 +1,7 @@
 """`python -m relayd` is `relayd`."""
 
+import sys
+
 from relayd.cli import main
 
-main()
+sys.exit(main())

@@ -1,198 +1,78 @@
 """The command line. Exit status: 0 fine, 64 wrong usage, 69 something is not available, 78 bad configuration.
 
-Each command imports what it needs when it runs: players wait for a relay that is started again, and all imports
-together take longer than all else that it does.
+A command's module is imported when it is called, and no other: players wait for a relay that is started again, and all
+imports together take longer than all else that it does.
 """
 
-import asyncio
 import io
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from relayd import __version__, log, settings
-from relayd.commands.control_plane import control_plane
+from relayd import __version__, commands
 from relayd.errors import EXIT_USAGE, FatalError
-from relayd.event_loop.run import run_loop
 from relayd.supervision.capabilities import use_permitted
 
-if TYPE_CHECKING:
-    from relayd.client.admin import AdminClient
+COMMANDS = {
+    "run": "Run the relay.",
+    "dev": "Run a relay with a session of its own, to try things out on this machine.",
+    "control-plane": "Serve the REST API, and keep its keys.",
+    "check": "Say what is wrong with the configuration and this host.",
+    "sessions": "List the sessions of the running relay.",
+    "session": "Show one session of the running relay: users, bindings, counters, drops.",
+    "explain": "Say why a player does or does not get through the running relay.",
+    "top": "Show what goes through the running relay, live.",
+    "capture": "Write the datagrams of one session into a file, as the running relay gets and sends them.",
+    "drain": "Have the running relay take no new games; those that run play on.",
+    "upgrade": "Have the running relay replaced by the program that is installed now; games play on.",
+    "fast-path": "The kernel program and its pinned state.",
+}
+"""In the order of `--help`. relayd/commands has a module for each, and in it what runs, by the same name again."""
+
+_USAGE_ERROR_OF_TYPER = 2
+
+
+def load(name: str) -> Any:
+    """A command as typer runs it."""
+    name_in_python = name.replace("-", "_")
+    found = getattr(import_module(f".{name_in_python}", commands.__name__), name_in_python)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name, help=COMMANDS[name])(found)
+        found = alone
+    command = typer.main.get_command(found)
+    command.help = command.help or COMMANDS[name]
+    return command
+
+
+class _Program(TyperGroup):
+    """Knows its commands by name, and loads the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """See click's `Group.resolve_command`."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        return name, placeholder if name is None else load(name), rest
+
 
 cli = typer.Typer(
+    cls=_Program,
     help="A self-hosted relay for games that speaks Edgegap's distributed relay protocol.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-fast_path_cli = typer.Typer(help="The kernel program and its pinned state.", no_args_is_help=True)
-cli.add_typer(fast_path_cli, name="fast-path")
 
-Config = Annotated[Path | None, typer.Option(help="Configuration file; else /etc/relayd/relayd.toml if it is there.")]
-_USAGE_ERROR_OF_TYPER = 2
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+def _only_a_name() -> None:
+    """Stands for a command until it is loaded."""
 
 
-@cli.command()
-def run(
-    config: Config = None,
-    detach_on_exit: Annotated[
-        bool, typer.Option("--detach-on-exit", help="Take the kernel fast path off at the end, instead of leaving it.")
-    ] = False,
-) -> None:
-    """Run the relay."""
-    from relayd.commands.run import run as run_relay
-
-    loaded = settings.load(config)
-    log.configure(loaded.log.level)
-    successor = run_loop(run_relay(loaded, detach_on_exit))
-    if successor is not None:
-        successor.replace_this_program()
-
-
-@cli.command()
-def dev(
-    players: Annotated[int, typer.Option(min=0, max=500, help="Play a simulated game with so many players.")] = 0,
-    for_seconds: Annotated[
-        float | None,
-        typer.Option("--for", min=0.5, metavar="SECONDS", help="End after so long; status 0 only if nothing was lost."),
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Run a relay with a session of its own, to try things out on this machine."""
-    from relayd.commands.dev import DevOptions, run_dev
-
-    loaded = settings.load(config)
-    # Beside the live table of a game, lines about every binding would only disturb.
-    log.configure("warning" if players else loaded.log.level)
-    sys.exit(run_loop(run_dev(loaded, DevOptions(players, for_seconds))))
-
-
-cli.add_typer(control_plane, name="control-plane")
-
-
-@cli.command()
-def check(config: Config = None) -> None:
-    """Say what is wrong with the configuration and this host."""
-    from relayd.commands.check import check_host
-
-    sys.exit(asyncio.run(check_host(settings.load(config))))
-
-
-@cli.command()
-def sessions(config: Config = None, as_json: Json = False) -> None:
-    """List the sessions of the running relay."""
-    from relayd.commands.tables import print_sessions
-
-    print_sessions(_running_relay(config).sessions(), as_json)
-
-
-@cli.command()
-def session(session_id: str, config: Config = None, as_json: Json = False) -> None:
-    """Show one session of the running relay: users, bindings, counters, drops."""
-    from relayd.commands.tables import print_session
-
-    print_session(_running_relay(config).session(session_id), as_json)
-
-
-@cli.command()
-def explain(
-    target: Annotated[str, typer.Argument(help="A user token, a session's id or token, an IP address or IP:port.")],
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Say why a player does or does not get through the running relay."""
-    from relayd.commands.tables import print_explanation
-
-    print_explanation(_running_relay(config).explain(target), as_json)
-
-
-@cli.command()
-def top(
-    once: Annotated[
-        bool, typer.Option("--once", help="Print once and return, as happens where there is no terminal.")
-    ] = False,
-    interval: Annotated[
-        float, typer.Option(min=0.1, max=60, metavar="SECONDS", help="Between two looks at the relay.")
-    ] = 1.0,
-    config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines, once.")] = False,
-) -> None:
-    """Show what goes through the running relay, live."""
-    from relayd.commands.top import TopOptions, run_top
-
-    run_top(_running_relay(config), TopOptions(once, interval, as_json))
-
-
-@cli.command()
-def capture(
-    session_id: str,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it, as pcapng for Wireshark.")],
-    seconds: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For how long.")] = 10.0,
-    full: Annotated[bool, typer.Option("--full", help="Keep payloads too, not only headers.")] = False,
-    max_bytes: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Size of the file at most.")] = 64 << 20,
-    interface: Annotated[str | None, typer.Option(metavar="NAME", help="One network interface; else all.")] = None,
-    config: Config = None,
-) -> None:
-    """Write the datagrams of one session into a file, as the running relay gets and sends them."""
-    from relayd.commands.capture import CaptureOptions, run_capture
-
-    run_capture(_running_relay(config), CaptureOptions(session_id, seconds, out, full, max_bytes, interface))
-
-
-@cli.command()
-def drain(
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Return once nobody plays any more; status 1 if some do.")
-    ] = False,
-    limit: Annotated[
-        float | None,
-        typer.Option(
-            min=0, metavar="SECONDS", help="With --wait: so long at most; else drain.limit_seconds. 0: no limit."
-        ),
-    ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Take new games again.")] = False,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Have the running relay take no new games; those that run play on."""
-    from relayd.commands.drain import DrainOptions, run_drain
-
-    sys.exit(run_drain(settings.load(config), DrainOptions(wait, limit, undo, as_json)))
-
-
-@cli.command()
-def upgrade(config: Config = None) -> None:
-    """Have the running relay replaced by the program that is installed now; games play on."""
-    from relayd.commands.upgrade import run_upgrade
-
-    run_upgrade(settings.load(config))
-
-
-@fast_path_cli.command("status")
-def fast_path_status(config: Config = None) -> None:
-    """Say on which interfaces the kernel program is, what it serves, and what keeps it."""
-    from relayd.commands.fast_path import print_status
-
-    print_status(settings.load(config))
-
-
-@fast_path_cli.command("remove")
-def fast_path_remove(config: Config = None) -> None:
-    """Take the kernel program off all interfaces and forget its pinned state."""
-    from relayd.commands.fast_path import remove
-
-    remove(settings.load(config))
-
-
-def _running_relay(config: Path | None) -> "AdminClient":
-    from relayd.client.admin import AdminClient
-
-    return AdminClient(settings.load(config).admin)
+for _name, _help in COMMANDS.items():
+    cli.command(_name, help=_help)(_only_a_name)
 
 
 def _print_version(wanted: bool) -> None:
@@ -208,22 +88,30 @@ def _options(
     pass
 
 
-def main() -> None:
-    """The program `relayd`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program `relayd`.
+
+    Args:
+        arguments: of its command line; None for those of this process.
+
+    Returns:
+        The exit status.
+    """
     # What the terminal's character set lacks is shown as something else, never as a traceback.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     use_permitted()
     try:
-        cli()
+        cli(arguments, prog_name="relayd")
     except FatalError as error:
         for line in str(error).splitlines():
             typer.echo(f"relayd: {line}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except OSError as error:
         typer.echo(f"relayd: {error.strerror or error}", err=True)
-        sys.exit(1)
+        return 1
     except SystemExit as end:
         # typer has explained a wrong usage by now; its own status for that, 2, is not the one of sysexits(3).
-        sys.exit(EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else end.code)
+        return EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else int(end.code or 0)
+    return 0

@@ -1,32 +1,16 @@
 """Draining: no new games, those that run play on, and the control plane is told to place no more here."""
 
 import asyncio
-from typing import NamedTuple
 
 import structlog
 
+from relayd.admin.answers import DrainStatus
 from relayd.core.engine import Engine
 from relayd.core.source_status import SourceStatus
 
 _LOOK_SECONDS = 0.2
 
 _log = structlog.get_logger()
-
-
-class DrainStatus(NamedTuple):
-    """How far it is."""
-
-    draining: bool
-    active_sessions: int
-    """Sessions with somebody bound."""
-    bound_users: int
-    control_plane_told: bool | None
-    """Whether the control plane knows; None where there is none, or it cannot be reached."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the relay can go without ending a game, and without getting a new one meanwhile."""
-        return self.draining and not self.active_sessions and self.control_plane_told is not False
 
 
 class Drain:
@@ -57,10 +41,10 @@ class Drain:
         engine, table, source = self._engine, self._engine.table, self._source
         told = source.told_draining if source.problem is None else None
         return DrainStatus(
-            engine.draining,
-            table.active_sessions,
-            sum(table.bound),
-            None if told is None else told == engine.draining,
+            draining=engine.draining,
+            active_sessions=table.active_sessions,
+            bound_users=sum(table.bound),
+            control_plane_told=None if told is None else told == engine.draining,
         )
 
     async def until_done(self, limit_seconds: float) -> bool:

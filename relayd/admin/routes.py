@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.base import RequestResponseEndpoint
 
 from relayd import __version__
+from relayd.admin.answers import Ports, SessionsPage
 from relayd.admin.drain import Drain
 from relayd.admin.explain.route import explain_route
 from relayd.admin.live_sessions import describe_session, summarise_session
 from relayd.admin.metrics.relay_metrics import RelayMetrics
+from relayd.admin.responses import answered, no_session, said
 from relayd.admin.status import describe_program, describe_relay
 from relayd.admin.watch import watch_routes
 from relayd.core.engine import Engine
@@ -52,14 +54,14 @@ def create_admin(
     async def refuse_other_sites(request: Request, answer: RequestResponseEndpoint) -> Response:
         """A page in a browser on this machine must not be able to drain the relay."""
         if request.method != "GET" and "origin" in request.headers:
-            return JSONResponse({"message": "not for web pages: send no Origin header"}, status_code=403)
+            return said("not for web pages: send no Origin header", 403)
         return await answer(request)
 
     @app.exception_handler(Exception)
     async def say_what_failed(request: Request, error: Exception) -> Response:
         """A defect; the log has the rest."""
         _log.error("a request could not be answered", path=request.url.path, exc_info=error)
-        return JSONResponse({"message": "relayd failed to answer; its log says why"}, status_code=500)
+        return said("relayd failed to answer; its log says why", 500)
 
     @app.get("/metrics")
     async def scrape() -> Response:
@@ -77,8 +79,8 @@ def create_admin(
         return PlainTextResponse(f"no sessions yet: {source.problem or 'still reading them'}\n", status_code=503)
 
     @app.get("/v1/relay")
-    async def about() -> dict[str, int]:
-        return {"server_port": relay.server_port, "client_port": relay.client_port}
+    async def about() -> Response:
+        return answered(Ports(server_port=relay.server_port, client_port=relay.client_port))
 
     @app.get("/v1/sessions")
     async def sessions(
@@ -93,38 +95,38 @@ def create_admin(
         page = listed[offset : offset + limit]
         absorb(page)
         shown = [summary async for summary in in_slices(map(summarise_session, page))]
-        return JSONResponse({"total_count": len(listed), "sessions": shown})
+        return answered(SessionsPage(total_count=len(listed), sessions=shown))
 
     @app.get("/v1/status")
-    async def status() -> dict[str, Any]:
+    async def status() -> Response:
         absorb(())
-        return describe_relay(engine, source, kernel, asyncio.get_running_loop().time())
+        return answered(describe_relay(engine, source, kernel, asyncio.get_running_loop().time()))
 
     @app.get("/v1/sessions/{session_id}")
     async def session(session_id: str) -> Response:
         found: Session | None = table.sessions.get(session_id)
         if found is None:
-            return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
+            return no_session(session_id)
         absorb([found])
-        return JSONResponse(describe_session(found, asyncio.get_running_loop().time(), table.heard, table.pings))
+        return answered(describe_session(found, asyncio.get_running_loop().time(), table.heard, table.pings))
 
     @app.post("/v1/upgrade")
     async def begin_upgrade() -> Response:
         why_not = upgrade()
         if why_not:
-            return JSONResponse({"message": why_not}, status_code=409)
-        return JSONResponse(describe_program())
+            return said(why_not, 409)
+        return answered(describe_program())
 
     @app.get("/v1/drain")
-    async def drain_status() -> dict[str, Any]:
-        return drain.status()._asdict()
+    async def drain_status() -> Response:
+        return answered(drain.status())
 
     @app.post("/v1/drain")
-    async def begin_drain() -> dict[str, Any]:
-        return drain.begin()._asdict()
+    async def begin_drain() -> Response:
+        return answered(drain.begin())
 
     @app.delete("/v1/drain")
-    async def undo_drain() -> dict[str, Any]:
-        return drain.undo()._asdict()
+    async def undo_drain() -> Response:
+        return answered(drain.undo())
 
     return app

@@ -1,9 +1,9 @@
 """How the whole relay stands, for `GET /v1/status`: totals since it began, table, source, fast path."""
 
 import uuid
-from typing import Any
 
 from relayd import __version__
+from relayd.admin.answers import Count, FastPathStatus, Program, RelayStatus, SourceState, UsersStatus
 from relayd.core.engine import Engine
 from relayd.core.source_status import SourceStatus
 from relayd.core.verdict import Verdict
@@ -13,7 +13,7 @@ from relayd.core.wire import Port
 _INSTANCE = uuid.uuid4().hex
 
 
-def describe_relay(engine: Engine, source: SourceStatus, kernel: KernelView | None, now: float) -> dict[str, Any]:
+def describe_relay(engine: Engine, source: SourceStatus, kernel: KernelView | None, now: float) -> RelayStatus:
     """All of it.
 
     Args:
@@ -23,44 +23,47 @@ def describe_relay(engine: Engine, source: SourceStatus, kernel: KernelView | No
         now: seconds, on the event loop's clock.
     """
     table = engine.table
-    return {
-        **describe_program(),
-        "time_seconds": now,
-        "draining": engine.draining,
-        "ready": table.loaded,
-        "sessions": len(table.sessions),
-        "active_sessions": table.active_sessions,
-        "users": {
-            "authorized": table.users,
-            "host": table.bound[Port.SERVER],
-            "player": table.bound[Port.CLIENT],
-        },
-        "source": {
-            "age_seconds": None if source.fresh_at is None else round(max(0.0, now - source.fresh_at), 3),
-            "problem": source.problem,
-            "failures": source.failures,
-        },
-        "ports": {port.label: _counted(engine, port) for port in Port},
-        "fast_path": None
-        if kernel is None
-        else {
-            "up": kernel.up,
-            "bindings": kernel.bindings_served,
-            "forwarded": sum(kernel.by_kernel(port, Verdict.FORWARDED) for port in Port),
-        },
-    }
+    return RelayStatus(
+        version=__version__,
+        instance=_INSTANCE,
+        time_seconds=now,
+        draining=engine.draining,
+        ready=table.loaded,
+        sessions=len(table.sessions),
+        active_sessions=table.active_sessions,
+        users=UsersStatus(
+            authorized=table.users,
+            host=table.bound[Port.SERVER],
+            player=table.bound[Port.CLIENT],
+        ),
+        source=SourceState(
+            age_seconds=None if source.fresh_at is None else round(max(0.0, now - source.fresh_at), 3),
+            problem=source.problem,
+            failures=source.failures,
+        ),
+        ports={port.label: _counted(engine, port) for port in Port},
+        fast_path=None if kernel is None else _describe_kernel(kernel),
+    )
 
 
-def describe_program() -> dict[str, str]:
+def describe_program() -> Program:
     """Which program this is, and which run of it."""
-    return {"version": __version__, "instance": _INSTANCE}
+    return Program(version=__version__, instance=_INSTANCE)
 
 
-def _counted(engine: Engine, port: Port) -> dict[str, dict[str, int]]:
+def _describe_kernel(kernel: KernelView) -> FastPathStatus:
+    return FastPathStatus(
+        up=kernel.up,
+        bindings=kernel.bindings_served,
+        forwarded=sum(kernel.by_kernel(port, Verdict.FORWARDED) for port in Port),
+    )
+
+
+def _counted(engine: Engine, port: Port) -> dict[str, Count]:
     """Verdicts that there were."""
     datagrams, sizes = engine.counters.datagrams[port], engine.counters.bytes[port]
     return {
-        verdict.label: {"datagrams": datagrams[verdict], "bytes": sizes[verdict]}
+        verdict.label: Count(datagrams=datagrams[verdict], bytes=sizes[verdict])
         for verdict in Verdict
         if datagrams[verdict]
     }

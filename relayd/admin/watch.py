@@ -5,11 +5,12 @@ peer ever sees. Each request holds for a few seconds: a capture that is killed l
 """
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
 
+from relayd.admin.answers import SeenPeer, WatchedSession
+from relayd.admin.responses import answered, no_session
 from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.views import KernelView
@@ -40,7 +41,7 @@ def watch_routes(relay: RelaySettings, table: Table, kernel: KernelView | None) 
         watch = watches.get(session_id)
         session = table.sessions.get(session_id) or (watch.session if watch is not None else None)
         if session is None:
-            return JSONResponse({"message": f"no session {session_id} in the table"}, status_code=404)
+            return no_session(session_id)
         loop = asyncio.get_running_loop()
         if watch is not None:
             watch.ends.cancel()
@@ -48,15 +49,15 @@ def watch_routes(relay: RelaySettings, table: Table, kernel: KernelView | None) 
         over = table.sessions.get(session_id) is not session
         if not over:
             table.watch(session, loop.time())
-        return JSONResponse(
-            {
-                "server_port": relay.server_port,
-                "client_port": relay.client_port,
-                "token_ends_with": session.token % 10**TOKEN_DIGITS,
-                "fast_path": kernel is not None and kernel.up,
-                "over": over,
-                "peers": _peers(table, session),
-            }
+        return answered(
+            WatchedSession(
+                server_port=relay.server_port,
+                client_port=relay.client_port,
+                token_ends_with=session.token % 10**TOKEN_DIGITS,
+                fast_path=kernel is not None and kernel.up,
+                over=over,
+                peers=_peers(table, session),
+            )
         )
 
     @router.delete("/v1/sessions/{session_id}/watch")
@@ -69,7 +70,7 @@ def watch_routes(relay: RelaySettings, table: Table, kernel: KernelView | None) 
     return router
 
 
-def _peers(table: Table, session: Session) -> list[dict[str, Any]]:
+def _peers(table: Table, session: Session) -> list[SeenPeer]:
     """Who is or was bound in the session, and who was refused in its name."""
     peers = {(binding.port, binding.address[0], binding.address[1]) for binding in session.bindings()}
     history = table.history.sessions.get(session.token)
@@ -80,4 +81,4 @@ def _peers(table: Table, session: Session) -> list[dict[str, Any]]:
             for change, _ in history.changes
             if change.port is not None
         }
-    return [{"port": port.label, "ip": ip, "udp_port": udp_port} for port, ip, udp_port in sorted(peers)]
+    return [SeenPeer(port=port.label, ip=ip, udp_port=udp_port) for port, ip, udp_port in sorted(peers)]

@@ -3,11 +3,23 @@
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from http import HTTPStatus
 from urllib.parse import quote
 
 import httpx
 
+from relayd.admin.answers import (
+    AnyAnswer,
+    DrainStatus,
+    Explanation,
+    Ports,
+    Program,
+    RelayStatus,
+    SessionDetails,
+    SessionsPage,
+    SessionSummary,
+    WatchedSession,
+)
 from relayd.errors import FatalError, UnavailableError
 from relayd.http.tls import trusting
 from relayd.settings import AdminSettings
@@ -29,65 +41,66 @@ class AdminClient:
         if admin.tls_certificate_file is not None:
             self._verify = trusting(admin.tls_certificate_file, "admin.tls_certificate_file")
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Ports:
         """Which ports the relay has."""
-        return self._get("/v1/relay")
+        return self._ask(Ports, "GET", "/v1/relay")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> RelayStatus:
         """How the whole relay stands."""
-        return self._get("/v1/status")
+        return self._ask(RelayStatus, "GET", "/v1/status")
 
-    def sessions(self, active: bool = False) -> list[dict[str, Any]]:
+    def sessions(self, active: bool = False) -> list[SessionSummary]:
         """All sessions in the table, or those that somebody is bound in, in summary."""
-        found: list[dict[str, Any]] = []
+        found: list[SessionSummary] = []
         while True:
-            page = self._get("/v1/sessions", {"limit": _PAGE, "offset": len(found), "active": active})
-            found += page["sessions"]
-            if not page["sessions"] or len(found) >= page["total_count"]:
+            page = self._ask(
+                SessionsPage, "GET", "/v1/sessions", {"limit": _PAGE, "offset": len(found), "active": active}
+            )
+            found += page.sessions
+            if not page.sessions or len(found) >= page.total_count:
                 return found
 
-    def session(self, session_id: str) -> dict[str, Any]:
+    def session(self, session_id: str) -> SessionDetails:
         """One session in full."""
-        return self._get(f"/v1/sessions/{quote(session_id, safe='')}")
+        return self._ask(SessionDetails, "GET", f"/v1/sessions/{quote(session_id, safe='')}")
 
-    def explain(self, target: str) -> dict[str, Any]:
+    def explain(self, target: str) -> Explanation:
         """What is known of a token, a session or an address."""
-        return self._get("/v1/explain", {"target": target})
+        return self._ask(Explanation, "GET", "/v1/explain", {"target": target})
 
-    def upgrade(self) -> dict[str, Any]:
+    def upgrade(self) -> Program:
         """Has it replaced by the program that is installed now; says what it was."""
-        return self._ask("POST", "/v1/upgrade")
+        return self._ask(Program, "POST", "/v1/upgrade")
 
-    def drain(self) -> dict[str, Any]:
+    def drain(self) -> DrainStatus:
         """Begins the drain, and says how far it is."""
-        return self._ask("POST", "/v1/drain")
+        return self._ask(DrainStatus, "POST", "/v1/drain")
 
-    def undo_drain(self) -> dict[str, Any]:
+    def undo_drain(self) -> DrainStatus:
         """Takes new games again."""
-        return self._ask("DELETE", "/v1/drain")
+        return self._ask(DrainStatus, "DELETE", "/v1/drain")
 
-    def drain_status(self) -> dict[str, Any]:
+    def drain_status(self) -> DrainStatus:
         """How far the drain is."""
-        return self._get("/v1/drain")
+        return self._ask(DrainStatus, "GET", "/v1/drain")
 
-    def watch(self, session_id: str) -> dict[str, Any]:
+    def watch(self, session_id: str) -> WatchedSession:
         """Has the engine see every datagram of a session for a few seconds; says what they look like."""
-        return self._ask("POST", f"/v1/sessions/{quote(session_id, safe='')}/watch")
+        return self._ask(WatchedSession, "POST", f"/v1/sessions/{quote(session_id, safe='')}/watch")
 
     def unwatch(self, session_id: str) -> None:
         """Ends that before its time."""
         with suppress(httpx.HTTPError):  # a relay that is gone has ended it
             self._request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}/watch")
 
-    def _get(self, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
-        return self._ask("GET", path, params)
-
     def _request(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> httpx.Response:
         return httpx.request(
             method, self._base + path, params=params, timeout=10.0, trust_env=False, verify=self._verify
         )
 
-    def _ask(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, kind: type[AnyAnswer], method: str, path: str, params: Mapping[str, int | str] | None = None
+    ) -> AnyAnswer:
         try:
             answer = self._request(method, path, params)
         except httpx.HTTPError as error:
@@ -95,9 +108,9 @@ class AdminClient:
                 f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"
             ) from None
         try:
-            body: dict[str, Any] = answer.json()
-        except ValueError:
+            if answer.status_code == HTTPStatus.OK:
+                return kind.model_validate_json(answer.content)
+            message = answer.json().get("message", answer.text)
+        except (ValueError, AttributeError):
             raise UnavailableError(f"what answers on {self._address} is no relay; is admin.bind right?") from None
-        if answer.status_code != 200:
-            raise FatalError(str(body.get("message", answer.text)))
-        return body
+        raise FatalError(str(message))

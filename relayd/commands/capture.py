@@ -1,4 +1,4 @@
-"""Runs a capture: asks the relay who belongs to the session, reads the tap, writes the file."""
+"""`relayd capture`: asks the relay who belongs to the session, reads the tap, writes the file."""
 
 import os
 import select
@@ -6,17 +6,20 @@ import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import typer
 from rich.console import Console
 
 from relayd import __version__
+from relayd.admin.answers import WatchedSession
 from relayd.admin.captures.filter import packet_filter
 from relayd.admin.captures.packets import Packet, Peer, read_packet
 from relayd.admin.captures.pcapng import Writer
 from relayd.admin.captures.tap import Tap
 from relayd.client.admin import AdminClient
+from relayd.commands.asking import running_relay
+from relayd.commands.options import Config
 from relayd.core.wire import Port
 from relayd.errors import FatalError, UsageError
 from relayd.log import TOKEN_DIGITS
@@ -28,7 +31,7 @@ _WHOLE = 0x4_0000
 _MOST_UNDECIDED = 200_000
 
 
-class CaptureOptions(NamedTuple):
+class _Options(NamedTuple):
     """Options of the command."""
 
     session_id: str
@@ -39,7 +42,15 @@ class CaptureOptions(NamedTuple):
     interface: str | None
 
 
-def run_capture(client: AdminClient, options: CaptureOptions) -> None:
+def capture(
+    session_id: str,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it, as pcapng for Wireshark.")],
+    seconds: Annotated[float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For how long.")] = 10.0,
+    full: Annotated[bool, typer.Option("--full", help="Keep payloads too, not only headers.")] = False,
+    max_bytes: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Size of the file at most.")] = 64 << 20,
+    interface: Annotated[str | None, typer.Option(metavar="NAME", help="One network interface; else all.")] = None,
+    config: Config = None,
+) -> None:
     """Captures and says what it wrote. Ctrl-C ends it early.
 
     Raises:
@@ -47,24 +58,26 @@ def run_capture(client: AdminClient, options: CaptureOptions) -> None:
         UnavailableError: no relay answers, or there is no right to capture.
         UsageError: the file or the interface cannot be used.
     """
-    about = client.watch(options.session_id)
-    if about["over"]:
-        raise FatalError(f"session {options.session_id} has ended")
-    most_bytes = _WHOLE if options.full else _LONGEST_HEADERS
-    program = packet_filter(
-        about["server_port"], about["client_port"], about["token_ends_with"], TOKEN_DIGITS, most_bytes
+    client = running_relay(config)
+    options = _Options(
+        session_id=session_id, seconds=seconds, out=out, full=full, most_bytes=max_bytes, interface=interface
     )
+    about = client.watch(session_id)
+    if about.over:
+        raise FatalError(f"session {session_id} has ended")
+    most_bytes = _WHOLE if full else _LONGEST_HEADERS
+    program = packet_filter(about.server_port, about.client_port, about.token_ends_with, TOKEN_DIGITS, most_bytes)
     try:
-        with Tap(options.interface, program) as tap, _create(options.out) as file:
-            writer = Writer(file, f"relayd {__version__}", options.interface or "any", options.most_bytes)
-            capture = _Capture(client, tap, writer, options, about)
+        with Tap(interface, program) as tap, _create(out) as file:
+            writer = Writer(file, f"relayd {__version__}", interface or "any", max_bytes)
+            capturing = _Capture(client, tap, writer, options, about)
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, capture.stop)
-            capture.run()
-            writer.finish(time.time_ns(), capture.written, capture.lost)
+                signal.signal(number, capturing.stop)
+            capturing.run()
+            writer.finish(time.time_ns(), capturing.written, capturing.lost)
     finally:
-        client.unwatch(options.session_id)
-    for line in capture.report():
+        client.unwatch(session_id)
+    for line in capturing.report():
         typer.echo(line)
 
 
@@ -81,17 +94,15 @@ def _create(path: Path) -> BinaryIO:
 class _Capture:
     """What is captured waits until the relay was asked again: by then it knows whoever had just come."""
 
-    def __init__(
-        self, client: AdminClient, tap: Tap, writer: Writer, options: CaptureOptions, about: dict[str, Any]
-    ) -> None:
+    def __init__(self, client: AdminClient, tap: Tap, writer: Writer, options: _Options, about: WatchedSession) -> None:
         self.written = 0
         self.lost = 0
         self._client = client
         self._tap = tap
         self._writer = writer
         self._options = options
-        self._ports = {about["server_port"]: Port.SERVER, about["client_port"]: Port.CLIENT}
-        self._fast_path: bool = about["fast_path"]
+        self._ports = {about.server_port: Port.SERVER, about.client_port: Port.CLIENT}
+        self._fast_path = about.fast_path
         self._peers = _peers(about)
         self._before_last: list[Packet] = []
         """Those that are decided with the next answer."""
@@ -138,7 +149,7 @@ class _Capture:
         self.lost += self._tap.lost()
         about = self._client.watch(self._options.session_id)
         self._peers |= _peers(about)
-        self._session_over = about["over"]
+        self._session_over = about.over
         self._write(self._before_last)
         self._before_last, self._last = self._last, []
 
@@ -168,6 +179,6 @@ class _Capture:
         return lines
 
 
-def _peers(about: dict[str, Any]) -> set[Peer]:
+def _peers(about: WatchedSession) -> set[Peer]:
     ports = {port.label: port for port in Port}
-    return {Peer(ports[peer["port"]], peer["ip"], peer["udp_port"]) for peer in about["peers"]}
+    return {Peer(ports[peer.port], peer.ip, peer.udp_port) for peer in about.peers}

@@ -9,6 +9,7 @@ import httpx
 import typer
 
 from relayd.client.admin import AdminClient
+from relayd.commands.options import Config
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
@@ -16,13 +17,18 @@ from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.sockets import open_sockets
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate, signed_by
-from relayd.settings import RelaySettings, Settings
+from relayd.settings import RelaySettings, Settings, load
 
 _Findings = list[str]
 _CLOCKS_APART_SECONDS = 5
 
 
-async def check_host(settings: Settings) -> int:
+def check(config: Config = None) -> None:
+    """Looks at everything; the exit status says how bad it is."""
+    raise typer.Exit(check_host(load(config)))
+
+
+def check_host(settings: Settings) -> int:
     """Prints ``ok``, ``warning`` or ``wrong`` and what was found for each thing a relay needs.
 
     Returns:
@@ -145,4 +151,4 @@ def _is_running(settings: Settings) -> bool:
         running = AdminClient(settings.admin).about()
     except FatalError:
         return False
-    return running == {"server_port": settings.relay.server_port, "client_port": settings.relay.client_port}
+    return (running.server_port, running.client_port) == (settings.relay.server_port, settings.relay.client_port)

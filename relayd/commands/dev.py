@@ -6,24 +6,28 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated
 
 import httpx
+import typer
 from rich.console import Console
 
+from relayd import log
 from relayd.app import Relay
+from relayd.commands.options import Config
 from relayd.control_plane.server import open_control_plane
 from relayd.control_plane.service import ControlPlane
 from relayd.core.relay_session import RelaySession
 from relayd.core.source_status import Load
 from relayd.errors import FatalError
+from relayd.event_loop.run import run_loop
 from relayd.http.server import HttpServer
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate, trusting
 from relayd.session_source import SessionTable, Source
 from relayd.session_source.control_plane.follow import ControlPlaneSource
 from relayd.session_source.embedded import EmbeddedLink
-from relayd.settings import Settings
+from relayd.settings import Settings, load
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.view import players_table, show
 
@@ -33,20 +37,27 @@ _READY_CHECKS = 500
 _READY_CHECK_SECONDS = 0.02
 
 
-class DevOptions(NamedTuple):
-    """Options of the command."""
+def dev(
+    players: Annotated[int, typer.Option(min=0, max=500, help="Play a simulated game with so many players.")] = 0,
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", min=0.5, metavar="SECONDS", help="End after so long; status 0 only if nothing was lost."),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Runs both, and the game if it was asked for, until the time is over or Ctrl-C."""
+    loaded = load(config)
+    # Beside the live table of a game, lines about every binding would only disturb.
+    log.configure("warning" if players else loaded.log.level)
+    raise typer.Exit(run_loop(_serve_both(_for_a_laptop(loaded), players, for_seconds)))
 
-    players: int
-    for_seconds: float | None
 
-
-async def run_dev(settings: Settings, options: DevOptions) -> int:
-    """Runs relay and control plane, and the game if it was asked for, until the time is over or Ctrl-C.
+async def _serve_both(settings: Settings, players: int, for_seconds: float | None) -> int:
+    """Serves as `dev` does.
 
     Returns:
         The exit status: 0, or 1 if the game lost anything or did not let somebody in.
     """
-    settings = _for_a_laptop(settings)
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
@@ -60,11 +71,11 @@ async def run_dev(settings: Settings, options: DevOptions) -> int:
         serving = asyncio.create_task(api.run_until_stopped())
         try:
             await relay.until_started(relaying)
-            session = await _create_session(settings, key, options.players or _SEATS_WITHOUT_GAME)
+            session = await _create_session(settings, key, players or _SEATS_WITHOUT_GAME)
             console = Console(highlight=False, soft_wrap=True, markup=False)
             _introduce(console, settings, key, session)
-            game = Game(_keys(settings, session)) if options.players else None
-            fine = await _play(console, game, over, options.for_seconds)
+            game = Game(_keys(settings, session)) if players else None
+            fine = await _play(console, game, over, for_seconds)
         finally:
             relay.stop()
             control_plane.release()

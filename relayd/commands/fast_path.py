@@ -1,24 +1,29 @@
 """`relayd fast-path`: shows what of the kernel fast path is pinned on this host, and takes it off."""
 
 import os
+from pathlib import Path
 
 import typer
 
+from relayd import settings
+from relayd.commands.options import Config
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.attach import attached_mode, link_ifindex, link_program
 from relayd.forwarding.kernel.libbpf import LibraryMissingError, library
 from relayd.forwarding.kernel.pins import Pins
-from relayd.settings import Settings
+
+fast_path = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-def print_status(settings: Settings) -> None:
+@fast_path.command(help="Say on which interfaces the kernel program is, what it serves, and what keeps it.")
+def status(config: Config = None) -> None:
     """Prints where the program is and what it serves, whether or not a relayd is running.
 
     Raises:
         UnavailableError: libbpf is missing, or there is no right to look.
     """
-    pins = _pins(settings)
+    pins = _pins(config)
     try:
         links, maps = pins.links(), pins.maps()
     except OSError as error:
@@ -46,13 +51,14 @@ def print_status(settings: Settings) -> None:
         os.close(one.fd)
 
 
-def remove(settings: Settings) -> None:
+@fast_path.command(help="Take the kernel program off all interfaces and forget its pinned state.")
+def remove(config: Config = None) -> None:
     """Takes the program off and forgets what is pinned. A running relayd goes on with its sockets alone.
 
     Raises:
         UnavailableError: libbpf is missing, or there is no right to.
     """
-    pins = _pins(settings)
+    pins = _pins(config)
     if not pins.exist():
         typer.echo(f"nothing is pinned in {pins.folder}")
         return
@@ -63,9 +69,10 @@ def remove(settings: Settings) -> None:
     typer.echo(f"removed {pins.folder}")
 
 
-def _pins(settings: Settings) -> Pins:
+def _pins(config: Path | None) -> Pins:
     try:
         library()
     except LibraryMissingError as error:
         raise UnavailableError(str(error)) from None
-    return Pins(settings.fast_path.pin_directory, settings.relay.id)
+    loaded = settings.load(config)
+    return Pins(loaded.fast_path.pin_directory, loaded.relay.id)

@@ -4,9 +4,15 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Annotated
 
+import typer
+
+from relayd import log
 from relayd.app import Relay
-from relayd.settings import Settings
+from relayd.commands.options import Config
+from relayd.event_loop.run import run_loop
+from relayd.settings import Settings, load
 from relayd.supervision.kept_sockets import take_kept_sockets
 from relayd.supervision.liveness import EXTENSION
 from relayd.supervision.service_manager import ServiceManager
@@ -15,11 +21,25 @@ from relayd.supervision.successor import Successor
 _SWITCH_SECONDS = 0.0005
 
 
-async def run(settings: Settings, remove_fast_path: bool = False) -> Successor | None:
-    """`relayd run`: SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
+def run(
+    config: Config = None,
+    detach_on_exit: Annotated[
+        bool, typer.Option("--detach-on-exit", help="Take the kernel fast path off at the end, instead of leaving it.")
+    ] = False,
+) -> None:
+    """Serves until a signal ends it, or an upgrade replaces it."""
+    loaded = load(config)
+    log.configure(loaded.log.level)
+    successor = run_loop(_serve(loaded, detach_on_exit))
+    if successor is not None:
+        successor.replace_this_program()
+
+
+async def _serve(loaded: Settings, remove_fast_path: bool) -> Successor | None:
+    """SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
 
     Args:
-        settings: the whole configuration.
+        loaded: the whole configuration.
         remove_fast_path: see `Relay`.
 
     Returns:
@@ -32,8 +52,8 @@ async def run(settings: Settings, remove_fast_path: bool = False) -> Successor |
     if manager is not None:
         # The first, before anything that may take a while on a busy machine.
         manager.tell(EXTENSION)
-    kept = take_kept_sockets(os.environ, settings.relay, manager)
-    relay = Relay(settings, remove_fast_path=remove_fast_path, manager=manager, kept=kept, environment=environment)
+    kept = take_kept_sockets(os.environ, loaded.relay, manager)
+    relay = Relay(loaded, remove_fast_path=remove_fast_path, manager=manager, kept=kept, environment=environment)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, relay.terminate)
     loop.add_signal_handler(signal.SIGINT, relay.stop)

@@ -1,10 +1,9 @@
 """`relayd top`: what goes through the running relay at the moment, from the difference of two looks at it."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console, Group
@@ -12,7 +11,10 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from relayd.admin.answers import NOTHING, Count, RelayStatus, SessionSummary
 from relayd.client.admin import AdminClient
+from relayd.commands.asking import print_json, running_relay
+from relayd.commands.options import Config
 
 _SESSIONS_SHOWN = 20
 _ROWS_FOR_THE_REST = 14
@@ -21,40 +23,42 @@ _DIRECTIONS = {"to_host": "client", "to_player": "server"}
 """Direction → the port at which what goes that way arrives."""
 
 
-class TopOptions(NamedTuple):
-    """Options of the command."""
-
-    once: bool
-    interval_seconds: float
-    as_json: bool
-
-
 class Look(NamedTuple):
     """What a relay said at one time."""
 
-    status: dict[str, Any]
-    sessions: dict[str, dict[str, Any]]
+    status: RelayStatus
+    sessions: dict[str, SessionSummary]
 
 
-def run_top(client: AdminClient, options: TopOptions) -> None:
+def top(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print once and return, as happens where there is no terminal.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=60, metavar="SECONDS", help="Between two looks at the relay.")
+    ] = 1.0,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines, once.")] = False,
+) -> None:
     """Shows it until Ctrl-C, or once.
 
     Raises:
         UnavailableError: no relay answers.
     """
+    client = running_relay(config)
     console = Console(highlight=False, markup=False)
     before = _look(client)
-    if options.as_json or options.once or not console.is_terminal:
-        time.sleep(options.interval_seconds)
+    if as_json or once or not console.is_terminal:
+        time.sleep(interval)
         shown = per_second(before, _look(client))
-        if options.as_json:
-            typer.echo(json.dumps(shown, indent=2))
+        if as_json:
+            print_json(shown)
         else:
             console.print(_page(shown, _SESSIONS_SHOWN))
         return
     with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            time.sleep(options.interval_seconds)
+            time.sleep(interval)
             after = _look(client)
             room = max(1, console.size.height - _ROWS_FOR_THE_REST)
             live.update(_page(per_second(before, after), room), refresh=True)
@@ -62,7 +66,7 @@ def run_top(client: AdminClient, options: TopOptions) -> None:
 
 
 def _look(client: AdminClient) -> Look:
-    return Look(client.status(), {session["session_id"]: session for session in client.sessions(active=True)})
+    return Look(client.status(), {session.session_id: session for session in client.sessions(active=True)})
 
 
 def per_second(before: Look, after: Look) -> dict[str, Any]:
@@ -70,55 +74,57 @@ def per_second(before: Look, after: Look) -> dict[str, Any]:
 
     A relay that began anew in between has smaller counts than before: all of what it has is new then.
     """
-    seconds = max(after.status["time_seconds"] - before.status["time_seconds"], 1e-3)
-    then, now = before.status["ports"], after.status["ports"]
+    seconds = max(after.status.time_seconds - before.status.time_seconds, 1e-3)
+    then, now = before.status.ports, after.status.ports
     sessions = [_session(before.sessions.get(key), session, seconds) for key, session in after.sessions.items()]
     sessions.sort(key=lambda row: (-_bytes_of(row), row["session_id"]))
     dropped = {
-        verdict: sum(_rate(then[port].get(verdict), now[port].get(verdict), "datagrams", seconds) for port in now)
+        verdict: sum(_rates(then[port].get(verdict), now[port].get(verdict), seconds)[0] for port in now)
         for verdict in sorted({verdict for port in now.values() for verdict in port} - {*_THROUGH})
     }
+    said = after.status.fields()
     return {
         "seconds": round(seconds, 3),
         **{
-            direction: {
-                f"{unit}_per_second": _rate(then[port].get("forwarded"), now[port].get("forwarded"), unit, seconds)
-                for unit in ("datagrams", "bytes")
-            }
+            direction: _way(then[port].get("forwarded"), now[port].get("forwarded"), seconds)
             for direction, port in _DIRECTIONS.items()
         },
         "answered_per_second": sum(
-            _rate(then[port].get("answered"), now[port].get("answered"), "datagrams", seconds) for port in now
+            _rates(then[port].get("answered"), now[port].get("answered"), seconds)[0] for port in now
         ),
         "dropped_per_second": {verdict: rate for verdict, rate in dropped.items() if rate},
         "dropped_in_all": {
-            verdict: sum(now[port].get(verdict, {}).get("datagrams", 0) for port in now) for verdict in dropped
+            verdict: sum(now[port].get(verdict, NOTHING).datagrams for port in now) for verdict in dropped
         },
         "sessions": sessions,
-        **{key: after.status[key] for key in ("draining", "ready", "active_sessions", "users", "source", "fast_path")},
-        "sessions_in_table": after.status["sessions"],
+        **{key: said[key] for key in ("draining", "ready", "active_sessions", "users", "source", "fast_path")},
+        "sessions_in_table": after.status.sessions,
     }
 
 
-def _session(before: dict[str, Any] | None, now: dict[str, Any], seconds: float) -> dict[str, Any]:
-    then = before or {}
+def _session(before: SessionSummary | None, now: SessionSummary, seconds: float) -> dict[str, Any]:
     return {
-        "session_id": now["session_id"],
-        "host_bound": now["host_bound"],
-        "players_bound": now["players_bound"],
-        **{
-            direction: {
-                f"{unit}_per_second": _rate(then.get(direction), now[direction], unit, seconds)
-                for unit in ("datagrams", "bytes")
-            }
-            for direction in _DIRECTIONS
-        },
-        "dropped_per_second": _rate(then, now, "dropped", seconds),
+        "session_id": now.session_id,
+        "host_bound": now.host_bound,
+        "players_bound": now.players_bound,
+        "to_host": _way(before.to_host if before else None, now.to_host, seconds),
+        "to_player": _way(before.to_player if before else None, now.to_player, seconds),
+        "dropped_per_second": _rate(before.dropped if before else 0, now.dropped, seconds),
     }
 
 
-def _rate(then: dict[str, int] | None, now: dict[str, int] | None, unit: str, seconds: float) -> float:
-    old, new = (then or {}).get(unit, 0), (now or {}).get(unit, 0)
+def _way(then: Count | None, now: Count | None, seconds: float) -> dict[str, float]:
+    datagrams, size = _rates(then, now, seconds)
+    return {"datagrams_per_second": datagrams, "bytes_per_second": size}
+
+
+def _rates(then: Count | None, now: Count | None, seconds: float) -> tuple[float, float]:
+    """Datagrams and bytes a second."""
+    old, new = then or NOTHING, now or NOTHING
+    return _rate(old.datagrams, new.datagrams, seconds), _rate(old.bytes, new.bytes, seconds)
+
+
+def _rate(old: int, new: int, seconds: float) -> float:
     return round((new - old if new >= old else new) / seconds, 1)
 
 

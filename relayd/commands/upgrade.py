@@ -1,20 +1,21 @@
 """`relayd upgrade`: has the running relay replaced by the program that is installed now, in the middle of games."""
 
 import time
-from typing import Any
 
 import typer
 from rich.console import Console
 
+from relayd.admin.answers import RelayStatus
 from relayd.client.admin import AdminClient
+from relayd.commands.asking import running_relay
+from relayd.commands.options import Config
 from relayd.errors import FatalError, UnavailableError
-from relayd.settings import Settings
 
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
 
 
-def run_upgrade(settings: Settings) -> None:
+def upgrade(config: Config = None) -> None:
     """Returns once the new program has taken over.
 
     That this command runs at all, and has read the configuration, shows that the new program can.
@@ -23,14 +24,14 @@ def run_upgrade(settings: Settings) -> None:
         UnavailableError: no relay answers, or none any more.
         FatalError: it was not replaced.
     """
-    client = AdminClient(settings.admin)
+    client = running_relay(config)
     before = client.upgrade()
-    with Console(stderr=True).status(f"replacing relayd {before['version']}"):
-        after = _wait(client, before["instance"])
-    typer.echo(f"relayd {before['version']} was replaced by {after['version']}")
+    with Console(stderr=True).status(f"replacing relayd {before.version}"):
+        after = _wait(client, before.instance)
+    typer.echo(f"relayd {before.version} was replaced by {after.version}")
 
 
-def _wait(client: AdminClient, instance: str) -> dict[str, Any]:
+def _wait(client: AdminClient, instance: str) -> RelayStatus:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -38,7 +39,7 @@ def _wait(client: AdminClient, instance: str) -> dict[str, Any]:
         except UnavailableError:
             pass
         else:
-            if status["instance"] != instance and status["ready"]:
+            if status.instance != instance and status.ready:
                 return status
         time.sleep(_LOOK_SECONDS)
     raise FatalError(f"the relay was not replaced within {_PATIENCE_SECONDS:.0f} s; its log says why")

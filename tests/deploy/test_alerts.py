@@ -306,7 +306,7 @@ class _OtherVersion(RelayProcess):
     """A relay that says it is of another version."""
 
     def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
-        program = "import relayd; relayd.__version__ = '0.0.0'; from relayd.cli import main; main()"
+        program = "import sys, relayd; relayd.__version__ = '0.0.0'; from relayd.cli import main; sys.exit(main())"
         _, _, _, *options = arguments
         return super()._popen([sys.executable, "-c", program, *options], out, err)
 

@@ -41,7 +41,10 @@ ARROWS: dict[str, dict[str, str]] = {
     "log": {},
     "event_loop": {"core": "a session is what the collector is kept away from"},
     "http": {},
-    "client": {"http": "the certificate that the admin server shows"},
+    "client": {
+        "admin": "its answers, as they are declared",
+        "http": "the certificate that the admin server shows",
+    },
     "forwarding": {},
     "session_source": {
         "http": "an authority of its own for https",
@@ -60,7 +63,6 @@ ARROWS: dict[str, dict[str, str]] = {
     "commands": dict.fromkeys(ASKED_OR_STARTED, "a command starts or asks something"),
     "cli": {
         "commands": "it names the commands",
-        "client": "it asks a running relay",
         "supervision": "it takes up the capabilities it is permitted",
     },
     "__main__": {"cli": "python -m relayd"},

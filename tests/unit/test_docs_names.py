@@ -13,7 +13,7 @@ import typer
 
 from relayd import settings
 from relayd.admin.explain.causes import Cause
-from relayd.cli import cli
+from relayd.cli import COMMANDS, cli, load
 from relayd.control_plane.api.openapi import document
 from relayd.core.events import EventKind
 from relayd.core.usage import UsageRecord
@@ -60,7 +60,7 @@ def _wrong_with(line: str) -> str:
         elif word.strip("…") and word.islower() and commands:
             if word not in commands:
                 return f"{command.name} has no command {word}"
-            command = commands[word]
+            command = load(word) if commands.keys() == COMMANDS.keys() else commands[word]
     return ""
 
 

@@ -1,14 +1,17 @@
 """`GET /v1/explain`: the question over HTTP, the findings as JSON, tokens shortened."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
+from relayd.admin.answers import ExplainedCause, ExplainedChange, ExplainedRefusal, Explanation
+from relayd.admin.explain.causes import Finding
 from relayd.admin.explain.facts import Attempt, Change, RelayFacts
 from relayd.admin.explain.findings import CURRENT_SECONDS, explain
 from relayd.admin.explain.gather import gather
 from relayd.admin.explain.target import read_target
+from relayd.admin.responses import answered
 from relayd.core.engine import Engine
 from relayd.core.source_status import SourceStatus
 from relayd.core.verdict import Verdict
@@ -29,26 +32,19 @@ def explain_route(
     router = APIRouter()
 
     @router.get("/v1/explain")
-    async def answer(target: Annotated[str, Query(min_length=1, max_length=128)]) -> dict[str, Any]:
+    async def answer(target: Annotated[str, Query(min_length=1, max_length=128)]) -> Response:
         now = asyncio.get_running_loop().time()
         question = read_target(target)
         facts = relay_facts(settings, engine, source, kernel, now)
         situation = await gather(engine, facts, question, now, absorb, kernel)
-        return {
-            "target": situation.asked,
-            "findings": [
-                {
-                    "code": finding.cause.value,
-                    "sentence": finding.sentence,
-                    "advice": finding.advice,
-                    "last_seconds_ago": round(finding.last_seconds_ago, 3),
-                    "current": finding.last_seconds_ago <= CURRENT_SECONDS,
-                }
-                for finding in explain(situation)[:_MOST_SHOWN]
-            ],
-            "refusals": [_refusal(one) for one in sorted(situation.attempts, key=_ago)[:_MOST_SHOWN]],
-            "changes": [_change(one) for one in sorted(situation.changes, key=_ago)[:_MOST_SHOWN]],
-        }
+        return answered(
+            Explanation(
+                target=situation.asked,
+                findings=[_cause(one) for one in explain(situation)[:_MOST_SHOWN]],
+                refusals=[_refusal(one) for one in sorted(situation.attempts, key=_ago)[:_MOST_SHOWN]],
+                changes=[_change(one) for one in sorted(situation.changes, key=_ago)[:_MOST_SHOWN]],
+            )
+        )
 
     return router
 
@@ -83,31 +79,41 @@ def _ago(one: Attempt | Change) -> float:
     return one.last_seconds_ago
 
 
-def _refusal(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "verdict": attempt.verdict.label,
-        "session_id": attempt.session_id,
-        "user": _shown(attempt.user_token),
-        "session": _shown(attempt.session_token),
-        "port": attempt.port.label,
-        "address": f"{attempt.ip_address} {attempt.udp_port}",
-        "datagrams": attempt.datagrams,
-        "first_seconds_ago": round(attempt.first_seconds_ago, 3),
-        "last_seconds_ago": round(attempt.last_seconds_ago, 3),
-    }
+def _cause(finding: Finding) -> ExplainedCause:
+    return ExplainedCause(
+        code=finding.cause.value,
+        sentence=finding.sentence,
+        advice=finding.advice,
+        last_seconds_ago=round(finding.last_seconds_ago, 3),
+        current=finding.last_seconds_ago <= CURRENT_SECONDS,
+    )
+
+
+def _refusal(attempt: Attempt) -> ExplainedRefusal:
+    return ExplainedRefusal(
+        verdict=attempt.verdict.label,
+        session_id=attempt.session_id,
+        user=_shown(attempt.user_token),
+        session=_shown(attempt.session_token),
+        port=attempt.port.label,
+        address=f"{attempt.ip_address} {attempt.udp_port}",
+        datagrams=attempt.datagrams,
+        first_seconds_ago=round(attempt.first_seconds_ago, 3),
+        last_seconds_ago=round(attempt.last_seconds_ago, 3),
+    )
 
 
 def _shown(token: int | None) -> str | None:
     return short_token(token) if token is not None else None
 
 
-def _change(change: Change) -> dict[str, Any]:
-    return {
-        "what": change.kind.value,
-        "session_id": change.session_id,
-        "user": _shown(change.user_token),
-        "port": change.port.label if change.port is not None else None,
-        "address": f"{change.ip_address} {change.udp_port}" if change.ip_address else None,
-        "times": change.times,
-        "seconds_ago": round(change.last_seconds_ago, 3),
-    }
+def _change(change: Change) -> ExplainedChange:
+    return ExplainedChange(
+        what=change.kind.value,
+        session_id=change.session_id,
+        user=_shown(change.user_token),
+        port=change.port.label if change.port is not None else None,
+        address=f"{change.ip_address} {change.udp_port}" if change.ip_address else None,
+        times=change.times,
+        seconds_ago=round(change.last_seconds_ago, 3),
+    )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from relayd.admin.drain import Drain, DrainStatus
+from relayd.admin.answers import DrainStatus
+from relayd.admin.drain import Drain
 from relayd.core.source_status import SourceStatus
 from tests.support.relays import Relay
 from tests.support.virtual_loop import now, run
@@ -31,6 +32,12 @@ class World:
         return await self.drain.until_done(limit_seconds), now() - began
 
 
+def drained(draining: bool, active_sessions: int, bound_users: int, told: bool | None) -> DrainStatus:
+    return DrainStatus(
+        draining=draining, active_sessions=active_sessions, bound_users=bound_users, control_plane_told=told
+    )
+
+
 def in_world(work: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     async def started() -> None:
         await work(World())
@@ -44,7 +51,7 @@ def test_to_begin_refuses_new_games_and_says_so_once() -> None:
     world.relay.player_pings()
     with capture_logs() as logs:
         first, second = world.drain.begin(), world.drain.begin()
-    assert first == second == DrainStatus(True, 1, 2, None)
+    assert first == second == drained(True, 1, 2, None)
     assert world.relay.engine.draining
     assert [line["active_sessions"] for line in logs] == [1]
 
@@ -53,7 +60,7 @@ def test_to_undo_takes_new_games_again_and_says_so_once() -> None:
     world = World()
     world.drain.begin()
     with capture_logs() as logs:
-        assert world.drain.undo() == world.drain.undo() == DrainStatus(False, 0, 0, None)
+        assert world.drain.undo() == world.drain.undo() == drained(False, 0, 0, None)
     assert not world.relay.engine.draining
     assert len(logs) == 1
 
@@ -73,15 +80,16 @@ def test_whether_the_control_plane_knows(told: bool | None, problem: str | None,
 @pytest.mark.parametrize(
     ("status", "done"),
     [
-        (DrainStatus(True, 0, 0, None), True),
-        (DrainStatus(True, 0, 0, True), True),
-        (DrainStatus(True, 0, 0, False), False),
-        (DrainStatus(True, 1, 1, True), False),
-        (DrainStatus(False, 0, 0, None), False),
+        (drained(True, 0, 0, None), True),
+        (drained(True, 0, 0, True), True),
+        (drained(True, 0, 0, False), False),
+        (drained(True, 1, 1, True), False),
+        (drained(False, 0, 0, None), False),
     ],
 )
 def test_when_it_is_done(status: DrainStatus, done: bool) -> None:
     assert status.done is done
+    assert "done" not in status.fields()
 
 
 def test_where_nobody_plays_it_is_over_at_once() -> None:

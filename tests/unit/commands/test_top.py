@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from relayd.admin.answers import RelayStatus, SessionSummary
 from relayd.commands.top import Look, per_second
 
 
@@ -21,13 +22,17 @@ def look(time_seconds: float, server: dict[str, Any], client: dict[str, Any], *s
         "source": {"age_seconds": 0.5, "problem": None, "failures": 0},
         "fast_path": None,
     }
-    return Look(status, {session["session_id"]: session for session in sessions})
+    return Look(
+        RelayStatus.model_validate({"version": "1", "instance": "run", **status}),
+        {session["session_id"]: SessionSummary.model_validate(session) for session in sessions},
+    )
 
 
 def session(session_id: str, datagrams: int, dropped: int = 0) -> dict[str, Any]:
     way = {"datagrams": datagrams, "bytes": datagrams * 100}
     return {
         "session_id": session_id,
+        "users": 3,
         "host_bound": True,
         "players_bound": 2,
         "to_host": way,
