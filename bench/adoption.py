@@ -15,12 +15,9 @@ import uvloop
 
 from bench.loop_probe import LoopProbe
 from bench.machine import describe
-from relayd.core.counters import Traffic
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event
-from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_ping
 from relayd.event_loop.garbage import settle
@@ -29,6 +26,7 @@ from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.log import configure
 from relayd.session_source.owner import TableOwner
 from relayd.settings import Settings
+from tests.support.kept import NothingKept
 from tests.support.kernel_program import why_not
 
 SESSIONS = 40_000
@@ -73,30 +71,26 @@ async def _measure() -> None:
         program.close()
 
 
-class _NothingKept:
-    go_on = False
-
-    def left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
-        """Nobody to tell."""
-
-    def account(self, user: User) -> None:
-        """Nobody to tell."""
-
-
 class _Relay:
     def __init__(self, program: KernelProgram, adopt: bool) -> None:
         settings = Settings()
         numbers = iter(range(1, 2**31))
-        self.table = Table(settings.limits, lambda: next(numbers), self._on_event)
+        self.table = Table(settings.limits, lambda: next(numbers))
         self.engine = Engine(self.table)
         self.owner = TableOwner(self.table)
         bound_to = [(endpoint, "127.0.0.1") for endpoint in _ENDPOINTS]
         later: Callable[[Callable[[], None]], object] = asyncio.get_running_loop().call_soon
-        self.fast_path = FastPath(settings, self.engine, bound_to, program, None, adopt, later, _NothingKept())
+        self.fast_path = FastPath(
+            settings=settings,
+            engine=self.engine,
+            endpoints=bound_to,
+            program=program,
+            pins=None,
+            adopt=adopt,
+            later=later,
+            kept=NothingKept(),
+        )
         settle()
-
-    def _on_event(self, event: Event) -> None:
-        self.fast_path.event(event)
 
     def bind_all(self) -> None:
         now = asyncio.get_running_loop().time()

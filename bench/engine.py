@@ -39,7 +39,7 @@ def measure(subject: str, effort: Effort) -> list[Measurement]:
     # Time stands still here: what is bounded in a second has to have room for all of it.
     limits = Limits(refusals_per_second=0, user_datagrams_per_second=10_000_000, user_bytes_per_second=10_000_000_000)
     limits = limits.model_copy(update={"guesses_per_second": 10**9, "guesses_per_source_per_second": 10**9})
-    engine = Engine(Table(limits, count(1).__next__, lambda _: None))
+    engine = Engine(Table(limits, count(1).__next__))
     kinds = _kinds(engine)
     seconds = effort.seconds / len(kinds)
     return [

@@ -17,7 +17,7 @@ from bench.loop_probe import LoopProbe
 from bench.machine import describe, resident_bytes
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_ping
@@ -96,8 +96,8 @@ def _measure(path: Path) -> tuple[float, ...]:
 async def _measure_on_loop(path: Path) -> tuple[float, ...]:
     limits = Limits(user_timeout=_TIMEOUT_SECONDS, session_idle_timeout=_TIMEOUT_SECONDS)
     identifiers = iter(range(1, 2**31))
-    growth = Growth()
-    table = Table(limits, lambda: next(identifiers), lambda event: _grow(growth, event))
+    table = Table(limits, lambda: next(identifiers))
+    table.followers.subscribe(Phase.READERS, Growth())
     owner = TableOwner(table)
     source = FileSource(path, 3600.0, 0.0, owner)
     users = SESSIONS * USERS_PER_SESSION
@@ -121,11 +121,6 @@ async def _measure_on_loop(path: Path) -> tuple[float, ...]:
     for task in (following, expiring):
         task.cancel()
     return load_seconds, *load_hold, loaded_bytes / users, bound_bytes / users, *expire_hold
-
-
-def _grow(growth: Growth, event: Event) -> None:
-    if event.kind is EventKind.USER_BOUND:
-        growth.more()
 
 
 def _bind_all(table: Table) -> None:

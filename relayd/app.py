@@ -13,7 +13,7 @@ from relayd.admin.change_log import ChangeLog
 from relayd.admin.drain import Drain
 from relayd.admin.metrics.series import SessionSeries
 from relayd.core.engine import Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.followers import Followers, Phase
 from relayd.core.session import Session
 from relayd.core.source_status import Load
 from relayd.core.table import Table
@@ -21,6 +21,7 @@ from relayd.core.wire import MAX_CONNECTION_ID
 from relayd.errors import UnavailableError
 from relayd.event_loop.delay import LoopDelay
 from relayd.event_loop.garbage import Growth, settle
+from relayd.event_loop.pacing import in_slices
 from relayd.forwarding.addresses import OwnAddresses
 from relayd.forwarding.choose import Ports, open_ports
 from relayd.forwarding.kernel.fast_path import FastPath
@@ -29,6 +30,7 @@ from relayd.forwarding.sockets import BoundSocket, open_sockets
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate
 from relayd.session_source.choose import SourceFactory, source_from_settings
+from relayd.session_source.idle_sessions import IdleSessions
 from relayd.session_source.owner import TableOwner
 from relayd.settings import Settings
 from relayd.state.predecessor import Predecessor
@@ -90,22 +92,20 @@ class Relay:
         self._loop_delay = LoopDelay()
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
-        self.table = Table(settings.limits, _new_connection_id, self._on_event)
+        self.table = Table(settings.limits, _new_connection_id, Followers(_log_failure))
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
-        self.engine = Engine(self.table)
+        self.engine = Engine(self.table, self.source.lookups)
         self._liveness: Liveness | None = None
         if manager is not None:
-            self.engine = engine = ProbedEngine(self.table)
+            self.engine = engine = ProbedEngine(self.table, self.source.lookups)
             self._liveness = Liveness(manager, engine, self.source.status)
         self._kept = kept
         self._environment = environment
         self.successor: Successor | None = None
         """What is to be started when `serve` has ended, if that was for an upgrade."""
-        self.engine.lookups = self.source.lookups
         self._own_addresses = OwnAddresses(self.engine.bad_sources, settings.relay)
         self._series = SessionSeries(settings.admin.max_session_series)
-        self._growth = Growth()
         self._drain = Drain(self.engine, self.source.status)
         self._draining: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -152,45 +152,50 @@ class Relay:
         self._own_addresses.refresh()
         predecessor = self._take_over()
         try:
-            ports = self._open_ways(predecessor.records)
+            ports = self._open_ways(predecessor)
         except UnavailableError:
             if self._fast_path is not None:
                 self._fast_path.stop(self._remove_fast_path)
             _close(sockets)
             admin_socket.close()
             raise
-        predecessor.listen_last(lambda: self._fast_path is None or self._fast_path.adopted)
+        # What serves or remembers bindings follows the table by itself.
+        for reader in (IdleSessions(self.source), Growth(), self._series, self._change_log):
+            self.table.followers.subscribe(Phase.READERS, reader)
         return _Parts(ports, predecessor, certificate, admin_socket)
 
     def _take_over(self) -> Predecessor:
         predecessor = Predecessor(
-            self.settings.state.directory if self._keeps_state else None,
-            self._sockets,
-            self.table,
-            self.engine.counters,
-            asyncio.get_running_loop().time,
-            self.settings.limits.user_timeout,
-            self.source.status,
+            directory=self.settings.state.directory if self._keeps_state else None,
+            sockets=self._sockets,
+            table=self.table,
+            counters=self.engine.counters,
+            now=asyncio.get_running_loop().time,
+            user_timeout_seconds=self.settings.limits.user_timeout,
+            source=self.source.status,
         )
         self._records = predecessor.records
         self._metering = self._meter(predecessor.records)
-        if self._metering is not None:
-            predecessor.also_gives_up = self._metering.going_on
         self._change_log = ChangeLog(self.engine.counters)
         return predecessor
 
-    def _open_ways(self, records: Records) -> Ports:
+    def _open_ways(self, predecessor: Predecessor) -> Ports:
         """The ways that datagrams can go."""
         self._fast_path = start_fast_path(
-            self.settings,
-            self.engine,
-            [(one.endpoint, one.socket.getsockname()[0]) for one in self._sockets],
-            asyncio.get_running_loop().call_soon,
-            records,
+            settings=self.settings,
+            engine=self.engine,
+            endpoints=[(one.endpoint, one.socket.getsockname()[0]) for one in self._sockets],
+            later=asyncio.get_running_loop().call_soon,
+            kept=predecessor.restoration,
         )
-        # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
-        merge = self._fast_path is None
-        self._ports = open_ports(self.settings.relay.forwarder, self.engine, self._sockets, records, merge)
+        self._ports = open_ports(
+            mode=self.settings.relay.forwarder,
+            engine=self.engine,
+            sockets=self._sockets,
+            records=predecessor.records,
+            # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
+            merge=self._fast_path is None,
+        )
         return self._ports
 
     def _begin(self, parts: _Parts) -> list[asyncio.Task[None]]:
@@ -262,21 +267,40 @@ class Relay:
         def settled(session: Session) -> bool:
             return self._fast_path is None or self._fast_path.settled(session)
 
-        return Metering(self.settings, self._keeps_state, records, self._absorb, settled, self.source.usage)
+        return Metering(
+            settings=self.settings,
+            kept=self._keeps_state,
+            records=records,
+            absorb=self._absorb,
+            settled=settled,
+            taker=self.source.usage,
+        )
 
     def _admin(self, parts: _Parts, now: Callable[[], float]) -> "HttpServer":
         from relayd.admin.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
         from relayd.admin.routes import create_admin  # noqa: PLC0415
         from relayd.http.server import HttpServer  # noqa: PLC0415
 
-        status = self.source.status
-        ledger = self._metering.ledger if self._metering is not None else None
-        delays = self._loop_delay.histogram
         metrics = RelayMetrics(
-            self.engine, self._series, status, now, self._absorb, parts.ports, delays, self._fast_path, ledger
+            engine=self.engine,
+            series=self._series,
+            source=self.source.status,
+            clock=now,
+            absorb=self._absorb,
+            sockets=parts.ports,
+            loop_delay=self._loop_delay.histogram,
+            kernel=self._fast_path,
+            usage=self._metering.ledger if self._metering is not None else None,
         )
         app = create_admin(
-            self.settings, self.engine, status, self._drain, metrics, self._absorb, self.upgrade, self._fast_path
+            settings=self.settings,
+            engine=self.engine,
+            source=self.source.status,
+            drain=self._drain,
+            metrics=metrics,
+            absorb=self._absorb,
+            upgrade=self.upgrade,
+            kernel=self._fast_path,
         )
         return HttpServer(app, parts.admin_socket, self.settings.admin.max_connections, parts.certificate)
 
@@ -337,9 +361,22 @@ class Relay:
             self._absorb(())
             self._records.beat()
             self._own_addresses.refresh()
-            await predecessor.give_up_the_rest()
+            await self._give_up_the_rest(predecessor)
             self._change_log.tick(loop.time())
             await asyncio.sleep(1.0)
+
+    async def _give_up_the_rest(self, predecessor: Predecessor) -> None:
+        """Of what the relay before left, that which no session names any more.
+
+        Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
+        Nor before the fast path has said what became of those it served.
+        """
+        if not self.source.status.followed or not (self._fast_path is None or self._fast_path.adopted):
+            return
+        await predecessor.give_up_the_rest()
+        if self._metering is not None:
+            async for _ in in_slices(self._metering.going_on()):
+                pass
 
     def _load(self) -> Load:
         return Load(sum(self.table.bound), self.engine.draining)
@@ -352,23 +389,14 @@ class Relay:
         if self._fast_path is not None:
             self._fast_path.absorb(sessions)
 
-    def _on_event(self, event: Event) -> None:
-        if self._fast_path is not None:
-            # First, so that what the kernel counted for a binding that ends is there for the others to read.
-            self._fast_path.event(event)
-        if self._ports is not None:
-            self._ports.event(event)
-        if event.kind is EventKind.SESSION_IDLE:
-            self.source.session_ended(event.session.session_id)
-        if event.kind is EventKind.USER_BOUND:
-            self._growth.more()
-        self._series.event(event)
-        self._change_log.event(event)
-        self._records.event(event)
-
 
 def _new_connection_id() -> int:
     return 1 + secrets.randbelow(MAX_CONNECTION_ID)
+
+
+def _log_failure(error: Exception) -> None:
+    """A defect in one follower of the table; the others are told all the same."""
+    _log.error("a change of the table could not be followed", exc_info=error)
 
 
 def _close(sockets: list[BoundSocket]) -> None:

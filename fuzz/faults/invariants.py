@@ -143,7 +143,9 @@ class Ledger:
         assert deadline is None or deadline > now, "something is due and was not looked at"
         for session in table.sessions.values():
             for binding in session.bindings():
-                assert table.heard(binding) + self._limits.user_timeout > now - _ROUNDING_SECONDS, "still bound"
+                assert table.presence.last_heard(binding) + self._limits.user_timeout > now - _ROUNDING_SECONDS, (
+                    "still bound"
+                )
             if not session.bound and self._limits.session_idle_timeout:
                 assert session.empty_since + self._limits.session_idle_timeout > now - _ROUNDING_SECONDS, "still there"
         assert all(forgotten_at <= latest + TOMBSTONE_SECONDS for forgotten_at in table._tombstones.values())

@@ -12,12 +12,13 @@ from fuzz.faults.state import VirtualState
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.lookups import Lookups
 from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
-from relayd.forwarding.python.udp import follow
+from relayd.forwarding.python.udp import RecordKeeper
 from relayd.state.records import Records
 from relayd.state.restoration import Restoration
 
@@ -86,24 +87,25 @@ class SimulatedRelay:
             keep_state: whether it finds the state of the relay before.
             with_last_good: whether it finds the last good sessions.
         """
-        self.table = Table(self.limits, self._new_connection_id, self._event)
-        self.engine = Engine(self.table)
+        lookups = Lookups(self._control_plane.ask)
+        self.table = Table(self.limits, self._new_connection_id)
+        self.engine = Engine(self.table, lookups)
         self._state = VirtualState(self.now, self._state if keep_state else None)
         self._records = Records(self._state, self.now)
         self.engine.counters.go_on_in(self._records.counters_memory())
-        self.table.on_authorized.append(self._records.authorized)
-        self.table.on_authorized.append(self._authorized)
+        self._records.follow(self.table.followers)
+        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self._records))
+        self.table.followers.subscribe(Phase.READERS, self)
+        self.table.followers.subscribe_to_users(Phase.READERS, self)
         self._restoration = Restoration(
-            self._state,
-            self._records,
-            self.table,
-            _ENDPOINTS,
-            self.engine.counters,
-            self.now,
-            self.limits.user_timeout,
+            state=self._state,
+            records=self._records,
+            table=self.table,
+            endpoints=_ENDPOINTS,
+            counters=self.engine.counters,
+            now=self.now,
+            longest_silence_seconds=self.limits.user_timeout,
         )
-        self._restoration.listen_last()
-        lookups = self.engine.lookups = Lookups(self._control_plane.ask)
         self._complete = False
         self._runs = True
         self.ledger.relay_started(kept=keep_state)
@@ -185,15 +187,15 @@ class SimulatedRelay:
             self._schedule.after(0.0, self._open_for(self.table))
         self._plan_expiry()
 
-    def _event(self, event: Event) -> None:
-        follow(self._records, event)
+    def event(self, event: Event) -> None:
+        """Follows a change of the table."""
         if event.kind is EventKind.SESSION_IDLE:
             self._control_plane.ended(event.session.session_id)
-        self._records.event(event)
         self.ledger.changed(event, self.now())
 
-    def _authorized(self, user: User, added: bool) -> None:
-        if not added:
+    def authorized(self, user: User, admitted: bool) -> None:
+        """Follows who is in a session."""
+        if not admitted:
             self.ledger.revoked(user)
 
     # Time

@@ -46,8 +46,8 @@ class _Relay:
         self.datagrams = self.checks = 0
         self._ids = 0
         self.table = Table(limits, self._new_connection_id)
-        self.engine = Engine(self.table)
-        self.engine.lookups = Lookups(lambda: None, most=_MOST_LOOKUPS)
+        self.lookups = Lookups(lambda: None, most=_MOST_LOOKUPS)
+        self.engine = Engine(self.table, self.lookups)
 
     def _new_connection_id(self) -> int:
         """Few, so that some come twice."""
@@ -64,8 +64,7 @@ class _Relay:
 
     def answer_lookups(self) -> None:
         """The control plane knows none of them."""
-        if self.engine.lookups is not None:
-            self.engine.lookups.answered(self.engine.lookups.asked(), self.now)
+        self.lookups.answered(self.lookups.asked(), self.now)
 
     def deliver(self, endpoint: Endpoint, data: bytes, source: Address, taken: Verdict | None) -> None:
         """Brings a datagram, and checks what comes of it.
@@ -125,9 +124,7 @@ class _Relay:
     def check(self) -> None:
         """What always holds."""
         self.checks += 1
-        lookups = self.engine.lookups
-        assert lookups is not None
-        assert len(lookups.asked()) <= _MOST_LOOKUPS
+        assert len(self.lookups.asked()) <= _MOST_LOOKUPS
         assert sum(self.table.bound) <= self.table.limits.max_bound_users
         check_table(self.table)
 

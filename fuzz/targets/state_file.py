@@ -19,12 +19,12 @@ from fuzz.structure import check_table
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.forwarding.python.udp import follow
+from relayd.forwarding.python.udp import RecordKeeper
 from relayd.state import layout
 from relayd.state import memory as state_memory
 from relayd.state.memory import NAME, StateMemory
@@ -66,20 +66,22 @@ class _Life:
 
     def __init__(self, now: float) -> None:
         self.now = now
-        self.table = Table(Limits(), iter(range(5000, 1 << 31)).__next__, self._event)
+        self.table = Table(Limits(), iter(range(5000, 1 << 31)).__next__)
         self.engine = Engine(self.table)
         self.state = StateMemory(folder(), _DIGEST)
         self.records = Records(self.state, lambda: self.now)
         self.engine.counters.go_on_in(self.records.counters_memory())
-        self.table.on_authorized.append(self.records.authorized)
+        self.records.follow(self.table.followers)
+        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self.restoration = Restoration(
-            self.state, self.records, self.table, _ENDPOINTS, self.engine.counters, lambda: self.now, 30.0
+            state=self.state,
+            records=self.records,
+            table=self.table,
+            endpoints=_ENDPOINTS,
+            counters=self.engine.counters,
+            now=lambda: self.now,
+            longest_silence_seconds=30.0,
         )
-        self.restoration.listen_last()
-
-    def _event(self, event: Event) -> None:
-        follow(self.records, event)
-        self.records.event(event)
 
     def authorize(self) -> None:
         """The session source names all sessions."""

@@ -1,17 +1,13 @@
 """Live sessions as the admin API shows them."""
 
-from collections.abc import Callable
 from typing import Any
 
 from relayd.admin.answers import Address, BoundAt, Count, PingSummary, SessionDetails, SessionSummary, UserDetails
 from relayd.core.counters import Traffic
-from relayd.core.pings import Pings
+from relayd.core.presence import Presence
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 from relayd.log import short_token
-
-Heard = Callable[[Binding], float]
-PingsOf = Callable[[Binding], Pings | None]
 
 
 def summarise_session(session: Session) -> SessionSummary:
@@ -28,14 +24,13 @@ def summarise_session(session: Session) -> SessionSummary:
     )
 
 
-def describe_session(session: Session, now: float, heard: Heard, pings_of: PingsOf) -> SessionDetails:
+def describe_session(session: Session, now: float, presence: Presence) -> SessionDetails:
     """All there is to say of a session.
 
     Args:
         session: a session of the table.
         now: seconds, on the clock the table is used with.
-        heard: when a binding was last heard, on the same clock.
-        pings_of: the PINGs of a binding.
+        presence: when a binding was last heard, on the same clock, and its PINGs.
     """
     traffic = session.traffic()
     return SessionDetails(
@@ -44,24 +39,25 @@ def describe_session(session: Session, now: float, heard: Heard, pings_of: Pings
         to_host=_to_host(traffic),
         to_player=_to_player(traffic),
         drops={verdict.label: count for verdict, count in (session.drops or {}).items()},
-        users=[_describe_user(user, now, heard, pings_of) for user in session.users.values()],
+        users=[_describe_user(user, now, presence) for user in session.users.values()],
     )
 
 
-def _describe_user(user: User, now: float, heard: Heard, pings_of: PingsOf) -> UserDetails:
+def _describe_user(user: User, now: float, presence: Presence) -> UserDetails:
     traffic = user.traffic or Traffic()
     bindings = [binding for binding in (user.server_binding, user.client_binding) if binding is not None]
     return UserDetails(
         authorization_token=short_token(user.token),
         ip_address=user.ip_address,
         role="host" if user.server_binding else "player" if user.client_binding else None,
-        bindings=[_describe_binding(binding, now, heard(binding), pings_of(binding)) for binding in bindings],
+        bindings=[_describe_binding(binding, now, presence) for binding in bindings],
         to_host=_to_host(traffic),
         to_player=_to_player(traffic),
     )
 
 
-def _describe_binding(binding: Binding, now: float, heard_at: float, pings: Pings | None) -> BoundAt:
+def _describe_binding(binding: Binding, now: float, presence: Presence) -> BoundAt:
+    pings = presence.pings(binding)
     only_where_known: dict[str, Any] = {}
     if binding.port is Port.CLIENT:
         only_where_known["connection_id"] = binding.user.connection_id
@@ -76,7 +72,7 @@ def _describe_binding(binding: Binding, now: float, heard_at: float, pings: Ping
         port=binding.port.label,
         address=Address(ip=binding.address[0], port=binding.address[1]),
         bound_seconds=round(now - binding.bound_at, 3),
-        last_seen_seconds_ago=round(max(0.0, now - heard_at), 3),
+        last_seen_seconds_ago=round(max(0.0, now - presence.last_heard(binding)), 3),
         **only_where_known,
     )
 

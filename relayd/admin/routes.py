@@ -30,6 +30,7 @@ _log = structlog.get_logger()
 
 
 def create_admin(
+    *,
     settings: Settings,
     engine: Engine,
     source: SourceStatus,
@@ -108,7 +109,7 @@ def create_admin(
         if found is None:
             return no_session(session_id)
         absorb([found])
-        return answered(describe_session(found, asyncio.get_running_loop().time(), table.heard, table.pings))
+        return answered(describe_session(found, asyncio.get_running_loop().time(), table.presence))
 
     @app.post("/v1/upgrade")
     async def begin_upgrade() -> Response:

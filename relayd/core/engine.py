@@ -47,14 +47,18 @@ _VALID = STATE_DATAGRAM[State.VALID]
 
 
 class Engine:
-    """The relay's behaviour over a table. `draining` refuses sessions that have nobody bound yet."""
+    """The relay's behaviour over a table. `draining` refuses sessions that have nobody bound yet.
 
-    def __init__(self, table: Table) -> None:
+    Args:
+        table: the table.
+        lookups: where unknown pairs are asked about; None where there is nobody to ask.
+    """
+
+    def __init__(self, table: Table, lookups: Lookups | None = None) -> None:
         self.table = table
         self.counters = Counters()
         self.draining = False
-        self.lookups: Lookups | None = None
-        """Where unknown pairs are asked about; None where there is nobody to ask."""
+        self.lookups = lookups
         self.bad_sources = BadSources()
         self.guesses = Guesses(table.limits)
         self._limits = table.limits
@@ -218,7 +222,7 @@ class Engine:
 
     def _silence(self, binding: Binding, now: float) -> float:
         """For how long a binding was not heard. Whatever forwards beside the engine may be ahead of its clock."""
-        return max(0.0, now - self.table.heard(binding))
+        return max(0.0, now - self.table.presence.last_heard(binding))
 
     def _refuse(
         self,

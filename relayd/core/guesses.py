@@ -12,8 +12,7 @@ a moment too late is far below the rates: it sends some 7 datagrams a second unt
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from relayd.core.limits import Limits, network_of
 from relayd.core.session import Binding, Session, User
@@ -30,6 +29,13 @@ class Noted(NamedTuple):
     session_due: float
 
 
+class GuessCounter(Protocol):
+    """An engine that counts guesses of which `Guesses` does not hear."""
+
+    def noted(self, ip_address: str, session: Session) -> Noted:
+        """What it noted of a source and in a session."""
+
+
 class Guesses:
     """How often user tokens are guessed.
 
@@ -39,13 +45,20 @@ class Guesses:
     """
 
     def __init__(self, limits: Limits, most_sources: int = 10_000) -> None:
-        self.elsewhere: Callable[[str, Session], Noted] = nothing_noted
-        """What a fast path noted of a source and in a session."""
+        self._counters: tuple[GuessCounter, ...] = ()
         self._session_interval = 1 / limits.guesses_per_second
         self._source_interval = 1 / limits.guesses_per_source_per_second
         self._most_sources = most_sources
         self._sources: OrderedDict[str, float] = OrderedDict()
         """Network → when its guesses would have been due."""
+
+    def register(self, counter: GuessCounter) -> None:
+        """Goes by what this one noted as well."""
+        self._counters += (counter,)
+
+    def unregister(self, counter: GuessCounter) -> None:
+        """Asks it no more."""
+        self._counters = tuple(one for one in self._counters if one is not counter)
 
     def note(self, session: Session, ip_address: str, now: float) -> bool:
         """Counts a user token that the session does not have. False if they come too often for anybody to be told."""
@@ -74,12 +87,16 @@ class Guesses:
             ip_address: where the datagram comes from.
             now: seconds.
         """
-        noted = self.elsewhere(ip_address, user.session)
-        own = self._sources.get(network_of(ip_address), 0.0)
-        if _too_many(max(own, noted.source_due), now):
+        source_due = self._sources.get(network_of(ip_address), 0.0)
+        session_due = user.session.guesses_due
+        for counter in self._counters:
+            noted = counter.noted(ip_address, user.session)
+            source_due = max(source_due, noted.source_due)
+            session_due = max(session_due, noted.session_due)
+        if _too_many(source_due, now):
             return True
         familiar = ip_address == user.ip_address or (binding is not None and ip_address == binding.address[0])
-        return not familiar and _too_many(max(user.session.guesses_due, noted.session_due), now)
+        return not familiar and _too_many(session_due, now)
 
 
 def _too_many(due: float, now: float) -> bool:
@@ -89,8 +106,3 @@ def _too_many(due: float, now: float) -> bool:
 def _later(due: float, interval: float, now: float) -> float:
     """Counts also what is above the rate: whoever goes on too fast never comes below it."""
     return min(max(due, now) + interval, now + _LONGEST_SECONDS)
-
-
-def nothing_noted(_ip_address: str, _session: Session) -> Noted:
-    """Where there is no fast path."""
-    return Noted(0.0, 0.0)

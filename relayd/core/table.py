@@ -14,10 +14,11 @@ from relayd.core.counters import Traffic
 from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_size
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
+from relayd.core.followers import Followers
 from relayd.core.history import History
 from relayd.core.limits import Limits
 from relayd.core.meter import Meter
-from relayd.core.pings import Pings
+from relayd.core.presence import Presence
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
@@ -34,11 +35,11 @@ class Table:
     Args:
         limits: timeouts and policies.
         new_connection_id: gives a random id of 1 to 2³¹-1, from a source that nobody can predict.
-        on_event: told of each change, after it was made.
+        followers: told of each change, after it was made.
     """
 
     def __init__(
-        self, limits: Limits, new_connection_id: Callable[[], int], on_event: Callable[[Event], None] | None = None
+        self, limits: Limits, new_connection_id: Callable[[], int], followers: Followers | None = None
     ) -> None:
         self.limits = limits
         self.sessions: dict[str, Session] = {}
@@ -52,12 +53,9 @@ class Table:
         """``bound[port]``: how many users are bound there."""
         self.active_sessions = 0
         """Sessions with somebody bound."""
-        self.heard: Callable[[Binding], float] = last_seen
-        """When a binding was last heard. A fast path that forwards without the engine puts in what it knows."""
-        self.pings: Callable[[Binding], Pings | None] = pings_answered
-        """The PINGs of a binding, whoever answered them; None before the first. Replaced as `heard` is."""
-        self.on_authorized: list[Callable[[User, bool], None]] = []
-        """Each told of each user that is let into a session (True) or is no longer in it (False), after the change."""
+        self.followers = followers if followers is not None else Followers()
+        self.presence = Presence()
+        """When bindings were last heard, by whichever engine."""
         self.watched: set[Session] = set()
         """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
         self.history = History(self.by_token)
@@ -65,7 +63,6 @@ class Table:
         self._user_rates = [limits.user_rate(port) for port in Port]
         self._session_rate = limits.session_rate
         self._new_connection_id = new_connection_id
-        self._on_event = on_event or (lambda _event: None)
         self._silence: list[tuple[float, int, Binding]] = []
         """Heap of when to look whether a binding was heard; the number only keeps bindings from being compared."""
         self._idleness: list[tuple[float, int, Session]] = []
@@ -159,8 +156,7 @@ class Table:
                 user = users[user_spec.token] = User(session, user_spec.token, user_spec.ip_address)
                 self.users += 1
                 self.edition += 1
-                for tell in self.on_authorized:
-                    tell(user, True)
+                self.followers.tell_of_user(user, True)
             else:
                 user.ip_address = user_spec.ip_address
 
@@ -179,8 +175,7 @@ class Table:
         del session.users[user.token]
         self.users -= 1
         self.edition += 1
-        for tell in self.on_authorized:
-            tell(user, False)
+        self.followers.tell_of_user(user, False)
 
     def _end_session(self, session: Session, kind: EventKind, now: float) -> None:
         if session.bound:
@@ -198,9 +193,8 @@ class Table:
         if len(self._tombstones) > _MOST_TOMBSTONES:
             self._tombstones.popitem(last=False)
         self._tell(Event(kind, session), now)
-        for tell in self.on_authorized:
-            for user in session.users.values():
-                tell(user, False)
+        for user in session.users.values():
+            self.followers.tell_of_user(user, False)
         # Users and session point at each other: without this only the garbage collector would find them.
         session.users.clear()
         session.players.clear()
@@ -240,7 +234,7 @@ class Table:
 
     def _tell(self, event: Event, now: float) -> None:
         self.history.changed(event, now)
-        self._on_event(event)
+        self.followers.tell(event)
 
     # Bindings -----------------------------------------------------------------------------------------------
 
@@ -339,7 +333,7 @@ class Table:
         session.bound -= 1
         self.bound[binding.port] -= 1
         # A reconciliation goes by the time at which it began: anybody may have been heard since, not only the last one.
-        session.empty_since = max(session.empty_since, now, self.heard(binding))
+        session.empty_since = max(session.empty_since, now, self.presence.last_heard(binding))
         if session.bound == 0:
             self.active_sessions -= 1
             self._await_idleness(session, session.empty_since)
@@ -374,7 +368,7 @@ class Table:
     def _check_silence(self, binding: Binding, now: float) -> None:
         if binding.user.binding_on(binding.port) is not binding:
             return
-        deadline = self.heard(binding) + self.limits.user_timeout
+        deadline = self.presence.last_heard(binding) + self.limits.user_timeout
         if deadline > now:
             heappush(self._silence, (deadline, next(self._numbers), binding))
         else:
@@ -399,13 +393,3 @@ class Table:
         else:
             self._ended[session.session_id] = session.token
             self._end_session(session, EventKind.SESSION_IDLE, now)
-
-
-def last_seen(binding: Binding) -> float:
-    """When the engine last heard a binding."""
-    return binding.last_seen
-
-
-def pings_answered(binding: Binding) -> Pings | None:
-    """The PINGs that the engine answered."""
-    return binding.pings

@@ -47,9 +47,11 @@ class KeptCounts(Protocol):
     def account(self, user: User) -> None:
         """To be called whenever something was added to the counts of a user."""
 
-    @property
-    def left(self) -> Callable[[int, int, Traffic], None]:
-        """To be called with session and user token, and what was counted for that user, whom nobody names any more."""
+    def bring_back(self, user: User) -> None:
+        """Gives a user what that process counted for it, and its connection id: to be called before more is added."""
+
+    def count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+        """What was counted for a user whom nobody names any more."""
 
 
 class BindingRecords(Protocol):

@@ -9,6 +9,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from relayd.core.events import Event, EventKind
+
 _GROWTH_BEFORE_SETTLING = 2000
 """New bindings after which the collector is relieved again: its last visit to them then takes about 1 ms."""
 
@@ -35,13 +37,15 @@ def many_new_objects() -> Iterator[None]:
 
 
 class Growth:
-    """Settles whenever the table has grown by some objects."""
+    """Follows a table, and settles whenever datagrams have brought about some lasting objects."""
 
     def __init__(self) -> None:
         self._grown = 0
 
-    def more(self) -> None:
-        """To be called for each lasting object that datagrams bring about."""
+    def event(self, event: Event) -> None:
+        """Follows a change of the table."""
+        if event.kind is not EventKind.USER_BOUND:
+            return
         self._grown += 1
         # Where nothing is collected at all, it is settled in the end: see `many_new_objects`.
         if self._grown >= _GROWTH_BEFORE_SETTLING and gc.isenabled():

@@ -6,7 +6,6 @@ from typing import Literal, Protocol
 import structlog
 
 from relayd.core.engine import Engine
-from relayd.core.events import Event
 from relayd.core.session import Session
 from relayd.core.views import BindingRecords, SocketView
 from relayd.errors import UnavailableError
@@ -19,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class Ports(SocketView, Protocol):
-    """The relay's two ports on all of its addresses."""
+    """The relay's two ports on all of its addresses. They follow the engine's table."""
 
     async def start(self) -> None:
         """Begins to take datagrams in."""
@@ -27,14 +26,12 @@ class Ports(SocketView, Protocol):
     def stop(self) -> None:
         """Closes the sockets."""
 
-    def event(self, event: Event) -> None:
-        """Follows a change of the table."""
-
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what was forwarded without the engine to the counts of the engine and of these sessions."""
 
 
 def open_ports(
+    *,
     mode: Literal["auto", "native", "python"],
     engine: Engine,
     sockets: Sequence[BoundSocket],
@@ -58,7 +55,7 @@ def open_ports(
     try:
         from relayd.forwarding.thread.ports import NativePorts  # noqa: PLC0415 - not there where it was not compiled
 
-        return NativePorts(engine, sockets, records, merge)
+        return NativePorts(engine, sockets, records, merge=merge)
     except (ImportError, OSError, ValueError) as error:
         why = f"its C part was not compiled: {_WAY_OUT}" if isinstance(error, ImportError) else str(error)
         if mode == "native":

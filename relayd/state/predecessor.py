@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from relayd.core.counters import Counters
@@ -43,6 +43,7 @@ class Predecessor:
 
     def __init__(
         self,
+        *,
         directory: Path | None,
         sockets: Sequence[BoundSocket],
         table: Table,
@@ -56,22 +57,17 @@ class Predecessor:
         state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
         self.records = Records(state, now)
         counters.go_on_in(self.records.counters_memory())
-        table.on_authorized.append(self.records.authorized)
-        endpoints = [one.endpoint for one in sockets]
-        self.also_gives_up: Callable[[], Iterable[object]] = tuple
-        """What else is given up with the rest, a step at a time."""
-        self._adopted: Callable[[], bool] = lambda: True
+        self.records.follow(table.followers)
         with many_new_objects():
-            self._restoration = Restoration(state, self.records, table, endpoints, counters, now, user_timeout_seconds)
-
-    def listen_last(self, adopted: Callable[[], bool]) -> None:
-        """To be called when a fast path, which goes on by itself, has begun to follow the table.
-
-        Args:
-            adopted: whether it has taken over or given up all that it served before.
-        """
-        self._adopted = adopted
-        self._restoration.listen_last()
+            self.restoration = Restoration(
+                state=state,
+                records=self.records,
+                table=table,
+                endpoints=[one.endpoint for one in sockets],
+                counters=counters,
+                now=now,
+                longest_silence_seconds=user_timeout_seconds,
+            )
 
     async def until_loaded(
         self, loaded: asyncio.Event, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]
@@ -85,9 +81,9 @@ class Predecessor:
             kept_sockets: whether the sockets are those of the process before.
             tasks: any of them may end the wait.
         """
-        if not self._restoration.bound and not kept_sockets:
+        if not self.restoration.bound and not kept_sockets:
             return
-        longest_seconds = _LONGEST_WAIT_SECONDS if self._restoration.bound else _SESSIONS_WITHIN_SECONDS
+        longest_seconds = _LONGEST_WAIT_SECONDS if self.restoration.bound else _SESSIONS_WITHIN_SECONDS
         await self._wait_for(loaded.is_set, longest_seconds, tasks)
         if loaded.is_set():
             await self._wait_for(self._all_are_named, _SESSIONS_WITHIN_SECONDS, tasks)
@@ -101,18 +97,10 @@ class Predecessor:
 
     def _all_are_named(self) -> bool:
         """Whether nobody is missing who was bound, or is known to be gone."""
-        return self._source.followed or not self._restoration.unnamed
+        return self._source.followed or not self.restoration.unnamed
 
     async def give_up_the_rest(self) -> None:
-        """Of what was bound before, that which no session names any more.
-
-        Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
-        Nor before the fast path has said what became of those it served.
-        """
-        if not self._source.followed or not self._adopted():
-            return
-        if self._restoration:
-            async for _ in in_slices(self._restoration.finishing()):
+        """Of what was bound before, that which no session names any more."""
+        if self.restoration:
+            async for _ in in_slices(self.restoration.finishing()):
                 pass
-        async for _ in in_slices(self.also_gives_up()):
-            pass

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.events import Event, EventKind
+from relayd.core.followers import Followers, Phase
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS
 from relayd.core.views import CountsMemory
@@ -68,12 +69,15 @@ class Records:
         """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
         self.spans: Spans | None = None
         """Who records usage; None for nobody."""
-        self.left: Callable[[int, int, Traffic], None] = _nobodys
-        """See `KeptCounts.left`."""
         self._tombstone = 0
         self.counts = CountsMemory(
             self._memory, layout.DECISIONS_AT, layout.record_at(0) + layout.COUNTS_AT, layout.RECORD_BYTES
         )
+
+    def follow(self, followers: Followers) -> None:
+        """Follows a table, and who is in its sessions."""
+        followers.subscribe(Phase.RECORDS, self)
+        followers.subscribe_to_users(Phase.RECORDS, self)
 
     def counters_memory(self) -> memoryview:
         """Where the engine is to count."""
@@ -168,9 +172,9 @@ class Records:
             self._write(slot, Identity(Kind.REVOKED, 0, False, 0, session.token, 0, 0, 0, 0, 0, span, game))
         self._write_counts(slot, traffic)
 
-    def authorized(self, user: User, added: bool) -> None:
+    def authorized(self, user: User, admitted: bool) -> None:
         """Follows who is in a session: one that comes again is another user, with an account and an id of its own."""
-        if added:
+        if admitted:
             return
         self._told_id.pop(user, None)
         slot = self._accounts.pop(user, 0)
@@ -181,7 +185,7 @@ class Records:
             self.account_revoked(user.session)
 
     def event(self, event: Event) -> None:
-        """Follows sessions that end; to be told after all others."""
+        """Follows sessions that end."""
         if event.kind in _ENDS:
             session = event.session
             self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
@@ -272,10 +276,6 @@ class Records:
     def _empty_counts(self, slot: int) -> None:
         at = layout.record_at(slot)
         self._memory[at + layout.COUNTS_AT : at + layout.RECORD_BYTES] = _NO_COUNTS
-
-
-def _nobodys(_session_token: int, _user_token: int, _traffic: Traffic) -> None:
-    pass
 
 
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:

@@ -1,11 +1,12 @@
 """Brings back what the process before this one knew, as soon as the session source names those it was about."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
+from relayd.core.followers import Phase
 from relayd.core.session import Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.views import DECIDED_BY_FORWARDER
@@ -25,6 +26,8 @@ _log = structlog.get_logger()
 class Restoration:
     """What a process before this one left, until it is brought back or given up.
 
+    A fast path, which went on by itself and knows better, takes up bindings before this does.
+
     Args:
         state: the memory it is in.
         records: go on with it.
@@ -38,10 +41,11 @@ class Restoration:
 
     def __init__(
         self,
+        *,
         state: StateMemory,
         records: Records,
         table: Table,
-        endpoints: list[Endpoint],
+        endpoints: Sequence[Endpoint],
         counters: Counters,
         now: Callable[[], float],
         longest_silence_seconds: float,
@@ -69,13 +73,16 @@ class Restoration:
         state.is_ours()
         self._open = bool(self._left)
         if self:
-            table.on_authorized.append(self.take_account)
-            records.left = self._count_left
+            table.followers.subscribe_to_users(Phase.RECORDS, self)
 
-    def listen_last(self) -> None:
-        """Bindings are brought back after a fast path, which went on forwarding and knows better, has done so."""
-        if self:
-            self._table.on_authorized.append(self.take_bindings)
+    @property
+    def go_on(self) -> bool:
+        """See `KeptCounts.go_on`."""
+        return self._records.go_on
+
+    def account(self, user: User) -> None:
+        """See `KeptCounts.account`."""
+        self._records.account(user)
 
     @property
     def unnamed(self) -> bool:
@@ -128,16 +135,18 @@ class Restoration:
                 counters.bytes[port][verdict] += words[at + 1]
         self._memory[layout.DECISIONS_AT : end] = bytes(_DECISIONS_BYTES)
 
-    def take_account(self, user: User, added: bool) -> None:
-        """Brings back the counts of a user that the session source names, and its connection id."""
-        found = self._left.accounts.pop((user.session.token, user.token), None) if added else None
+    def authorized(self, user: User, admitted: bool) -> None:
+        """Brings back all that is left of a user that the session source names."""
+        if admitted:
+            self.bring_back(user)
+            for identity, slot in self._left.bindings.pop((user.session.token, user.token), ()):
+                self._restore(user, identity, slot)
+
+    def bring_back(self, user: User) -> None:
+        """Brings back the counts of a user that the session source names, and its connection id: once."""
+        found = self._left.accounts.pop((user.session.token, user.token), None)
         if found is not None:
             self._restore_account(user, *found)
-
-    def take_bindings(self, user: User, added: bool) -> None:
-        """Brings back where it was bound."""
-        for identity, slot in self._left.bindings.pop((user.session.token, user.token), ()) if added else ():
-            self._restore(user, identity, slot)
 
     def _restore_account(self, user: User, identity: Identity, slot: int) -> None:
         session = user.session
@@ -202,10 +211,11 @@ class Restoration:
         """What was counted for it goes to its user's account, if that is still there."""
         traffic = Traffic()
         read_traffic(self._memory, slot, traffic)
-        self._count_left(identity.session, identity.user, traffic)
+        self.count_left(identity.session, identity.user, traffic)
         self._records.free(slot)
 
-    def _count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+    def count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+        """See `KeptCounts.count_left`."""
         account = self._left.account_of(session_token, user_token)
         if account:
             self._records.add_counts(account, traffic)
@@ -248,9 +258,7 @@ class Restoration:
         for (_, span), slots in self._given_up.items():
             self._give_up(span, slots)
             yield
-        for listener in (self.take_account, self.take_bindings):
-            if listener in self._table.on_authorized:
-                self._table.on_authorized.remove(listener)
+        self._table.followers.unsubscribe(self)
         self._given_up.clear()
         self._left.counts.clear()
         self._gone_on.clear()

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
+from relayd.core.lookups import Lookups
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import MAX_DATAGRAM_BYTES
@@ -22,8 +23,8 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 class ProbedEngine(Engine):
     """An engine that notes which sockets datagrams come from, and neither counts nor answers the relay's own."""
 
-    def __init__(self, table: Table) -> None:
-        super().__init__(table)
+    def __init__(self, table: Table, lookups: Lookups | None = None) -> None:
+        super().__init__(table, lookups)
         self.heard: set[int] = set()
         """Numbers of the endpoints that gave it something since this was last emptied."""
         self.own: set[Address] = set()

@@ -63,6 +63,7 @@ class Metering:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         kept: bool,
         records: Records,

@@ -33,8 +33,8 @@ def relay_with_games() -> Relay:
         SessionSpec(f"game-{number}", token(number), tuple(UserSpec(1 + user, None) for user in range(USERS)))
         for number in range(SESSIONS)
     ]
-    relay = Relay(Limits(max_bound_users=200, refusals_per_second=1_000_000), specs)
-    relay.engine.lookups = Lookups(lambda: None, most=2000)
+    limits = Limits(max_bound_users=200, refusals_per_second=1_000_000)
+    relay = Relay(limits, specs, lookups=Lookups(lambda: None, most=2000))
     relay.engine.guesses = Guesses(relay.table.limits, most_sources=500)
     relay.engine._refusals = RefusalLimiter(relay.table.limits, max_sources=500)
     return relay

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self
 from relayd.core.desired import Snapshot
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -53,7 +52,7 @@ class ForwarderWorld:
                 bound.append(BoundSocket(Endpoint(Port(number % 2), number), sock))
             self._bound = bound
             ids = itertools.count(FIRST_CONNECTION)
-            self.table = Table(Limits.model_validate(LIMITS), lambda: next(ids), self._on_event)
+            self.table = Table(Limits.model_validate(LIMITS), lambda: next(ids))
             self.engine = Engine(self.table)
             records = Records(StateMemory(None, 0), time.monotonic)
             self._judge = Judge(self.engine, bound, records)
@@ -61,7 +60,7 @@ class ForwarderWorld:
                 [(one.socket.fileno(), int(one.endpoint.port)) for one in bound], self._merge, *records.counts
             )
             self._totals = [[(0, 0)] * len(DECIDED_BY_FORWARDER) for _ in Port]
-            self._flows = compiled.Flows(self.forwarder, self.table, records)
+            compiled.Flows(self.forwarder, self.table, records)
             self.table.apply(Snapshot.of(specs(set())), time.monotonic())
             self.forwarder.start()
             stack.callback(self.forwarder.stop)
@@ -74,9 +73,6 @@ class ForwarderWorld:
             for peer in self._peers.values():
                 peer.close()
             assert kind is not None or not heard, "somebody heard more than was expected"
-
-    def _on_event(self, event: Event) -> None:
-        self._flows.event(event)
 
     def send(self, peer: Peer, port: Port, datagram: bytes) -> Outcome:
         key = peer.address, peer.family

@@ -11,7 +11,6 @@ from typing import NamedTuple, Self
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
-from relayd.core.events import Event
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
@@ -102,12 +101,9 @@ class Rig:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def _on_event(self, event: Event) -> None:
-        self.fast_path.event(event)
-
     def start(self, adopt: bool = False) -> None:
         """Makes table and engine. With ``adopt`` they are those of a new process after a crash, over the same maps."""
-        self.table = Table(self.settings.limits, lambda: next(self._ids), self._on_event)
+        self.table = Table(self.settings.limits, lambda: next(self._ids))
         self.engine = Engine(self.table)
         self.engine.bad_sources.own_ports = PORTS.values()
         self.engine.bad_sources.own_addresses = {*RELAY.values(), "127.0.0.1"}
@@ -116,7 +112,16 @@ class Rig:
     def make_fast_path(self, adopt: bool) -> FastPath:
         waiting: Callable[[Callable[[], None]], None] = lambda _function: None  # noqa: E731
         endpoints = [(one, "::" if one.number // 2 else "0.0.0.0") for one in self.endpoints]
-        return FastPath(self.settings, self.engine, endpoints, self.program, None, adopt, waiting, NothingKept())
+        return FastPath(
+            settings=self.settings,
+            engine=self.engine,
+            endpoints=endpoints,
+            program=self.program,
+            pins=None,
+            adopt=adopt,
+            later=waiting,
+            kept=NothingKept(),
+        )
 
     def open_sockets(self) -> list[socket.socket]:
         opened = []

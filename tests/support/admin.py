@@ -82,17 +82,24 @@ class AdminWorld:
         self.why_no_upgrade = ""
         self.upgrades = 0
         self.metrics = RelayMetrics(
-            self.relay.engine,
-            self.series,
-            self.source,
-            now,
-            self._absorb,
-            self.ports,
-            Histogram((0.1, 1.0)),
-            kernel,
+            engine=self.relay.engine,
+            series=self.series,
+            source=self.source,
+            clock=now,
+            absorb=self._absorb,
+            sockets=self.ports,
+            loop_delay=Histogram((0.1, 1.0)),
+            kernel=kernel,
         )
         self.app = create_admin(
-            self.settings, self.relay.engine, self.source, self.drain, self.metrics, self._absorb, self._upgrade, kernel
+            settings=self.settings,
+            engine=self.relay.engine,
+            source=self.source,
+            drain=self.drain,
+            metrics=self.metrics,
+            absorb=self._absorb,
+            upgrade=self._upgrade,
+            kernel=kernel,
         )
         transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://admin")

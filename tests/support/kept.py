@@ -7,8 +7,11 @@ from relayd.core.session import User
 class NothingKept:
     go_on = False
 
-    def left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
+    def account(self, user: User) -> None:
         """Nobody to tell."""
 
-    def account(self, user: User) -> None:
+    def bring_back(self, user: User) -> None:
+        """There is nothing."""
+
+    def count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
         """Nobody to tell."""

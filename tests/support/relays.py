@@ -6,7 +6,9 @@ from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
+from relayd.core.lookups import Lookups
 from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -39,6 +41,13 @@ def ids_in_order() -> Callable[[], int]:
     return lambda: next(numbers)
 
 
+class Events(list[Event]):
+    """All that a table told."""
+
+    def event(self, event: Event) -> None:
+        self.append(event)
+
+
 class Relay:
     """One session of a host and two players, unless told otherwise."""
 
@@ -47,11 +56,13 @@ class Relay:
         limits: Limits | None = None,
         specs: Iterable[SessionSpec] = (spec(),),
         new_connection_id: Callable[[], int] | None = None,
+        lookups: Lookups | None = None,
     ) -> None:
         self.now = 1000.0
-        self.events: list[Event] = []
-        self.table = Table(limits or Limits(), new_connection_id or ids_in_order(), self.events.append)
-        self.engine = Engine(self.table)
+        self.events = Events()
+        self.table = Table(limits or Limits(), new_connection_id or ids_in_order())
+        self.table.followers.subscribe(Phase.READERS, self.events)
+        self.engine = Engine(self.table, lookups)
         self.apply(*specs)
 
     def apply(self, *specs: SessionSpec) -> None:

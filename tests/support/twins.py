@@ -8,11 +8,13 @@ from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snaps
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.events import Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from tests.support.naive_relay import NaiveRelay
+from tests.support.relays import Events
 
 
 class Twins:
@@ -24,17 +26,15 @@ class Twins:
 
     def __init__(self, limits: Limits) -> None:
         self.now = 100.0
-        self.table = Table(limits, self._new_connection_id, self._note)
+        self.table = Table(limits, self._new_connection_id)
         self.engine = Engine(self.table)
         self.naive = NaiveRelay(limits)
         self._ids = 0
-        self._events: list[Event] = []
+        self._events = Events()
+        self.table.followers.subscribe(Phase.READERS, self._events)
         self._datagrams = [[0] * len(Verdict) for _ in Port]
         self._bytes = [[0] * len(Verdict) for _ in Port]
         self._reconciling: tuple[Iterator[None], dict[str, SessionSpec], float] | None = None
-
-    def _note(self, event: Event) -> None:
-        self._events.append(event)
 
     def _new_connection_id(self) -> int:
         """Every other time an id that is in use somewhere: the table has to notice where it may not take it."""

@@ -10,13 +10,13 @@ from relayd.control_plane.usage_models import UsageQuery
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.usage import Counts, UsageBatch, UsageDelayedError
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.forwarding.python.udp import follow
+from relayd.forwarding.python.udp import RecordKeeper
 from relayd.settings import Settings
 from relayd.state.memory import StateMemory
 from relayd.state.records import Records
@@ -70,21 +70,29 @@ class UsageWorld:
     def boot(self) -> None:
         self._state = StateMemory(self.folder, 1)
         self.records = Records(self._state, lambda: self.now)
-        self.table = Table(Limits(rebind_after=0), ids_in_order(), self._on_event)
+        self.table = Table(Limits(rebind_after=0), ids_in_order())
         self.engine = Engine(self.table)
-        self.table.on_authorized.append(self.records.authorized)
+        self.records.follow(self.table.followers)
+        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self.metering = Metering(
-            self.settings, True, self.records, lambda _: None, lambda _: True, self.consumer, lambda: self.wall
+            settings=self.settings,
+            kept=True,
+            records=self.records,
+            absorb=lambda _: None,
+            settled=lambda _: True,
+            taker=self.consumer,
+            wall_clock=lambda: self.wall,
         )
         self._restoration = Restoration(
-            self._state, self.records, self.table, ENDPOINTS, self.engine.counters, lambda: self.now, 30.0
+            state=self._state,
+            records=self.records,
+            table=self.table,
+            endpoints=ENDPOINTS,
+            counters=self.engine.counters,
+            now=lambda: self.now,
+            longest_silence_seconds=30.0,
         )
-        self._restoration.listen_last()
         self.loaded = False
-
-    def _on_event(self, event: Event) -> None:
-        follow(self.records, event)
-        self.records.event(event)
 
     def kill(self) -> None:
         """What a crash leaves: descriptors are closed, and nothing else is done."""

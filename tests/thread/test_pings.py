@@ -119,4 +119,4 @@ def test_thread_and_engine_together_hear_every_one() -> None:
             world.table.unwatch(session, time.monotonic())
             binding = answered(address)
             sent += 6
-            assert numbers(world.table.pings(binding))[1] == sent
+            assert numbers(world.table.presence.pings(binding))[1] == sent

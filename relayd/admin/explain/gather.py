@@ -236,6 +236,6 @@ class _Gathering:
             binding.address[0],
             binding.address[1],
             self._now - binding.bound_at,
-            max(0.0, self._now - self._table.heard(binding)),
+            max(0.0, self._now - self._table.presence.last_heard(binding)),
             self._kernel.conflicts(binding) if self._kernel is not None else 0,
         )

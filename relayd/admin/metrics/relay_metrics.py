@@ -28,6 +28,7 @@ class RelayMetrics:
 
     def __init__(
         self,
+        *,
         engine: Engine,
         series: SessionSeries,
         source: SourceStatus,

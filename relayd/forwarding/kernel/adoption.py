@@ -5,11 +5,11 @@ binding back under the same connection id; the rest is taken out once the whole 
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.session import User
+from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.maps import BpfMap
@@ -24,19 +24,19 @@ _AT_ONCE = 100
 
 
 class Adoption:
-    """What is left of a process before this one.
+    """What is left of a process before this one. Follows the table in the place of the mirror until `finish`.
 
     Args:
         mirror: gets what is adopted; its slots are those of the maps.
         endpoints: the relay's sockets, in their order.
-        left: see `KeptCounts.left`.
+        kept: the counts that outlive the process.
     """
 
-    def __init__(self, mirror: Mirror, endpoints: list[Endpoint], left: Callable[[int, int, Traffic], None]) -> None:
+    def __init__(self, mirror: Mirror, endpoints: list[Endpoint], kept: KeptCounts) -> None:
         self.restored = 0
         self._mirror = mirror
         self._endpoints = endpoints
-        self._left = left
+        self._kept = kept
         self._pairs: dict[_Pair, tuple[int, int]] = {}
         self._entries: dict[int, layout.Binding] = {}
         self._indexes: set[int] = set()
@@ -44,7 +44,6 @@ class Adoption:
         self._find(mirror.pairs, mirror.bindings)
         mirror.slots.keep(set(self._entries))
         mirror.indexes.keep(self._indexes)
-        _exchange(mirror.table.on_authorized, mirror.authorized, self.authorized)
 
     def __len__(self) -> int:
         """Bindings that were found and neither restored nor given up yet."""
@@ -68,15 +67,16 @@ class Adoption:
         number = (entry.endpoint - 1) * len(Port) + port
         return (entry.user, entry.session) == pair and 0 <= number < len(self._endpoints)
 
-    def authorized(self, user: User, added: bool) -> None:
-        """In the place of the mirror's, as long as there is something to adopt."""
+    def authorized(self, user: User, admitted: bool) -> None:
+        """Gives a user who is let in the bindings that the kernel goes on with."""
         pair = user.token, user.session.token
-        slots = self._pairs.pop(pair, None) if added else None
+        slots = self._pairs.pop(pair, None) if admitted else None
         if slots is None:
-            self._mirror.authorized(user, added)
+            self._mirror.authorized(user, admitted)
             return
         if slots == _NO_SLOTS:
             return  # as the map has it
+        self._kept.bring_back(user)
         for port, slot in zip(Port, slots, strict=True):
             entry = self._entries.pop(slot, None)
             if entry is not None:
@@ -129,7 +129,6 @@ class Adoption:
                 mirror.sessions.put(index, bytes(layout.Session()))
                 mirror.indexes.retire(index, lambda: None)
             yield
-        _exchange(mirror.table.on_authorized, self.authorized, mirror.authorized)
 
     def _give_up(self, slot: int, entry: layout.Binding) -> None:
         mirror = self._mirror
@@ -141,11 +140,4 @@ class Adoption:
         mirror.slots.retire(slot, lambda: self._count_rest(slot, entry))
 
     def _count_rest(self, slot: int, entry: layout.Binding) -> None:
-        self._left(entry.session, entry.user, self._mirror.traffic.take_rest(slot))
-
-
-_Listener = Callable[[User, bool], None]
-
-
-def _exchange(listeners: list[_Listener], old: _Listener, new: _Listener) -> None:
-    listeners[listeners.index(old)] = new
+        self._kept.count_left(entry.session, entry.user, self._mirror.traffic.take_rest(slot))

@@ -13,10 +13,9 @@ import structlog
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
-from relayd.core.guesses import nothing_noted
+from relayd.core.followers import Phase
 from relayd.core.meter import NS_PER_SECOND
-from relayd.core.session import Binding, Session
-from relayd.core.table import last_seen, pings_answered
+from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
 from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
@@ -44,11 +43,21 @@ _PAUSE_SECONDS = 0.001
 class FastPath:
     """A running fast path. Build it with `start_fast_path`.
 
-    `clock` is that of the table and of the program, in seconds.
+    Args:
+        settings: the whole configuration.
+        engine: from now on the fast path follows its table, and says there whom it heard.
+        endpoints: the relay's sockets, in their order, each with the address it is bound to.
+        program: loaded, with its maps; the fast path's to close.
+        pins: where it is kept for the next process; None for nowhere.
+        adopt: whether the maps are those of a process before this one.
+        later: has a function called soon, from the event loop.
+        kept: the counts that outlive the process.
+        clock: that of the table and of the program, in seconds.
     """
 
     def __init__(
         self,
+        *,
         settings: Settings,
         engine: Engine,
         endpoints: list[tuple[Endpoint, str]],
@@ -61,7 +70,7 @@ class FastPath:
     ) -> None:
         self.program = program
         self.links: list[Link] = []
-        self.mirror = Mirror(program, engine.table, later, kept.account, clock)
+        self.mirror = Mirror(program, engine.table, later=later, account=kept.account, clock=clock)
         self.totals = Totals(program.map("totals"), program.map("totals_taken_over"), engine.counters)
         self.adoption: Adoption | None = None
         self._settings = settings
@@ -73,12 +82,15 @@ class FastPath:
         if adopt and kept.go_on:
             self.totals.go_on()
         if adopt:
-            self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints], kept.left)
+            self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints], kept)
         self.adopted = self.adoption is None
         """Whether all that a process before this one left is taken over or given up, with what was counted for it."""
         self._write_control()
         self._addresses.refresh()
-        engine.guesses.elsewhere = self.mirror.guesses.of
+        self._table.followers.subscribe(Phase.KERNEL, self)
+        self._table.followers.subscribe_to_users(Phase.KERNEL, self)
+        self._table.presence.register(self.mirror)
+        self._guesses.register(self.mirror.guesses)
 
     @property
     def up(self) -> bool:
@@ -106,6 +118,13 @@ class FastPath:
     def event(self, event: Event) -> None:
         """Follows the table."""
         self.mirror.event(event)
+
+    def authorized(self, user: User, admitted: bool) -> None:
+        """Follows who is in a session; who was bound before a restart goes on as the kernel served it meanwhile."""
+        if self.adoption is not None:
+            self.adoption.authorized(user, admitted)
+        else:
+            self.mirror.authorized(user, admitted)
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the kernel counted to the counts of the engine and of these sessions: before anybody reads them."""
@@ -161,12 +180,9 @@ class FastPath:
         for link in self.links:
             os.close(link.fd)
         self.program.close()
-        for listener in (self.mirror.authorized, self.adoption.authorized if self.adoption else None):
-            if listener in self._table.on_authorized:
-                self._table.on_authorized.remove(listener)
-        self._table.heard = last_seen
-        self._table.pings = pings_answered
-        self._guesses.elsewhere = nothing_noted
+        self._table.followers.unsubscribe(self)
+        self._table.presence.unregister(self.mirror)
+        self._guesses.unregister(self.mirror.guesses)
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.

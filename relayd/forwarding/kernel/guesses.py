@@ -49,8 +49,8 @@ class NotedGuesses:
             with suppress(BpfError):
                 self._sessions.update_batch(b"".join(map(_key, new)), _NOTHING * len(new))
 
-    def of(self, ip_address: str, session: Session) -> Noted:
-        """See `Guesses.elsewhere`."""
+    def noted(self, ip_address: str, session: Session) -> Noted:
+        """See `GuessCounter.noted`."""
         source = pack_ip(network_of(ip_address) + "::" if ":" in ip_address else ip_address)
         return Noted(_seconds(self._sources.lookup(source)), _seconds(self._sessions.lookup(_key(session.token))))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import UNBOUND, Event, EventKind
-from relayd.core.pings import Pings, together
+from relayd.core.pings import Pings
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.wire import Port
@@ -43,11 +43,11 @@ class SessionRow:
 
 
 class Mirror:
-    """Follows a table.
+    """Follows a table, as `FastPath` tells it to.
 
     Args:
         program: whose maps it writes.
-        table: the table; its `heard` and `pings` are this mirror's from now on.
+        table: the table.
         later: has a function called soon, from the event loop.
         account: told of a user whose counts have changed.
         clock: that of the table and of the program, in seconds.
@@ -57,6 +57,7 @@ class Mirror:
         self,
         program: KernelProgram,
         table: Table,
+        *,
         later: Callable[[Callable[[], None]], object],
         account: Callable[[User], None],
         clock: Callable[[], float],
@@ -83,9 +84,6 @@ class Mirror:
         self._to_link: dict[Binding, None] = {}
         self._new_pairs: dict[tuple[int, int], None] = {}
         self._old_pairs: dict[tuple[int, int], None] = {}
-        table.heard = self.heard
-        table.pings = self.pings
-        table.on_authorized.append(self.authorized)
 
     # What the table tells -----------------------------------------------------------------------------------
 
@@ -114,10 +112,10 @@ class Mirror:
             forgotten = int((self.traffic.now() + TOMBSTONE_SECONDS) * 1e9)
             self._ended.update(_u32(event.session.token), forgotten.to_bytes(8, "little"))
 
-    def authorized(self, user: User, added: bool) -> None:
+    def authorized(self, user: User, admitted: bool) -> None:
         """Notes that a user is in a session now, or no longer."""
         pair = user.token, user.session.token
-        gain, lose = (self._new_pairs, self._old_pairs) if added else (self._old_pairs, self._new_pairs)
+        gain, lose = (self._new_pairs, self._old_pairs) if admitted else (self._old_pairs, self._new_pairs)
         lose.pop(pair, None)
         gain[pair] = None
         if len(gain) >= _PAIRS_AT_ONCE:
@@ -125,14 +123,15 @@ class Mirror:
         else:
             self.schedule()
 
-    def heard(self, binding: Binding) -> float:
-        """When a binding was last heard, by sockets or kernel, in seconds."""
+    def last_heard(self, binding: Binding) -> float:
+        """See `Hearer.last_heard`."""
         slot = self.slot_of.get(binding)
-        return binding.last_seen if slot is None else max(binding.last_seen, self.traffic.last_seen(slot))
+        return self.traffic.last_seen(slot) if slot is not None else 0.0
 
     def pings(self, binding: Binding) -> Pings | None:
-        """Its PINGs, whether sockets or kernel answered them."""
-        return together(binding.pings, self.traffic.pings(self.slot_of.get(binding, 0)))
+        """See `Hearer.pings`."""
+        slot = self.slot_of.get(binding)
+        return self.traffic.pings(slot) if slot is not None else None
 
     def schedule(self) -> None:
         """Has `flush` called soon."""
@@ -250,6 +249,8 @@ class Mirror:
             self._write_session(session)
         row.slots -= 1
         self.take_counts(slot, binding)
+        # The sockets may not have heard it for long.
+        binding.last_seen = max(binding.last_seen, self.traffic.last_seen(slot))
         binding.take_pings(self.traffic.pings(slot))
         if binding.meter is not None:
             self.traffic.give_back(slot, binding.meter)

@@ -21,6 +21,7 @@ _log = structlog.get_logger()
 
 
 def start_fast_path(
+    *,
     settings: Settings,
     engine: Engine,
     endpoints: list[tuple[Endpoint, str]],
@@ -78,7 +79,16 @@ def _start(
         keep = None
     try:
         program, adopt = _load(settings, sizes, keep)
-        fast_path = FastPath(settings, engine, endpoints, program, keep, adopt, later, kept)
+        fast_path = FastPath(
+            settings=settings,
+            engine=engine,
+            endpoints=endpoints,
+            program=program,
+            pins=keep,
+            adopt=adopt,
+            later=later,
+            kept=kept,
+        )
         problems = fast_path.attach_all(pins.links() if keep is not None and adopt else {})
     except OSError as error:
         raise UnavailableError(f"the fast path cannot be set up in {pins.folder}: {error.strerror}") from None

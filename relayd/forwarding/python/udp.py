@@ -8,6 +8,7 @@ from typing import Any
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import UNBOUND, Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.session import Session
 from relayd.core.views import BindingRecords, SocketMemory
 from relayd.core.wire import Port
@@ -15,15 +16,21 @@ from relayd.forwarding.judge import Judge
 from relayd.forwarding.sockets import BoundSocket, memory_of
 
 
-def follow(records: BindingRecords, event: Event) -> None:
-    """Has the records of bindings follow a change of the table, where no forwarder does."""
-    binding = event.binding
-    if binding is None:
-        return
-    if event.kind is not EventKind.USER_BOUND:
-        records.end(binding)
-    if event.kind not in UNBOUND:
-        records.begin(binding)
+class RecordKeeper:
+    """Has the records of bindings follow the table, where no forwarder does."""
+
+    def __init__(self, records: BindingRecords) -> None:
+        self._records = records
+
+    def event(self, event: Event) -> None:
+        """Follows a change of the table."""
+        binding = event.binding
+        if binding is None:
+            return
+        if event.kind is not EventKind.USER_BOUND:
+            self._records.end(binding)
+        if event.kind not in UNBOUND:
+            self._records.begin(binding)
 
 
 class UdpPorts:
@@ -31,9 +38,9 @@ class UdpPorts:
 
     def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords) -> None:
         self._judge = Judge(engine, sockets, records)
-        self._records = records
         self._bound = sockets
         self._transports: list[asyncio.DatagramTransport] = []
+        engine.table.followers.subscribe(Phase.THREADS, RecordKeeper(records))
 
     async def start(self) -> None:
         """Begins to take datagrams in."""
@@ -47,10 +54,6 @@ class UdpPorts:
         """Closes the sockets."""
         for transport in self._transports:
             transport.close()
-
-    def event(self, event: Event) -> None:
-        """Follows a change of the table."""
-        follow(self._records, event)
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Nothing to add: the engine counts every datagram."""

@@ -1,9 +1,10 @@
 """Keeps the forwarding thread true to the table: it forwards for those bindings about which nothing is open."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from relayd.core.events import UNBOUND, Event, EventKind
-from relayd.core.pings import Pings, together
+from relayd.core.followers import Phase
+from relayd.core.pings import Pings
 from relayd.core.session import Binding, Session
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -23,7 +24,7 @@ class Flows:
 
     Args:
         forwarder: the thread.
-        table: the table; its `heard` and `pings` include from now on what the thread heard.
+        table: the table; its `presence` includes from now on what the thread heard.
         records: gives each binding its slot.
     """
 
@@ -33,10 +34,9 @@ class Flows:
         self._linked: set[Binding] = set()
         self._only_engine_forwards = table.only_engine_forwards
         self._history = table.history
-        self._heard_elsewhere: Callable[[Binding], float] = table.heard
-        table.heard = self.heard
-        self._pings_elsewhere: Callable[[Binding], Pings | None] = table.pings
-        table.pings = self.pings
+        self._presence = table.presence
+        table.presence.register(self)
+        table.followers.subscribe(Phase.THREADS, self)
 
     def __len__(self) -> int:
         """How many bindings the thread forwards for."""
@@ -54,14 +54,13 @@ class Flows:
         if event.kind in _BEGINS or event.kind in _CHANGES:
             self._add(binding, self._records.begin(binding))
 
-    def heard(self, binding: Binding) -> float:
-        """When a binding was last heard, in any way, in seconds."""
-        return max(self._heard_elsewhere(binding), self._records.last_seen(self._records.slot_of(binding)))
+    def last_heard(self, binding: Binding) -> float:
+        """See `Hearer.last_heard`."""
+        return self._records.last_seen(self._records.slot_of(binding)) if binding in self._linked else 0.0
 
     def pings(self, binding: Binding) -> Pings | None:
-        """Its PINGs, whoever answered them."""
-        here = self._answered(self._records.slot_of(binding)) if binding in self._linked else None
-        return together(self._pings_elsewhere(binding), here)
+        """See `Hearer.pings`."""
+        return self._answered(self._records.slot_of(binding)) if binding in self._linked else None
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the thread counted for these sessions since the last look to the table's own counts."""
@@ -122,4 +121,4 @@ class Flows:
             if dropped:
                 session.count_drop(verdict, dropped)
             if dropped and verdict is Verdict.RATE_LIMITED:
-                self._history.limited(binding, dropped, self.heard(binding))
+                self._history.limited(binding, dropped, self._presence.last_heard(binding))

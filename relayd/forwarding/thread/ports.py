@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from relayd.core.engine import Engine
-from relayd.core.events import Event
 from relayd.core.histogram import Histogram
 from relayd.core.session import Session
 from relayd.core.views import DECIDED_BY_FORWARDER, BindingRecords, SocketMemory
@@ -23,7 +22,7 @@ class NativePorts:
     """All sockets of the relay.
 
     Args:
-        engine: judges what the thread does not forward by itself; its table tells `event` of each change.
+        engine: judges what the thread does not forward by itself; the thread follows its table.
         sockets: the sockets.
         records: where the thread counts.
         merge: see `Forwarder`.
@@ -32,7 +31,7 @@ class NativePorts:
         OSError: the kernel does not give what the thread needs.
     """
 
-    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords, merge: bool) -> None:
+    def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords, *, merge: bool) -> None:
         self._engine = engine
         self._sockets = sockets
         self._judge = Judge(engine, sockets, records)
@@ -56,10 +55,6 @@ class NativePorts:
         self.absorb(self._engine.table.sessions.values())
         for one in self._sockets:
             one.socket.close()
-
-    def event(self, event: Event) -> None:
-        """Follows a change of the table."""
-        self._flows.event(event)
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what the thread counted to the counts of the engine and of these sessions: before anybody reads them."""

@@ -1,6 +1,7 @@
 """Who may bind where, and when a binding moves: addresses, hosts, pin_ip, draining, a full relay."""
 
 from relayd.core.limits import Limits
+from relayd.core.session import Binding
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
 from tests.support.relays import (
@@ -121,10 +122,23 @@ def test_draining_lets_sessions_that_run_go_on() -> None:
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
 
 
+class AheadOfTheClock:
+    """An engine that heard everybody a moment after now."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def last_heard(self, binding: Binding) -> float:
+        return self._relay.now + 0.001
+
+    def pings(self, binding: Binding) -> None:
+        return None
+
+
 def test_a_user_moves_at_once_though_it_was_heard_by_a_clock_that_is_ahead() -> None:
     relay = Relay(Limits(rebind_after=0.0, host_timeout=0.0))
     relay.player_pings()
     relay.host_pings()
-    relay.table.heard = lambda binding: relay.now + 0.001
+    relay.table.presence.register(AheadOfTheClock(relay))
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
     assert relay.host_pings(user=BOB, source=BOB_AT).verdict is Verdict.ANSWERED

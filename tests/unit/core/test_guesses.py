@@ -153,12 +153,16 @@ def test_unknown_sessions_are_no_guesses() -> None:
 def test_what_a_fast_path_noted_counts_as_well(noted: Noted) -> None:
     relay = running()
 
-    def of(ip_address: str, session: Session) -> Noted:
-        assert (ip_address, session.session_id) == (BOB_AT[0], "game")
-        return noted
+    class FastPath:
+        def noted(self, ip_address: str, session: Session) -> Noted:
+            assert (ip_address, session.session_id) == (BOB_AT[0], "game")
+            return noted
 
-    relay.engine.guesses.elsewhere = of
+    fast_path = FastPath()
+    relay.engine.guesses.register(fast_path)
     assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+    relay.engine.guesses.unregister(fast_path)
+    assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
 
 
 def test_memory_is_bounded_whatever_sources_are_invented() -> None:

@@ -76,11 +76,11 @@ def alice(relay: Relay) -> Binding:
 def test_the_engine_notes_the_pings_it_answers() -> None:
     relay = Relay()
     relay.player_sends(b"data binds too")
-    assert relay.table.pings(alice(relay)) is None
+    assert relay.table.presence.pings(alice(relay)) is None
     for _ in range(4):
         relay.player_pings()
         relay.now += 1.0
-    assert numbers(relay.table.pings(alice(relay))) == (int((relay.now - 1) * 1e9), 4, 3, 0)
+    assert numbers(relay.table.presence.pings(alice(relay))) == (int((relay.now - 1) * 1e9), 4, 3, 0)
 
 
 def test_a_player_who_moves_goes_on() -> None:
@@ -88,7 +88,7 @@ def test_a_player_who_moves_goes_on() -> None:
     relay.player_pings(source=ALICE_AT)
     relay.now += 1.0
     relay.player_pings(source=ALICE_MOVED)
-    pings = relay.table.pings(alice(relay))
+    pings = relay.table.presence.pings(alice(relay))
     assert pings is not None
     assert (pings.heard, pings.missed) == (2, 1)
 

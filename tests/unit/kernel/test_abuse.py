@@ -57,7 +57,7 @@ def test_a_burst_passes_and_the_rest_is_dropped_by_the_kernel(rate: dict[str, ob
         assert rig.engine.counters.datagrams[Port.CLIENT][Verdict.RATE_LIMITED] == 1
         noted = [(refusal.verdict, spell.times) for refusal, spell in rig.table.history.sessions[SESSION].refusals]
         assert noted == [(Verdict.RATE_LIMITED, 1)]
-        assert rig.fast_path.mirror.heard(alice(rig)) > time.monotonic() - 60
+        assert rig.table.presence.last_heard(alice(rig)) > time.monotonic() - 60
 
 
 def test_the_host_has_a_rate_of_its_own() -> None:

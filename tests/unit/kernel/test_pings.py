@@ -90,7 +90,7 @@ def test_kernel_and_engine_together_hear_every_one(rig: Rig) -> None:
     exits += [ping(rig), ping(rig, ELSEWHERE), ping(rig, ELSEWHERE)]
     up, here = XDP_PASS, XDP_TX
     assert exits == [up, here, here, up, up, here, up, here]
-    assert numbers(rig.table.pings(binding_of(rig)))[1] == len(exits)
+    assert numbers(rig.table.presence.pings(binding_of(rig)))[1] == len(exits)
 
 
 def test_what_was_missed_stays_and_the_interval_across_a_change_is_not_counted(rig: Rig) -> None:
@@ -105,7 +105,7 @@ def test_what_was_missed_stays_and_the_interval_across_a_change_is_not_counted(r
     set_answered(rig, (last_ns, 9, 4, 160))
     rig.table.watch(rig.table.by_token[SESSION], time.monotonic())
     ping(rig)
-    assert numbers(rig.table.pings(binding_of(rig)))[1:] == (11, 4, 160)
+    assert numbers(rig.table.presence.pings(binding_of(rig)))[1:] == (11, 4, 160)
 
 
 def test_one_that_goes_up_breaks_the_interval(rig: Rig) -> None:
@@ -130,4 +130,4 @@ def test_they_outlive_the_process(rig: Rig) -> None:
     rig.start(adopt=True)
     rig.authorize(("s", SESSION, (1, USER)))
     assert ping(rig) == XDP_TX
-    assert numbers(rig.table.pings(binding_of(rig)))[1] == 3
+    assert numbers(rig.table.presence.pings(binding_of(rig)))[1] == 3

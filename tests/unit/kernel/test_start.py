@@ -19,11 +19,14 @@ _NOBODY = 65534
 def test_a_folder_for_pins_that_one_may_not_look_into(mode: str, tmp_path: Path) -> None:
     """As a system makes /sys/fs/bpf: for root alone."""
     (tmp_path / "private").mkdir(mode=0o700)
-    fast_path = {"mode": mode, "pin_directory": str(tmp_path / "private" / "relayd")}
-    settings = Settings.model_validate({"fast_path": fast_path})
+    wanted = {"mode": mode, "pin_directory": str(tmp_path / "private" / "relayd")}
+    settings = Settings.model_validate({"fast_path": wanted})
     engine = Engine(Table(settings.limits, lambda: 1))
     os.seteuid(_NOBODY)
     try:
-        assert start_fast_path(settings, engine, [], lambda _function: None, NothingKept()) is None
+        fast_path = start_fast_path(
+            settings=settings, engine=engine, endpoints=[], later=lambda _function: None, kept=NothingKept()
+        )
     finally:
         os.seteuid(0)
+    assert fast_path is None

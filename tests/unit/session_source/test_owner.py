@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from relayd.core.desired import Change, InvalidSessionsError, Snapshot
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port
@@ -145,10 +146,11 @@ class Expiring:
 
     def __init__(self, **limits: float) -> None:
         self.events: list[tuple[EventKind, float]] = []
-        self.table = Table(Limits(**limits), ids_in_order(), self._note)
+        self.table = Table(Limits(**limits), ids_in_order())
+        self.table.followers.subscribe(Phase.READERS, self)
         self.owner = TableOwner(self.table)
 
-    def _note(self, event: Event) -> None:
+    def event(self, event: Event) -> None:
         self.events.append((event.kind, now()))
 
     def bind(self, session_id: str) -> None:

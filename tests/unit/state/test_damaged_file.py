@@ -13,12 +13,13 @@ import pytest
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
-from relayd.core.events import Event, EventKind
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.session import User
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping, encode_player_data
+from relayd.forwarding.python.udp import RecordKeeper
 from relayd.state import layout
 from relayd.state.layout import Identity
 from relayd.state.memory import NAME, StateMemory
@@ -36,23 +37,25 @@ class Life:
     """A relay on the state in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.table = Table(Limits(), iter(range(500, 1000)).__next__, self._event)
+        self.table = Table(Limits(), iter(range(500, 1000)).__next__)
         self.engine = Engine(self.table)
         self.state = StateMemory(folder, bind_digest=1)
         self.records = Records(self.state, time.monotonic)
         self.engine.counters.go_on_in(self.records.counters_memory())
-        self.table.on_authorized.append(self.records.authorized)
+        self.records.follow(self.table.followers)
+        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         restoration = Restoration(
-            self.state, self.records, self.table, [SERVER, CLIENT], self.engine.counters, time.monotonic, 30.0
+            state=self.state,
+            records=self.records,
+            table=self.table,
+            endpoints=[SERVER, CLIENT],
+            counters=self.engine.counters,
+            now=time.monotonic,
+            longest_silence_seconds=30.0,
         )
-        restoration.listen_last()
         users = (UserSpec(HOST, None), UserSpec(PLAYER, None))
         self.table.apply(Snapshot.of([SessionSpec("game", SESSION, users)]), time.monotonic())
         restoration.finish()
-
-    def _event(self, event: Event) -> None:
-        if event.kind is EventKind.USER_BOUND and event.binding is not None:
-            self.records.begin(event.binding)
 
     def __enter__(self) -> Self:
         return self

@@ -6,11 +6,11 @@ from pathlib import Path
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Action, Engine
-from relayd.core.events import Event
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
-from relayd.forwarding.python.udp import follow
+from relayd.forwarding.python.udp import RecordKeeper
 from relayd.state.memory import StateMemory
 from relayd.state.records import Records
 from relayd.state.restoration import Restoration
@@ -34,24 +34,20 @@ class Life:
         self.now = 1000.0
         self.state = StateMemory(folder, digest)
         self.records = Records(self.state, lambda: self.now)
-        self.table = Table(Limits(user_timeout=TIMEOUT_SECONDS), lambda: next(_ids), self._on_event)
+        self.table = Table(Limits(user_timeout=TIMEOUT_SECONDS), lambda: next(_ids))
         self.engine = Engine(self.table)
         self.engine.counters.go_on_in(self.records.counters_memory())
-        self.table.on_authorized.append(self.records.authorized)
+        self.records.follow(self.table.followers)
+        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self.restoration = Restoration(
-            self.state,
-            self.records,
-            self.table,
-            ENDPOINTS,
-            self.engine.counters,
-            lambda: self.now,
-            TIMEOUT_SECONDS,
+            state=self.state,
+            records=self.records,
+            table=self.table,
+            endpoints=ENDPOINTS,
+            counters=self.engine.counters,
+            now=lambda: self.now,
+            longest_silence_seconds=TIMEOUT_SECONDS,
         )
-        self.restoration.listen_last()
-
-    def _on_event(self, event: Event) -> None:
-        follow(self.records, event)
-        self.records.event(event)
 
     def authorize(self, **users: tuple[int, ...]) -> None:
         """Sessions by id, all with tokens of their own; SESSION is that of the first."""

@@ -2,8 +2,8 @@
 
 from relayd.admin.metrics.series import OTHER_SESSIONS, SessionSeries
 from relayd.core.counters import Traffic
+from relayd.core.followers import Phase
 from relayd.core.limits import Limits
-from tests.support.followers import follow
 from tests.support.relays import HOST, Relay, spec
 
 FIRST, SECOND, THIRD = 0x1000, 0x2000, 0x3000
@@ -18,7 +18,7 @@ class World:
         self.relay = Relay(
             Limits(session_idle_timeout=60.0), [spec(name, token) for name, token in self.tokens.items()]
         )
-        follow(self.relay.table, self.series.event)
+        self.relay.table.followers.subscribe(Phase.READERS, self.series)
 
     def play(self, name: str, datagrams: int = 1) -> None:
         """Somebody comes, and so much is forwarded to the host."""
