@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from relayd.core.events import Event, EventKind
 from relayd.event_loop import garbage
 from relayd.event_loop.garbage import Growth, many_new_objects
+from tests.support.relays import running
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +45,19 @@ def test_it_comes_back_after_a_failure() -> None:
     assert gc.isenabled()
 
 
+SESSION = running().table.sessions["game"]
+BOUND, MOVED = Event(EventKind.USER_BOUND, SESSION), Event(EventKind.USER_MOVED, SESSION)
+
+
 def test_a_table_that_grows_is_settled_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     settled: list[int] = []
     growth = Growth()
     monkeypatch.setattr(garbage, "settle", lambda: settled.append(1))
     for _ in range(garbage._GROWTH_BEFORE_SETTLING * 3 - 1):
-        growth.more()
+        growth.event(BOUND)
+    growth.event(MOVED)
     assert len(settled) == 2
-    growth.more()
+    growth.event(BOUND)
     assert len(settled) == 3
 
 
@@ -60,8 +67,8 @@ def test_it_is_not_settled_while_nothing_is_collected_at_all(monkeypatch: pytest
     monkeypatch.setattr(garbage, "settle", lambda: settled.append(1))
     gc.disable()
     for _ in range(garbage._GROWTH_BEFORE_SETTLING * 2):
-        growth.more()
+        growth.event(BOUND)
     assert settled == []
     gc.enable()
-    growth.more()
+    growth.event(BOUND)
     assert settled == [1]
