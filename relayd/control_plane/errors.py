@@ -33,6 +33,10 @@ class TooLargeError(ControlPlaneError):
     """The body is longer than is taken."""
 
 
+class TooSlowError(ControlPlaneError):
+    """The store was asked for more than it can tell in the time there is."""
+
+
 class StoreUnavailableError(ControlPlaneError):
     """The store cannot be read or written now; trying again later may help."""
 

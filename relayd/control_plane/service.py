@@ -12,8 +12,7 @@ from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, Not
 from relayd.control_plane.fleet.placement import Unplaceable, centre_of, place
 from relayd.control_plane.fleet.roster import Fleet
 from relayd.control_plane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
-from relayd.control_plane.store import nodes as sqlite_nodes
-from relayd.control_plane.store.contract import Authorized, NewSession, NodeRecord, Store
+from relayd.control_plane.store.contract import SILENT_NODE_KEPT_FOR, Authorized, NewSession, NodeRecord, Store
 from relayd.control_plane.usage_models import UsageQuery, UsageReport, UsageSum
 from relayd.control_plane.webhooks.delivery import Webhooks
 from relayd.control_plane.webhooks.guard import refused_literal
@@ -235,7 +234,7 @@ class ControlPlane:
         Raises:
             NotFoundError: the relay is unknown.
         """
-        answer = await self._store.node_sessions(node_id, since, epoch, after, limit)
+        answer = await self._store.node_sessions(node_id, since=since, epoch=epoch, after=after, limit=limit)
         if answer is None:
             raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
         return answer
@@ -269,7 +268,7 @@ class ControlPlane:
             if self._usage_kept_seconds:
                 while await self._store.forget_usage(now - self._usage_kept_seconds):
                     """Each time some, so that nobody who writes waits for all of it."""
-            self._fleet.forget_silent(now - sqlite_nodes.SILENT_NODE_KEPT_FOR, await self._store.nodes())
+            self._fleet.forget_silent(now - SILENT_NODE_KEPT_FOR, await self._store.nodes())
         except StoreUnavailableError as error:
             log.error("tidying failed", reason=str(error))
 

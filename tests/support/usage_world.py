@@ -1,11 +1,11 @@
 """A relay's table, state and usage records without sockets, which can be killed at any moment, and who adds them up."""
 
 import asyncio
-import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from relayd.control_plane.store import schema, usage_sums
+from relayd.control_plane.store import usage_sums
+from relayd.control_plane.store.sqlite import prepared_connection
 from relayd.control_plane.usage_models import UsageQuery
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.endpoint import Endpoint
@@ -31,8 +31,8 @@ class Consumer:
     """A control plane's database, which fails as it is told."""
 
     def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        schema.prepare(self.connection, ":memory:")
+        self.connection = prepared_connection(":memory:")
+        self.connection.begin()
         self.takes = True
         self.answers = True
 

@@ -1,4 +1,4 @@
-"""What the control plane asks of a store; `sqlite.py` is the one there is."""
+"""What the control plane asks of a store; `sql_store.py` answers, over what `sqlite.py` opens."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -8,6 +8,9 @@ from relayd.control_plane.models import Heartbeat, NewUser, NodeSessions, Sessio
 from relayd.control_plane.usage_models import UsageQuery, UsageSum
 from relayd.core.relay_session import RelaySession, SessionUser
 from relayd.core.usage import UsageRecord
+
+SILENT_NODE_KEPT_FOR = 86_400.0
+"""Seconds that a silent relay without sessions is remembered."""
 
 
 class NewSession(NamedTuple):
@@ -113,7 +116,7 @@ class SessionStore(Protocol):
         """All relays."""
 
     async def node_sessions(
-        self, node_id: str, since: int, epoch: str | None, after: str | None, limit: int
+        self, node_id: str, *, since: int, epoch: str | None, after: str | None, limit: int
     ) -> NodeSessions | None:
         """A page of a relay's sessions, or of what changed after `since`; None for an unknown relay."""
 

@@ -1,34 +1,28 @@
-"""SQLite off the event loop: one thread that writes, one that reads, one that reads what may take seconds.
+"""A database off the event loop: one thread that writes, one that reads, one that reads what may take seconds.
 
-Writes that wait together share one transaction, each in its own savepoint: with synchronous=FULL a commit waits for the
-disk, and 50 clients then wait for one commit instead of 50. FULL rather than NORMAL because relays are told revisions:
-after a power cut the store must not be older than what a relay has applied (https://sqlite.org/wal.html, "Performance
-Considerations").
+Writes that wait together share one transaction, each in its own savepoint: a commit waits for the disk, and 50 clients
+then wait for one commit instead of 50.
 """
 
 import asyncio
 import contextlib
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError
 
 from relayd.control_plane.background import report
 from relayd.control_plane.errors import StoreUnavailableError
-from relayd.control_plane.store.schema import prepare
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[Connection], T]
 
-MEMORY = ":memory:"
-
-BUSY_TIMEOUT = 2.0
-"""Seconds a transaction waits for another process (the key commands) to release the database."""
-
-_BATCH = 256
-"""Writes in one transaction, at most: bounds how long the first waits for the last."""
+_WRITES_TOGETHER = 256
+"""At most: bounds how long the first waits for the last."""
 
 
 class _Job:
@@ -53,30 +47,38 @@ class _Job:
             self.future.set_exception(error)
 
 
-class _Worker:
-    """A thread with a connection of its own and a queue of work."""
+class Worker:
+    """A thread with a connection of its own and a queue of work.
 
-    def __init__(self, name: str, path: str, *, writes: bool) -> None:
-        self._path = path
-        self._writes = writes
+    Args:
+        name: of the thread.
+        connection: its own; closed with it.
+        writes: whether it does; then a transaction is shared by what waits, and else each piece of work has its own.
+        check: looks before each transaction whether the database is still there. Raises OSError.
+        around: entered for each piece of work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        *,
+        writes: bool,
+        check: Callable[[], None],
+        around: Callable[[Connection], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+    ) -> None:
+        self._most = _WRITES_TOGETHER if writes else 1
+        self._attempt = self._savepoint if writes else self._work
+        self._check = check
+        self._around = around
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        try:
-            if writes:
-                prepare(self._connection, path)
-            else:
-                self._connection.execute("PRAGMA query_only = ON")
-            self._inode = None if path == MEMORY else Path(path).stat().st_ino
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = connection
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     async def do(self, work: Work[T]) -> T:
+        """Does it in the thread."""
         if self._closed:
             raise StoreUnavailableError("The session store is closed, since the control plane is stopping.")
         job = _Job(work)
@@ -94,7 +96,7 @@ class _Worker:
     def _run(self) -> None:
         while True:
             jobs = [self._jobs.get()]
-            while self._writes and len(jobs) < _BATCH and not self._jobs.empty():
+            while len(jobs) < self._most and not self._jobs.empty():
                 jobs.append(self._jobs.get())
             self._transaction([job for job in jobs if job is not None])
             if None in jobs:
@@ -104,61 +106,63 @@ class _Worker:
         """Runs all in one transaction; only once it is committed does anybody hear of success."""
         done: list[tuple[_Job, Any, BaseException | None]] = []
         try:
-            self._check_file()
-            self._connection.execute("BEGIN IMMEDIATE" if self._writes else "BEGIN")
-            done = [(job, *self._savepoint(job.work)) for job in jobs]
-            self._connection.execute("COMMIT")
+            self._check()
+            with self._connection.begin():
+                done = [(job, *self._attempt(job.work)) for job in jobs]
         except Exception as error:  # noqa: BLE001 - without this thread every request would wait for ever
+            # After a COMMIT that failed SQLAlchemy holds the transaction for over; SQLite may not.
             with contextlib.suppress(Exception):
-                self._connection.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.Error | OSError):
+                self._connection.connection.rollback()
+            if not isinstance(error, DBAPIError | OSError):
                 report("store failed", error)
             unavailable = StoreUnavailableError(
-                f"The session store cannot be used now ({_one_line(error)}); try again in a moment."
+                f"The session store cannot be used now ({one_line(error)}); try again in a moment."
             )
             done = [(job, None, unavailable) for job in jobs]
         for job, result, error_or_none in done:
             job.settle(result, error_or_none)
 
     def _savepoint(self, work: Work[Any]) -> tuple[Any, BaseException | None]:
-        self._connection.execute("SAVEPOINT job")
-        try:
-            result, error = work(self._connection), None
-        except Exception as raised:
-            if type(raised) in (sqlite3.OperationalError, sqlite3.DatabaseError):
-                raise  # the disk, the lock, a damaged file: nothing that only this piece of work suffers from
-            result, error = None, raised
-            self._connection.execute("ROLLBACK TO job")
-        self._connection.execute("RELEASE job")
+        """Does a piece of work that leaves nothing behind when it fails."""
+        sql = self._connection.exec_driver_sql
+        for last in (False, False, True):
+            sql("SAVEPOINT work")
+            result, error = self._work(work)
+            if error is not None:
+                sql("ROLLBACK TO SAVEPOINT work")
+            sql("RELEASE SAVEPOINT work")
+            # Names and tokens are drawn at random: one that is taken is drawn again.
+            if last or not isinstance(error, IntegrityError):
+                break
         return result, error
 
-    def _check_file(self) -> None:
-        # SQLite goes on writing into a file that was deleted, and all of it is lost at the end.
-        if self._inode is not None and Path(self._path).stat().st_ino != self._inode:
-            raise OSError("the database file was replaced")
+    def _work(self, work: Work[Any]) -> tuple[Any, BaseException | None]:
+        try:
+            with self._around(self._connection):
+                return work(self._connection), None
+        except Exception as raised:
+            if type(raised) in (OperationalError, DatabaseError):
+                raise  # the disk, the lock, a damaged file: nothing that only this piece of work suffers from
+            return None, raised
 
 
 class Database:
-    """Work for the database, awaited. `:memory:` has but one connection, so that reads go the way of writes."""
+    """Work for the database, awaited.
 
-    def __init__(self, path: str) -> None:
-        """Opens it, and makes it first if it is not there.
+    Args:
+        writer: does one transaction after the other.
+        reader: for short questions.
+        student: for what may take seconds: neither keys nor heartbeats wait for it.
+    """
 
-        Raises:
-            StoreUnusableError: it cannot be opened, or belongs to a newer relayd.
-        """
-        self._writer = _Worker("relayd-store-writer", path, writes=True)
-        if path == MEMORY:
-            self._reader = self._student = self._writer
-        else:
-            self._reader = _Worker("relayd-store-reader", path, writes=False)
-            self._student = _Worker("relayd-store-student", path, writes=False)
+    def __init__(self, *, writer: Worker, reader: Worker, student: Worker) -> None:
+        self._writer, self._reader, self._student = writer, reader, student
 
     async def write(self, work: Work[T]) -> T:
         """Does the work in a transaction; when it raises, nothing of it stays.
 
         Raises:
-            StoreUnavailableError: the database is gone, full, or locked for longer than `BUSY_TIMEOUT`.
+            StoreUnavailableError: the database is gone, full, or locked for too long.
         """
         return await self._writer.do(work)
 
@@ -166,15 +170,16 @@ class Database:
         """Does the work on one consistent state, which contains every write that was answered before.
 
         Raises:
-            StoreUnavailableError: the database is gone or locked for longer than `BUSY_TIMEOUT`.
+            StoreUnavailableError: the database is gone, or locked for too long.
         """
         return await self._reader.do(work)
 
     async def study(self, work: Work[T]) -> T:
-        """As `read`, for what may take seconds: neither keys nor heartbeats wait for it.
+        """As `read`, for what may take seconds.
 
         Raises:
-            StoreUnavailableError: the database is gone or locked for longer than `BUSY_TIMEOUT`.
+            StoreUnavailableError: the database is gone, or locked for too long.
+            TooSlowError: it takes longer than is allowed.
         """
         return await self._student.do(work)
 
@@ -185,6 +190,9 @@ class Database:
             await loop.run_in_executor(None, worker.close)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What went wrong, without the statement and its parameters that SQLAlchemy adds."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig
     text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
     return (text.splitlines() or [type(error).__name__])[0]

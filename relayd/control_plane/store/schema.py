@@ -1,146 +1,177 @@
-"""The tables, and how a database file is taken into use."""
+"""The tables, in types that SQLite and PostgreSQL both have. `migrations/` brings a database to them, step by step."""
 
-import secrets
-import sqlite3
-from pathlib import Path
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+)
 
-from relayd.control_plane.errors import StoreUnusableError
+INITIALIZING = "Initializing"
+READY = "Ready"
+ERROR = "Error"
 
-VERSION = 2
-"""Of the tables below, kept in the file as PRAGMA user_version."""
+# SQLite counts a column up only if it is called INTEGER (sqlite.org/autoinc.html).
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
-# revision counts every change of any session; a relay is told the newest of its own. created_revision is the one a
-# relay must have applied for the session to be ready. removed is the log of deletions that deltas are made of.
-# users has no uniqueness over ip: two players behind one NAT may be named at creation. removed_floor is the greatest
-# revision that has been dropped from that log.
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE nodes (
-    node_id TEXT PRIMARY KEY,
-    ip TEXT NOT NULL, host TEXT NOT NULL, server_port INTEGER NOT NULL, client_port INTEGER NOT NULL,
-    attributes TEXT NOT NULL, latitude REAL, longitude REAL,
-    capacity INTEGER NOT NULL, load INTEGER NOT NULL, draining INTEGER NOT NULL,
-    heard_at REAL NOT NULL,
-    revision INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE sessions (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    session_id TEXT NOT NULL UNIQUE,
-    token INTEGER UNIQUE,
-    status TEXT NOT NULL,
-    error TEXT,
-    node_id TEXT REFERENCES nodes (node_id),
-    created_revision INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
-    created_at REAL NOT NULL,
-    webhook_url TEXT
-);
-CREATE INDEX sessions_by_node ON sessions (node_id, session_id);
-CREATE INDEX sessions_by_change ON sessions (node_id, revision);
-CREATE INDEX sessions_waiting ON sessions (node_id, created_revision) WHERE status = 'Initializing';
-CREATE INDEX sessions_failed ON sessions (created_at) WHERE status = 'Error';
-CREATE TABLE users (
-    session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    token INTEGER NOT NULL UNIQUE,
-    ip TEXT NOT NULL, latitude REAL, longitude REAL,
-    PRIMARY KEY (session_id, position)
-) WITHOUT ROWID;
-CREATE TABLE removed (
-    revision INTEGER PRIMARY KEY, node_id TEXT NOT NULL, session_id TEXT NOT NULL, removed_at REAL NOT NULL
-);
-CREATE INDEX removed_by_node ON removed (node_id, revision);
-CREATE TABLE keys (
-    key_id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, scopes TEXT NOT NULL, created_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE outbox (
-    webhook_id TEXT PRIMARY KEY,
-    session_id TEXT NOT NULL REFERENCES sessions (session_id) ON DELETE CASCADE,
-    url TEXT NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL, due_at REAL NOT NULL, created_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX outbox_by_due ON outbox (due_at);
-CREATE INDEX outbox_by_session ON outbox (session_id);
-"""
+metadata = MetaData()
 
-# usage_spans has the most that each span reported, and usage what its records added to that, by the time they went up
-# to. A span is of the relay that reported it first: its name alone is unique, and a relay may be renamed.
-_USAGE_TABLES = """
-CREATE TABLE usage_spans (
-    span TEXT PRIMARY KEY,
-    session_id TEXT NOT NULL, node_id TEXT NOT NULL,
-    began_at REAL NOT NULL, to_at REAL NOT NULL,
-    reason TEXT,
-    to_host_datagrams INTEGER NOT NULL, to_host_bytes INTEGER NOT NULL,
-    to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX usage_spans_by_session ON usage_spans (session_id, node_id);
-CREATE INDEX usage_spans_by_time ON usage_spans (to_at);
-CREATE TABLE usage (
-    span TEXT NOT NULL, to_at REAL NOT NULL, from_at REAL NOT NULL,
-    to_host_datagrams INTEGER NOT NULL, to_host_bytes INTEGER NOT NULL,
-    to_player_datagrams INTEGER NOT NULL, to_player_bytes INTEGER NOT NULL,
-    PRIMARY KEY (span, to_at)
-) WITHOUT ROWID;
-CREATE INDEX usage_by_time ON usage (to_at);
-"""
+# One row. `epoch` names the history of this store; `revision` counts every change of any session; `removed_floor` is
+# the greatest revision that has been dropped from `removed`.
+store = Table(
+    "store",
+    metadata,
+    Column("epoch", Text, primary_key=True),
+    Column("webhook_secret", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("removed_floor", BigInteger, nullable=False),
+    Column("session_count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
+# `revision` is the newest change of its sessions.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("ip", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("server_port", Integer, nullable=False),
+    Column("client_port", Integer, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("capacity", BigInteger, nullable=False),
+    Column("load", BigInteger, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("heard_at", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
-def prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Makes the tables in a new database, and checks those of one that is there.
+# `created_revision` is the one a relay must have applied for the session to be ready.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("number", _NUMBER, primary_key=True),
+    Column("session_id", Text, nullable=False, unique=True),
+    Column("token", BigInteger, unique=True),
+    Column("status", Text, nullable=False),
+    Column("error", Text),
+    Column("node_id", Text, ForeignKey("nodes.node_id")),
+    Column("created_revision", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("webhook_url", Text),
+    sqlite_autoincrement=True,
+)
 
-    Raises:
-        StoreUnusableError: it cannot be opened, is something else, or was written by a newer relayd.
-    """
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise StoreUnusableError(
-                f"{path}: was written by a newer relayd (schema {version}, this one knows {VERSION}); install that one"
-                " again or name another [api] database"
-            )
-        if version == 0:
-            _make(connection)
-        if version < VERSION:
-            # What came with version 2; a new database has none of it either.
-            _execute(connection, _USAGE_TABLES)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise StoreUnusableError(f"{path}: cannot be used as [api] database: {error}") from None
+# Partial indexes are used only where the query has the same constant, not a parameter that happens to be equal
+# (sqlite.org/partialindex.html, 3).
+waiting = sessions.c.status == literal_column(f"'{INITIALIZING}'")
+failed = sessions.c.status == literal_column(f"'{ERROR}'")
 
+Index("sessions_by_node", sessions.c.node_id, sessions.c.session_id)
+Index("sessions_by_change", sessions.c.node_id, sessions.c.revision)
+Index(
+    "sessions_waiting",
+    sessions.c.node_id,
+    sessions.c.created_revision,
+    sqlite_where=waiting,
+    postgresql_where=waiting,
+)
+Index("sessions_failed", sessions.c.created_at, sqlite_where=failed, postgresql_where=failed)
 
-def protect(path: str) -> None:
-    """Makes a new database file readable by its owner alone, since it holds session tokens.
+# No uniqueness over `ip`: two players behind one NAT may be named at creation.
+users = Table(
+    "users",
+    metadata,
+    Column("session_id", Text, ForeignKey("sessions.session_id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("token", BigInteger, nullable=False, unique=True),
+    Column("ip", Text, nullable=False),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    sqlite_with_rowid=False,
+)
 
-    SQLite gives its WAL the permissions of the database.
+# The log of deletions that deltas are made of.
+removed = Table(
+    "removed",
+    metadata,
+    Column("revision", _NUMBER, primary_key=True, autoincrement=False),
+    Column("node_id", Text, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("removed_at", Double, nullable=False),
+    Index("removed_by_node", "node_id", "revision"),
+)
 
-    Raises:
-        StoreUnusableError: the file cannot be made.
-    """
-    try:
-        Path(path).touch(mode=0o600)
-    except OSError as error:
-        raise StoreUnusableError(f"{path}: cannot be used as [api] database: {error.strerror}") from None
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
 
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("session_id", Text, ForeignKey("sessions.session_id", ondelete="CASCADE"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("outbox_by_due", "due_at"),
+    Index("outbox_by_session", "session_id"),
+    sqlite_with_rowid=False,
+)
 
-def _make(connection: sqlite3.Connection) -> None:
-    _execute(connection, _TABLES)
-    connection.executemany(
-        "INSERT INTO meta VALUES (?, ?)",
-        [
-            ("epoch", secrets.token_hex(8)),
-            ("revision", 0),
-            ("removed_floor", 0),
-            ("session_count", 0),
-            ("webhook_secret", secrets.token_hex(32)),
-        ],
-    )
+# The most that each span reported. A span is of the relay that reported it first: its name alone is unique, and a
+# relay may be renamed.
+usage_spans = Table(
+    "usage_spans",
+    metadata,
+    Column("span", Text, primary_key=True),
+    Column("session_id", Text, nullable=False),
+    Column("node_id", Text, nullable=False),
+    Column("began_at", Double, nullable=False),
+    Column("to_at", Double, nullable=False),
+    Column("reason", Text),
+    Column("to_host_datagrams", BigInteger, nullable=False),
+    Column("to_host_bytes", BigInteger, nullable=False),
+    Column("to_player_datagrams", BigInteger, nullable=False),
+    Column("to_player_bytes", BigInteger, nullable=False),
+    Index("usage_spans_by_session", "session_id", "node_id"),
+    Index("usage_spans_by_time", "to_at"),
+    sqlite_with_rowid=False,
+)
 
-
-def _execute(connection: sqlite3.Connection, statements: str) -> None:
-    for statement in statements.split(";"):
-        connection.execute(statement)
+# What the records of a span added to that, by the time they went up to.
+usage = Table(
+    "usage",
+    metadata,
+    Column("span", Text, primary_key=True),
+    Column("to_at", Double, primary_key=True),
+    Column("from_at", Double, nullable=False),
+    Column("to_host_datagrams", BigInteger, nullable=False),
+    Column("to_host_bytes", BigInteger, nullable=False),
+    Column("to_player_datagrams", BigInteger, nullable=False),
+    Column("to_player_bytes", BigInteger, nullable=False),
+    Index("usage_by_time", "to_at"),
+    sqlite_with_rowid=False,
+)

@@ -1,30 +1,43 @@
-"""The store in one SQLite file: what `store.py` asks for, by the functions of `sqlite_…`."""
+"""The store in one SQLite file: how it is opened, prepared and watched.
 
+It is written with synchronous=FULL rather than NORMAL because relays are told revisions: after a power cut the store
+must not be older than what a relay has applied (https://sqlite.org/wal.html, "Performance Considerations").
+"""
+
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import cast
 
-from relayd.control_plane.keys import Scope, StoredKey
-from relayd.control_plane.models import Heartbeat, NodeSessions, SessionPage
-from relayd.control_plane.store import nodes as sqlite_nodes
-from relayd.control_plane.store import sessions as sqlite_sessions
-from relayd.control_plane.store import usage_sums as sqlite_usage
-from relayd.control_plane.store.contract import Authorized, Changed, Delivery, Heard, NewSession, NodeRecord, Untaken
-from relayd.control_plane.store.database import MEMORY, Database
-from relayd.control_plane.store.schema import protect
-from relayd.control_plane.usage_models import UsageQuery, UsageSum
-from relayd.core.relay_session import RelaySession
-from relayd.core.usage import UsageRecord
+from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-FAILED_KEPT_FOR = 3600.0
-"""Seconds a failed session can still be read; nobody deletes what never worked."""
+from relayd.control_plane.errors import StoreUnusableError, TooSlowError
+from relayd.control_plane.store.database import Database, Worker, one_line
+from relayd.control_plane.store.migration import migrate, newer
+from relayd.control_plane.store.sql_store import SqlStore
 
-_KEY = "SELECT key_id, name, digest, scopes, created_at FROM keys "
+MEMORY = ":memory:"
+
+BUSY_TIMEOUT = 2.0
+"""Seconds a transaction waits for another process (the key commands) to let go of the database."""
+
+LONGEST_STUDY = 20.0
+"""Seconds."""
+
+_STEPS_BETWEEN_LOOKS = 100_000
+"""Of SQLite's machine: some milliseconds."""
+
+_STEPS = (None, "0001", "0002", "0003")
+"""By PRAGMA user_version, which told the schema before there was Alembic. Step 0003 sets it for the last time, so that
+programs from then refuse what they cannot read."""
 
 
-class SqliteStore:
-    """Implements `store.Store`, which describes the methods. One control plane a file; key commands may share it."""
+class SqliteStore(SqlStore):
+    """One control plane a file; key commands may share it."""
 
     def __init__(self, path: str) -> None:
         """Opens the file, made if it is not there; `:memory:` keeps nothing.
@@ -32,138 +45,108 @@ class SqliteStore:
         Raises:
             StoreUnusableError: it cannot be opened, or belongs to a newer relayd.
         """
-        if path != MEMORY:
-            protect(path)
-        self._database = Database(path)
+        super().__init__(open_database(path))
 
-    async def close(self) -> None:
-        """Finishes writing and lets go."""
-        await self._database.close()
 
-    async def epoch(self) -> str:
-        """Names this store's history."""
-        return await self._database.read(sqlite_nodes.epoch)
+def open_database(path: str) -> Database:
+    """Opens the file, and makes it first if it is not there.
 
-    async def create(self, new: NewSession) -> Changed:
-        """Makes a session."""
-        return await self._database.write(partial(sqlite_sessions.create, new=new))
+    `:memory:` has but one connection, so that reads go the way of writes.
 
-    async def get(self, session_id: str) -> RelaySession | None:
-        """The session as the API shows it."""
-        return await self._database.read(partial(sqlite_sessions.get, session_id=session_id))
-
-    async def page(self, number: int, limit: int) -> SessionPage:
-        """Sessions in the order of their creation."""
-        return await self._database.read(partial(sqlite_sessions.page, number=number, limit=limit))
-
-    async def authorize(self, session_id: str, ip: str) -> Authorized:
-        """Lets one more user in."""
-        return await self._database.write(partial(sqlite_sessions.authorize, session_id=session_id, ip=ip))
-
-    async def revoke(self, session_id: str, token: int) -> Changed:
-        """Takes a user out."""
-        return await self._database.write(partial(sqlite_sessions.revoke, session_id=session_id, token=token))
-
-    async def delete(self, session_id: str, now: float) -> Changed:
-        """Removes a session."""
-        return await self._database.write(partial(sqlite_sessions.delete, session_id=session_id, now=now))
-
-    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float) -> Heard:
-        """Records what a relay says of itself."""
-        return await self._database.write(partial(sqlite_nodes.heartbeat, node_id=node_id, beat=heartbeat, now=now))
-
-    async def nodes(self) -> list[NodeRecord]:
-        """All relays."""
-        return await self._database.read(sqlite_nodes.nodes)
-
-    async def node_sessions(
-        self, node_id: str, since: int, epoch: str | None, after: str | None, limit: int
-    ) -> NodeSessions | None:
-        """A page of a relay's sessions, or of what changed."""
-        return await self._database.read(
-            partial(
-                sqlite_nodes.node_sessions, node_id=node_id, since=since, known_epoch=epoch, after=after, limit=limit
+    Raises:
+        StoreUnusableError: it cannot be opened, or belongs to a newer relayd.
+    """
+    try:
+        if path == MEMORY:
+            alone = Worker(
+                "relayd-store", prepared_connection(path), writes=True, check=_nothing_to_check, around=_bounded
             )
+            return Database(writer=alone, reader=alone, student=alone)
+        # Its owner's alone, since it holds session tokens. SQLite gives its WAL the permissions of the database.
+        Path(path).touch(mode=0o600)
+        connection = prepared_connection(path)
+        check = partial(_check_file, Path(path), Path(path).stat().st_ino)
+        short, long = _connect(path, writes=False), _connect(path, writes=False)
+        return Database(
+            writer=Worker("relayd-store-writer", connection, writes=True, check=check),
+            reader=Worker("relayd-store-reader", short, writes=False, check=check),
+            student=Worker("relayd-store-student", long, writes=False, check=check, around=_bounded),
+        )
+    except StoreUnusableError as error:
+        raise StoreUnusableError(f"{path}: {error}") from None
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        raise StoreUnusableError(f"{path}: cannot be used as [api] database: {one_line(error)}") from None
+
+
+def _connect(path: str, *, writes: bool) -> Connection:
+    """A connection whose transactions begin as one that writes, or does not."""
+
+    def connect() -> sqlite3.Connection:
+        # Without sqlite3's own ideas of when a transaction begins.
+        return sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=256
         )
 
-    async def fail_untaken(self, now: float) -> list[Untaken]:
-        """Fails what waits for a silent relay."""
-        # Asked every few seconds and hardly ever true: only then is the writer bothered, which looks for itself.
-        if not await self._database.read(partial(sqlite_nodes.untaken, now=now)):
-            return []
-        return await self._database.write(partial(sqlite_nodes.fail_untaken, now=now))
-
-    async def tidy(self, now: float) -> None:
-        """Forgets what nobody asks for any more."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            sqlite_sessions.drop_failed(connection, now - FAILED_KEPT_FOR)
-            sqlite_nodes.forget(connection, now)
-
-        await self._database.write(work)
-
-    async def add_usage(self, node_id: str, records: Sequence[UsageRecord]) -> int:
-        """Takes records, each once."""
-        return await self._database.write(partial(sqlite_usage.add, node_id=node_id, records=records))
-
-    async def usage(self, query: UsageQuery) -> list[UsageSum]:
-        """Sums by session and relay."""
-        return await self._database.study(partial(sqlite_usage.sums, query=query))
-
-    async def forget_usage(self, before: float) -> bool:
-        """Forgets some of what ended before that."""
-        return await self._database.write(partial(sqlite_usage.forget, before=before))
-
-    async def add_key(self, key: StoredKey) -> None:
-        """Keeps a key."""
-        scopes = " ".join(sorted(key.scopes))
-        await self._write(
-            "INSERT INTO keys VALUES (?, ?, ?, ?, ?)", key.key_id, key.name, key.digest, scopes, key.created_at
-        )
-
-    async def key(self, key_id: str) -> StoredKey | None:
-        """The key with that id."""
-        rows = await self._read(_KEY + "WHERE key_id = ?", key_id)
-        return _stored_key(rows[0]) if rows else None
-
-    async def keys(self) -> list[StoredKey]:
-        """All keys, oldest first."""
-        return [_stored_key(row) for row in await self._read(_KEY + "ORDER BY created_at, key_id")]
-
-    async def revoke_key(self, key_id: str) -> bool:
-        """Forgets a key."""
-        return await self._write("DELETE FROM keys WHERE key_id = ?", key_id) > 0
-
-    async def webhook_secret(self) -> str:
-        """The secret made with this store."""
-        return str((await self._read("SELECT value FROM meta WHERE name = 'webhook_secret'"))[0][0])
-
-    async def upcoming(self, limit: int) -> list[Delivery]:
-        """The calls due first."""
-        rows = await self._read(
-            "SELECT webhook_id, session_id, url, body, attempts, due_at, created_at FROM outbox"
-            " ORDER BY due_at LIMIT ?",
-            limit,
-        )
-        return [Delivery(*row) for row in rows]
-
-    async def postpone(self, webhook_id: str, due_at: float) -> None:
-        """Notes a failed attempt and when the next is."""
-        await self._write(
-            "UPDATE outbox SET attempts = attempts + 1, due_at = ? WHERE webhook_id = ?", due_at, webhook_id
-        )
-
-    async def settle(self, webhook_id: str) -> None:
-        """Takes a call out."""
-        await self._write("DELETE FROM outbox WHERE webhook_id = ?", webhook_id)
-
-    async def _read(self, statement: str, *values: object) -> list[Any]:
-        return await self._database.read(lambda connection: connection.execute(statement, values).fetchall())
-
-    async def _write(self, statement: str, *values: object) -> int:
-        return await self._database.write(lambda connection: connection.execute(statement, values).rowcount)
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    connection = engine.connect()
+    try:
+        _pragma(connection, *(("synchronous = FULL", "foreign_keys = ON") if writes else ("query_only = ON",)))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def _stored_key(row: Any) -> StoredKey:
-    key_id, name, digest, scopes, created_at = row
-    return StoredKey(key_id, name, digest, frozenset(Scope(scope) for scope in scopes.split()), created_at)
+def prepared_connection(path: str) -> Connection:
+    """The writer's connection to a database with all tables."""
+    connection = _connect(path, writes=True)
+    try:
+        _pragma(connection, "journal_mode = WAL")
+        # Whoever opens it in the same moment waits here, and finds it done.
+        with connection.begin():
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version >= len(_STEPS):
+                raise newer(version, len(_STEPS) - 1)
+            migrate(connection, stood_at=_STEPS[version])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _pragma(connection: Connection, *pragmas: str) -> None:
+    """Sets them, outside of a transaction: within one they do nothing."""
+    cursor = connection.connection.cursor()
+    try:
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+    finally:
+        cursor.close()
+
+
+def _nothing_to_check() -> None:
+    """Nobody can take memory away."""
+
+
+def _check_file(path: Path, inode: int) -> None:
+    # SQLite goes on writing into a file that was deleted, and all of it is lost at the end.
+    if path.stat().st_ino != inode:
+        raise OSError("the database file was replaced")
+
+
+@contextlib.contextmanager
+def _bounded(connection: Connection) -> Iterator[None]:
+    """Gives up what takes longer than `LONGEST_STUDY`."""
+    database = cast("sqlite3.Connection", connection.connection.driver_connection)
+    until = time.monotonic() + LONGEST_STUDY
+    database.set_progress_handler(lambda: time.monotonic() > until, _STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    except OperationalError:
+        if time.monotonic() <= until:
+            raise
+        raise TooSlowError("That takes too long.") from None
+    finally:
+        database.set_progress_handler(None, 0)

@@ -1,18 +1,19 @@
 """What the control plane does on its own, on a clock turned by hand."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import Connection
+from sqlalchemy.event import listen
+from sqlalchemy.exc import OperationalError
 
 from relayd.control_plane import background, service
 from relayd.control_plane.errors import StoreUnavailableError
 from relayd.control_plane.models import CreateRequest, Heartbeat
 from relayd.control_plane.service import ControlPlane
-from relayd.control_plane.store.database import Database
 from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.control_plane.webhooks import delivery
 from relayd.control_plane.webhooks.delivery import Webhooks
@@ -204,28 +205,24 @@ def test_tasks_outlive_a_log_that_cannot_be_written(broken_log: None, monkeypatc
 
 
 def test_the_store_outlives_failures_that_nobody_reckoned_with(tmp_path: Path) -> None:
-    class Flawed(sqlite3.Connection):
-        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
-            if statement == "COMMIT" and failures:
-                raise failures.pop()
-            return super().execute(statement, *values)  # type: ignore[arg-type]
-
     failures: list[Exception] = []
 
+    def commit(_: Connection) -> None:
+        if failures:
+            raise failures.pop()
+
     async def work() -> None:
-        database = Database(str(tmp_path / "x.sqlite3"))
-        writer = database._writer
-        writer._connection.close()
-        writer._connection = sqlite3.connect(
-            tmp_path / "x.sqlite3", isolation_level=None, check_same_thread=False, factory=Flawed
-        )
+        store = SqliteStore(str(tmp_path / "x.sqlite3"))
+        listen(store._database._writer._connection.engine, "commit", commit)
         try:
-            for failure in (MemoryError(), OSError(), sqlite3.OperationalError(), RuntimeError("x")):
+            for failure in (MemoryError(), OSError(), OperationalError("", {}, Exception("x")), RuntimeError("x")):
                 failures.append(failure)
                 with pytest.raises(StoreUnavailableError):
-                    await database.write(lambda connection: connection.execute("SELECT 1"))
-            assert await database.write(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+                    await store.heartbeat("n", BEAT, 0)
+                assert await store.nodes() == [], "nothing of it stays"
+            await store.heartbeat("n", BEAT, 0)
+            assert len(await store.nodes()) == 1
         finally:
-            await database.close()
+            await store.close()
 
     asyncio.run(work())

@@ -30,7 +30,7 @@ class Relay:
     async def step(self) -> bool:
         """Reads one page; True when it was the last one and all are applied."""
         after = self.pages[-1].next if self.pages else None
-        page = await self.store.node_sessions(self.name, self.revision, self.epoch, after, 2)
+        page = await self.store.node_sessions(self.name, since=self.revision, epoch=self.epoch, after=after, limit=2)
         assert page is not None
         assert not self.pages or page.full == self.pages[0].full
         self.pages.append(page)

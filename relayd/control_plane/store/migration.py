@@ -1,0 +1,44 @@
+"""Brings a database to the schema of this program, by Alembic, or says why it cannot be."""
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, column, inspect, select, table
+
+from relayd.control_plane.errors import StoreUnusableError
+
+_SCRIPTS = "relayd.control_plane.store:migrations"
+_version = table("alembic_version", column("version_num"))
+
+
+def migrate(connection: Connection, *, stood_at: str | None) -> None:
+    """Takes the steps that the database lacks, all of them in the transaction that is open on the connection.
+
+    Args:
+        connection: nobody else may change the database meanwhile.
+        stood_at: the step that a database without Alembic's table is at; None for an empty one.
+
+    Raises:
+        StoreUnusableError: it was written by a newer relayd.
+    """
+    config = Config()
+    config.set_main_option("script_location", _SCRIPTS)
+    config.attributes["connection"] = connection
+    steps = [step.revision for step in ScriptDirectory.from_config(config).walk_revisions()]
+    if inspect(connection).has_table(_version.name):
+        stands_at = connection.scalar(select(_version.c.version_num))
+        if stands_at == steps[0]:
+            return
+        if stands_at not in steps:
+            raise newer(stands_at, steps[0])
+    elif stood_at is not None:
+        command.stamp(config, stood_at)
+    command.upgrade(config, "head")
+
+
+def newer(schema: object, known: object) -> StoreUnusableError:
+    """The refusal of a database that is ahead of this program."""
+    return StoreUnusableError(
+        f"was written by a newer relayd (schema {schema}, this one knows {known}); install that one again or name"
+        " another [api] database"
+    )

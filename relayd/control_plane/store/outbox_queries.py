@@ -1,0 +1,36 @@
+"""Webhook calls that have not been answered yet."""
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from relayd.control_plane.store import schema
+from relayd.control_plane.store.contract import Delivery
+
+_outbox = schema.outbox
+_SECRET = select(schema.store.c.webhook_secret)
+_UPCOMING = select(*(_outbox.c[name] for name in Delivery._fields)).order_by(_outbox.c.due_at).limit(bindparam("limit"))
+_POSTPONE = (
+    update(_outbox)
+    .where(_outbox.c.webhook_id == bindparam("of_webhook"))
+    .values(attempts=_outbox.c.attempts + 1, due_at=bindparam("next_at"))
+)
+_SETTLE = delete(_outbox).where(_outbox.c.webhook_id == bindparam("of_webhook"))
+
+
+def secret(connection: Connection) -> str:
+    """The secret made with this store."""
+    return str(connection.execute(_SECRET).scalar_one())
+
+
+def upcoming(connection: Connection, limit: int) -> list[Delivery]:
+    """The calls due first."""
+    return [Delivery(**row) for row in connection.execute(_UPCOMING, {"limit": limit}).mappings()]
+
+
+def postpone(connection: Connection, webhook_id: str, due_at: float) -> None:
+    """Notes a failed attempt and when the next is."""
+    connection.execute(_POSTPONE, {"of_webhook": webhook_id, "next_at": due_at})
+
+
+def settle(connection: Connection, webhook_id: str) -> None:
+    """Takes a call out."""
+    connection.execute(_SETTLE, {"of_webhook": webhook_id})

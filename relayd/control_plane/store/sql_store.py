@@ -1,0 +1,140 @@
+"""The store over a database: what `contract.py` asks for, by the functions of `…_queries.py` and `usage_sums.py`."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy import Connection
+
+from relayd.control_plane.errors import InvalidRequestError, TooSlowError
+from relayd.control_plane.keys import StoredKey
+from relayd.control_plane.models import Heartbeat, NodeSessions, SessionPage
+from relayd.control_plane.store import key_queries, node_queries, outbox_queries, session_queries, usage_sums
+from relayd.control_plane.store.contract import Authorized, Changed, Delivery, Heard, NewSession, NodeRecord, Untaken
+from relayd.control_plane.store.database import Database
+from relayd.control_plane.usage_models import UsageQuery, UsageSum
+from relayd.core.relay_session import RelaySession
+from relayd.core.usage import UsageRecord
+
+FAILED_KEPT_FOR = 3600.0
+"""Seconds a failed session can still be read; nobody deletes what never worked."""
+
+
+class SqlStore:
+    """Implements `contract.Store`, which describes the methods."""
+
+    def __init__(self, database: Database) -> None:
+        """Closes the database with itself."""
+        self._database = database
+
+    async def close(self) -> None:
+        """Finishes writing and lets go."""
+        await self._database.close()
+
+    async def epoch(self) -> str:
+        """Names this store's history."""
+        return await self._database.read(node_queries.epoch)
+
+    async def create(self, new: NewSession) -> Changed:
+        """Makes a session."""
+        return await self._database.write(partial(session_queries.create, new=new))
+
+    async def get(self, session_id: str) -> RelaySession | None:
+        """The session as the API shows it."""
+        return await self._database.read(partial(session_queries.get, session_id=session_id))
+
+    async def page(self, number: int, limit: int) -> SessionPage:
+        """Sessions in the order of their creation."""
+        return await self._database.read(partial(session_queries.page, number=number, limit=limit))
+
+    async def authorize(self, session_id: str, ip: str) -> Authorized:
+        """Lets one more user in."""
+        return await self._database.write(partial(session_queries.authorize, session_id=session_id, ip=ip))
+
+    async def revoke(self, session_id: str, token: int) -> Changed:
+        """Takes a user out."""
+        return await self._database.write(partial(session_queries.revoke, session_id=session_id, token=token))
+
+    async def delete(self, session_id: str, now: float) -> Changed:
+        """Removes a session."""
+        return await self._database.write(partial(session_queries.delete_session, session_id=session_id, now=now))
+
+    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float) -> Heard:
+        """Records what a relay says of itself."""
+        return await self._database.write(partial(node_queries.heartbeat, node_id=node_id, beat=heartbeat, now=now))
+
+    async def nodes(self) -> list[NodeRecord]:
+        """All relays."""
+        return await self._database.read(node_queries.nodes)
+
+    async def node_sessions(
+        self, node_id: str, *, since: int, epoch: str | None, after: str | None, limit: int
+    ) -> NodeSessions | None:
+        """A page of a relay's sessions, or of what changed."""
+        return await self._database.read(
+            partial(
+                node_queries.node_sessions, node_id=node_id, since=since, known_epoch=epoch, after=after, limit=limit
+            )
+        )
+
+    async def fail_untaken(self, now: float) -> list[Untaken]:
+        """Fails what waits for a silent relay."""
+        # Asked every few seconds and hardly ever true: only then is the writer bothered, which looks for itself.
+        if not await self._database.read(partial(node_queries.untaken, now=now)):
+            return []
+        return await self._database.write(partial(node_queries.fail_untaken, now=now))
+
+    async def tidy(self, now: float) -> None:
+        """Forgets what nobody asks for any more."""
+
+        def work(connection: Connection) -> None:
+            session_queries.drop_failed(connection, now - FAILED_KEPT_FOR)
+            node_queries.forget(connection, now)
+
+        await self._database.write(work)
+
+    async def add_usage(self, node_id: str, records: Sequence[UsageRecord]) -> int:
+        """Takes records, each once."""
+        return await self._database.write(partial(usage_sums.add, node_id=node_id, records=records))
+
+    async def usage(self, query: UsageQuery) -> list[UsageSum]:
+        """Sums by session and relay."""
+        try:
+            return await self._database.study(partial(usage_sums.sums, query=query))
+        except TooSlowError:
+            raise InvalidRequestError("That takes too long: ask for one session, or for fewer sums a page.") from None
+
+    async def forget_usage(self, before: float) -> bool:
+        """Forgets some of what ended before that."""
+        return await self._database.write(partial(usage_sums.forget, before=before))
+
+    async def add_key(self, key: StoredKey) -> None:
+        """Keeps a key."""
+        await self._database.write(partial(key_queries.add, key=key))
+
+    async def key(self, key_id: str) -> StoredKey | None:
+        """The key with that id."""
+        return await self._database.read(partial(key_queries.get, key_id=key_id))
+
+    async def keys(self) -> list[StoredKey]:
+        """All keys, oldest first."""
+        return await self._database.read(key_queries.keys)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """Forgets a key."""
+        return await self._database.write(partial(key_queries.revoke, key_id=key_id))
+
+    async def webhook_secret(self) -> str:
+        """The secret made with this store."""
+        return await self._database.read(outbox_queries.secret)
+
+    async def upcoming(self, limit: int) -> list[Delivery]:
+        """The calls due first."""
+        return await self._database.read(partial(outbox_queries.upcoming, limit=limit))
+
+    async def postpone(self, webhook_id: str, due_at: float) -> None:
+        """Notes a failed attempt and when the next is."""
+        await self._database.write(partial(outbox_queries.postpone, webhook_id=webhook_id, due_at=due_at))
+
+    async def settle(self, webhook_id: str) -> None:
+        """Takes a call out."""
+        await self._database.write(partial(outbox_queries.settle, webhook_id=webhook_id))
