@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from bench import adoption, alone, commands, control_plane, fastpath, flood, sync, table, usage
+from bench import adoption, alone, commands, control_plane, fastpath, flood, journal, sync, table, usage
 from bench.registry import COMPARED
 from relayd.errors import EXIT_USAGE
 
@@ -14,6 +14,7 @@ UNCOMPARED: dict[str, Callable[[], None]] = {
     "control-plane": control_plane.main,
     "fastpath": fastpath.main,
     "flood": flood.main,
+    "journal": journal.main,
     "sync": sync.main,
     "table": table.main,
     "usage": usage.main,
