@@ -8,7 +8,7 @@ LOCKED := $(PIP) --require-hashes --requirement requirements
 # relayd itself: all that it needs, to be built too, is installed by then.
 ITSELF := $(PIP) --no-deps --no-build-isolation
 
-.PHONY: run test quick install lint lock bench bench-quick clean
+.PHONY: run test quick install lint generate lock bench bench-quick clean
 
 run: install
 	$(BIN)/relayd dev --players 4
@@ -30,6 +30,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m relayd.forwarding.generated --check
+
+# All that is made from the code: C headers, pages of docs/, and what is compiled from the headers. Needs clang 14.
+generate: $(VENV)/.installed
+	$(BIN)/python -m relayd.forwarding.generated
+	$(BIN)/python docs/generate.py
+	$(MAKE) install
+	$(MAKE) fast-path
 
 # Everything side by side: tables and chart in bench/results, and in the README. Under 15 minutes on two cores.
 bench: $(VENV)/.installed-bench
@@ -50,7 +58,9 @@ $(BIN)/python:
 	  || { echo "This Python has no venv module: on Debian, apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml requirements/run.lock $(wildcard relayd/forwarding/thread/*.[ch]) | $(BIN)/python
+COMPILED := $(wildcard relayd/forwarding/thread/*.[ch] relayd/forwarding/generated/*.h)
+
+$(VENV)/.installed: pyproject.toml requirements/run.lock $(COMPILED) | $(BIN)/python
 	$(BIN)/python $(LOCKED)/run.lock
 	$(BIN)/python $(ITSELF) --editable .
 	@touch $@
@@ -113,7 +123,8 @@ LLVM_STRIP ?= llvm-strip
 .PHONY: fast-path
 fast-path: $(FAST_PATH).o
 
-$(FAST_PATH).o: $(FAST_PATH).c $(wildcard relayd/forwarding/kernel/*.h) relayd/forwarding/thread/meter.h relayd/forwarding/thread/pings.h
+# It has headers in common with the forwarding thread.
+$(FAST_PATH).o: $(FAST_PATH).c $(wildcard relayd/forwarding/*/*.h)
 	cd $(dir $<) && $(CLANG) -O2 -g -target bpfel -mcpu=v3 -Wall -Wextra -Werror \
 	  -I/usr/include/$$(uname -m)-linux-gnu -fdebug-compilation-dir=. -c $(notdir $<) -o $(notdir $@)
 	$(LLVM_STRIP) --strip-debug $@

@@ -303,16 +303,16 @@ static void next_datagram(struct arrived *a, union address *source)
 		session = OF(tokens, what >> 3);
 		peer_of(number(), source);
 	}
-	put_u32(a->bytes, user);
-	put_u32(a->bytes + 4, session);
-	a->bytes[8] = kind & 3 ? DATA : kind & 4 ? PING : kind >> 3;
+	put_u32(a->bytes + USER_OFFSET, user);
+	put_u32(a->bytes + SESSION_OFFSET, session);
+	a->bytes[TYPE_OFFSET] = kind & 3 ? DATA : kind & 4 ? PING : kind >> 3;
 	a->size = HEADER_BYTES;
-	if (a->bytes[8] == PING && kind < 128)
+	if (a->bytes[TYPE_OFFSET] == PING && kind < 128)
 		return;
 	if (at_server) {
 		struct flow *player = any_known(number());
 
-		put_u32(a->bytes + 9, kind & 8 && player ? player->connection_id : OF(connection_ids, kind >> 4));
+		put_u32(a->bytes + HEADER_BYTES, kind & 8 && player ? player->connection_id : OF(connection_ids, kind >> 4));
 		a->size = HOST_DATA_HEADER_BYTES;
 	}
 	switch (kind >> 6) {
@@ -338,13 +338,13 @@ static void expect(struct arrived *a)
 	struct flow *from;
 
 	a->from = a->to = a->above_rate = NULL;
-	if (a->size < HEADER_BYTES || a->size > MAX_DATAGRAM_BYTES || (a->bytes[8] != PING && a->bytes[8] != DATA))
+	if (a->size < HEADER_BYTES || a->size > MAX_DATAGRAM_BYTES || (a->bytes[TYPE_OFFSET] != PING && a->bytes[TYPE_OFFSET] != DATA))
 		return;
 	header = port == CLIENT ? HEADER_BYTES : HOST_DATA_HEADER_BYTES;
-	if (a->bytes[8] == DATA && a->size <= header)
+	if (a->bytes[TYPE_OFFSET] == DATA && a->size <= header)
 		return;
-	user = little_u32(a->bytes);
-	session = little_u32(a->bytes + 4);
+	user = little_u32(a->bytes + USER_OFFSET);
+	session = little_u32(a->bytes + SESSION_OFFSET);
 	from = known_pair(port, user, session);
 	if (!from || from->endpoint != at_endpoint || memcmp(&from->peer, &a->source, sizeof(a->source)) != 0)
 		return;
@@ -352,7 +352,7 @@ static void expect(struct arrived *a)
 		a->above_rate = from;
 		return;
 	}
-	if (a->bytes[8] == PING) {
+	if (a->bytes[TYPE_OFFSET] == PING) {
 		a->from = a->to = from;
 		a->verdict = ANSWERED;
 		a->leaves[0] = PING;
@@ -366,7 +366,7 @@ static void expect(struct arrived *a)
 	a->from = from;
 	a->verdict = FORWARDED;
 	a->leaves[0] = DATA;
-	a->leaves_bytes = 1;
+	a->leaves_bytes = TO_PLAYER_HEADER_BYTES;
 	if (port == CLIENT) {
 		put_u32(a->leaves + 1, from->connection_id);
 		a->leaves_bytes = TO_HOST_HEADER_BYTES;
@@ -579,7 +579,7 @@ static void nothing_overtakes(bool overloaded, uint64_t head_before)
 
 static uint64_t lost_of(const struct counts *counts)
 {
-	return counts->queue_full + counts->send_failed;
+	return counts->send_queue_full + counts->send_failed;
 }
 
 static void serve_and_check(void)
@@ -716,14 +716,12 @@ static uint64_t datagrams_done(void)
 /* For fuzz/forwarder.py, which shows it. */
 static void say_what_is_done(void)
 {
-	static const char *const names[VERDICTS] = {
-		[FORWARDED] = "forwarded",	     [ANSWERED] = "answered",	   [SEND_QUEUE_FULL] = "send_queue_full",
-		[SEND_FAILED] = "send_failed", [OVERLOADED] = "overloaded", [RATE_LIMITED] = "rate_limited",
-	};
+	static const char *const labels[VERDICTS] = VERDICT_LABELS;
 
 	printf("{\"runs\": %lu, \"checks\": %lu, \"outcomes\": {\"passed up\": %lu", done.runs, done.checks, done.passed_up);
 	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
-		printf(", \"%s\": %lu", names[verdict], done.by_verdict[verdict]);
+		if (done.by_verdict[verdict])
+			printf(", \"%s\": %lu", labels[verdict], done.by_verdict[verdict]);
 	printf("}}\n");
 	fflush(stdout);
 	done.said_at = time(NULL);

@@ -16,6 +16,7 @@ from fuzz.figures import Done
 from fuzz.reader import Reader
 from fuzz.resources import folder
 from fuzz.structure import check_table
+from relayd.core.counters import Counters
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
@@ -42,8 +43,8 @@ _FIRST_RECORDS = 10
 _AREAS = (
     (0, layout.HEADER_CHECKSUM_AT + 8),
     (layout.HEARTBEAT_AT, layout.HEARTBEAT.size),
-    (layout.COUNTERS_AT, 1600),
-    (layout.DECISIONS_AT, 160),
+    (layout.COUNTERS_AT, Counters.MEMORY_BYTES),
+    (layout.DECISIONS_AT, layout.DECISIONS_BYTES),
     (layout.TOMBSTONES_AT, 64),
     (layout.record_at(1), _FIRST_RECORDS * layout.RECORD_BYTES),
     (layout.record_at(1), _FIRST_RECORDS * layout.RECORD_BYTES),
@@ -128,7 +129,7 @@ def _changed(read: Reader) -> tuple[bytes, int]:
     """A file's beginning, and how long it is."""
     content = bytearray(_right())
     how = read.number()
-    length = state_memory._BYTES
+    length = layout.FILE_BYTES
     if how & 3 == 3:
         length = read.number() * 1000
         content = content[:length]

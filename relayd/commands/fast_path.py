@@ -10,6 +10,7 @@ from relayd.commands.options import Config
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.attach import attached_mode, link_ifindex, link_program
+from relayd.forwarding.kernel.fitness import digest_of, is_as_declared
 from relayd.forwarding.kernel.libbpf import LibraryMissingError, library
 from relayd.forwarding.kernel.pins import Pins
 
@@ -37,11 +38,11 @@ def status(config: Config = None) -> None:
         state = f"on, {attached_mode(ifindex).name.lower()}, program {link_program(fd)}" if ifindex else "taken off"
         typer.echo(f"interface   {interface}: {state}")
         os.close(fd)
-    if "control" in maps:
-        version = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
-        ours = "" if version.layout_version == layout.LAYOUT_VERSION else ", to be replaced by this version"
-        typer.echo(f"layout      version {version.layout_version}{ours}")
-    if "pairs" in maps and maps["pairs"].value_bytes == layout.VALUES["pairs"][1]:
+    digest = digest_of(maps.get("control"))
+    if digest is not None:
+        ours = "" if digest == layout.DIGEST else ", to be replaced by this version"
+        typer.echo(f"layout      {digest:016x}{ours}")
+    if digest == layout.DIGEST and "pairs" in maps and is_as_declared(maps["pairs"]):
         authorized = bound = 0
         for _, value in tuple(maps["pairs"].items()):
             authorized += 1

@@ -1,14 +1,13 @@
 """Counts of datagrams and bytes. Bytes are those of the UDP payload as it arrived at the relay."""
 
+from relayd.core.declaration.common import PORT_COUNTERS
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State
 
 Row = list[int] | memoryview
 """Counts by verdict or state."""
 
-_ROWS = 3 * len(Port)
-_ROW = 32
-"""Room for as many verdicts as there will be for a while: 8 bytes each."""
+_WORD_BYTES = 8
 
 
 class Counters:
@@ -16,7 +15,7 @@ class Counters:
 
     __slots__ = ("bytes", "datagrams", "refusals_told")
 
-    MEMORY_BYTES = _ROWS * _ROW * 8
+    MEMORY_BYTES = len(Port) * PORT_COUNTERS.size_bytes
 
     def __init__(self) -> None:
         self.datagrams: list[Row] = [[0] * len(Verdict) for _ in Port]
@@ -30,11 +29,10 @@ class Counters:
         """Goes on with the counts in this memory of MEMORY_BYTES, and counts in it from now on."""
         words = memory.cast("Q")
         for port in Port:
-            for number, (rows, length) in enumerate(
-                ((self.datagrams, len(Verdict)), (self.bytes, len(Verdict)), (self.refusals_told, len(State)))
-            ):
-                start = (3 * port + number) * _ROW
-                rows[port] = words[start : start + length]
+            for field in PORT_COUNTERS.fields:
+                start = (port * PORT_COUNTERS.size_bytes + PORT_COUNTERS.offsets[field.name]) // _WORD_BYTES
+                rows: list[Row] = getattr(self, field.name)
+                rows[port] = words[start : start + field.size_bytes // _WORD_BYTES]
 
 
 class Traffic:

@@ -14,23 +14,12 @@ Absorb = Callable[[Iterable[Session]], None]
 """Adds what was forwarded without the engine to its counts and to those of these sessions."""
 
 
-DECIDED_BY_FORWARDER = (
-    Verdict.FORWARDED,
-    Verdict.ANSWERED,
-    Verdict.SEND_QUEUE_FULL,
-    Verdict.SEND_FAILED,
-    Verdict.OVERLOADED,
-    Verdict.RATE_LIMITED,
-)
-"""What a forwarding thread decides by itself, in the order of its totals."""
-
-
 class CountsMemory(NamedTuple):
     """Where a forwarding thread counts, so that its counts outlive the process."""
 
     memory: mmap
     totals_at: int
-    """Datagrams and bytes by port and `DECIDED_BY_FORWARDER`: 8 bytes each."""
+    """Datagrams and bytes by port and verdict: 8 bytes each."""
     counts_at: int
     """Of slot 0."""
     stride_bytes: int

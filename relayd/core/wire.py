@@ -18,11 +18,24 @@ import struct
 PING = 0x01
 DATA = 0x02
 
+USER_OFFSET = 0
+SESSION_OFFSET = 4
+TYPE_OFFSET = 8
+
 HEADER_BYTES = 9
 """Both tokens and the type: all of a PING, and what stands before a player's payload."""
 
 HOST_DATA_HEADER_BYTES = 13
 """The same with the connection id, which stands before a host's payload."""
+
+TO_HOST_HEADER_BYTES = 5
+"""What stands before the payload on the relay's way to a host: type and connection id."""
+
+TO_PLAYER_HEADER_BYTES = 1
+"""What stands before the payload on the relay's way to a player: the type."""
+
+STATE_BYTES = 2
+"""All of a PING of the relay: type and state."""
 
 MAX_DATAGRAM_BYTES = 1200
 """Longest datagram towards the relay, so that no leg is ever fragmented."""
@@ -112,20 +125,20 @@ def encode_host_data(user: int, session: int, connection_id: int, payload: bytes
 
 def decode_state(datagram: bytes) -> State | None:
     """The state in a PING of the relay, or None for anything else."""
-    if len(datagram) == 2 and datagram[0] == PING and datagram[1] in State.__members__.values():
+    if len(datagram) == STATE_BYTES and datagram[0] == PING and datagram[1] in State.__members__.values():
         return State(datagram[1])
     return None
 
 
 def decode_to_host(datagram: bytes) -> tuple[int, bytes] | None:
     """``(connection id, payload)`` of the relay's DATA to a host, or None for anything else."""
-    if len(datagram) > _TO_HOST.size and datagram[0] == DATA:
-        return _TO_HOST.unpack_from(datagram)[1], datagram[_TO_HOST.size :]
+    if len(datagram) > TO_HOST_HEADER_BYTES and datagram[0] == DATA:
+        return _TO_HOST.unpack_from(datagram)[1], datagram[TO_HOST_HEADER_BYTES:]
     return None
 
 
 def decode_to_player(datagram: bytes) -> bytes | None:
     """The payload of the relay's DATA to a player, or None for anything else."""
-    if len(datagram) > 1 and datagram[0] == DATA:
-        return datagram[1:]
+    if len(datagram) > TO_PLAYER_HEADER_BYTES and datagram[0] == DATA:
+        return datagram[TO_PLAYER_HEADER_BYTES:]
     return None

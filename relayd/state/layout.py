@@ -1,12 +1,6 @@
-"""The state file, byte by byte: little-endian, mapped into memory and written to in place.
+"""The state file as Python reads and writes it: little-endian, mapped into memory and written to in place.
 
-    header        magic, version, size of a record, places in use, where the sockets are bound, its own checksum
-    heartbeat     which boot it was, and when somebody last wrote
-    counters      the engine's
-    decisions     what the forwarding thread decided and the engine has not added to its own counters yet
-    tombstones    sessions that ended, and when they are forgotten
-    records       one for each binding, one for each user that was ever bound (its account), and one for each session
-                  with users that are no longer in it
+What is in it, and where, is declared in relayd/core/declaration/state_file.py.
 
 A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in, of
 which nobody could keep a checksum. A process can end between any two writes: a record counts only with its checksum,
@@ -21,37 +15,56 @@ import socket
 import struct
 import zlib
 from collections.abc import Iterator
-from enum import IntEnum
 from mmap import mmap
 from typing import NamedTuple
 
+from relayd.core.declaration import state_file, thread
+from relayd.core.declaration.state_file import (
+    COUNTERS_AREA,
+    DECISIONS_AREA,
+    HEARTBEAT_AREA,
+    LAYOUT,
+    RECORD,
+    RECORDS_AREA,
+    TOMBSTONES_AREA,
+    Kind,
+)
 from relayd.core.wire import MAX_CONNECTION_ID, Port
 
-MAGIC = b"relayd\0\0"
-VERSION = 3
-"""Changes with every change of this layout and of what verdicts mean: a file of another version is set aside."""
+__all__ = ["Kind"]
 
-HEADER = struct.Struct("<8sIIIQ")
-HEADER_CHECKSUM_AT = HEADER.size
-HEARTBEAT_AT = 128
-HEARTBEAT = struct.Struct("<16sd")
-COUNTERS_AT = 4096
-DECISIONS_AT = 8192
-TOMBSTONES_AT = 12288
-TOMBSTONE = struct.Struct("<IId")
-TOMBSTONES = 4096
-RECORDS_AT = TOMBSTONES_AT + TOMBSTONES * TOMBSTONE.size
-RECORD_BYTES = 128
-COUNTS_AT = 64
-"""Within a record; relayd/forwarding/thread/flows.h has the same as `struct counts`."""
-LAST_SEEN = struct.Struct("<d")
-COUNTS = struct.Struct("<6Q")
+MAGIC = b"relayd\0\0"
+DIGEST = LAYOUT.digest
+"""Stands in the header: a file of another one is set aside."""
+
+HEADER = state_file.HEADER.packing(last="slots")
+HEADER_CHECKSUM_AT = state_file.HEADER.offsets["checksum"]
+HEADER_BYTES = state_file.HEADER.size_bytes
+HEARTBEAT_AT = HEARTBEAT_AREA.at
+HEARTBEAT = state_file.HEARTBEAT.packing()
+COUNTERS_AT = COUNTERS_AREA.at
+DECISIONS_AT = DECISIONS_AREA.at
+DECISIONS_BYTES = DECISIONS_AREA.size_bytes
+TOMBSTONES_AT = TOMBSTONES_AREA.at
+TOMBSTONE = state_file.TOMBSTONE.packing()
+TOMBSTONES = TOMBSTONES_AREA.count
+RECORDS_AT = RECORDS_AREA.at
+RECORD_BYTES = RECORD.size_bytes
+SLOTS = RECORDS_AREA.count
+"""Most records there can be."""
+FILE_BYTES = RECORDS_AREA.end
+COUNTS_AT = RECORD.offsets["counts"]
+"""Within a record."""
+LAST_SEEN = thread.COUNTS.packing(last="last_seen_seconds")
+COUNTS = thread.COUNTS.packing(first="to_host_datagrams")
+"""Behind `LAST_SEEN`: what was forwarded, then `COUNTED_DROPS`."""
+NO_DROPS = (0,) * len(thread.COUNTED_DROPS)
 MOST_COUNTED = 1 << 60
 """What has no checksum and says more than this was damaged: a relay would count for centuries."""
 
 _CHECKSUM = struct.Struct("<I")
-_IDENTITY = struct.Struct("<BB?xIIIIHHI16s8s")
-_RECORD = struct.Struct("<I60s8x4Q24x")
+_IDENTITY = state_file.IDENTITY.packing()
+_RECORD = struct.Struct(f"<I{COUNTS_AT - _CHECKSUM.size}s{LAST_SEEN.size}x4Q{len(NO_DROPS) * 8}x")
 """Checksum, what it is of, and what was forwarded: as COUNTS begins."""
 _AT_ONCE = 4096
 """Records copied out of the file at a time."""
@@ -64,18 +77,6 @@ NO_SPAN = bytes(16)
 """Of what is counted while nobody records usage."""
 NOWHERE = 0xFFFF
 """In the place of a socket's number: what it was bound to is not to be believed any more, only what was counted."""
-
-
-class Kind(IntEnum):
-    """What a record is of."""
-
-    BINDING = 1
-    ACCOUNT = 2
-    """Counts of a user over all of its bindings but those that are still in their records."""
-    REVOKED = 3
-    """Counts of all users of a session that are no longer in it."""
-    FORMER = 4
-    """One of those two, of a session that ended: kept until its usage is recorded."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -109,6 +110,28 @@ class Identity(NamedTuple):
     def key(self) -> tuple[int, int, int]:
         """Whose it is: session, user, port; no two bindings have the same."""
         return self.session, self.user, self.port
+
+
+def misfit(start: bytes, size_bytes: int) -> str:
+    """Why a file is none that this relay can go on with; empty where it can. What is in it is judged record by record.
+
+    Args:
+        start: its first HEADER_BYTES, or all of it if it is shorter.
+        size_bytes: its length.
+    """
+    if not start.startswith(MAGIC):
+        return "it is not a state file"
+    if len(start) < HEADER_BYTES:
+        return f"it ends after {size_bytes} bytes"
+    _, digest, _, slots = HEADER.unpack_from(start)
+    # Where it stands never changes: what relayd 0.1.0 wrote there is 3, and the length of a record.
+    if digest != DIGEST:
+        return f"it has layout {digest:016x}, this is {DIGEST:016x}"
+    if size_bytes != FILE_BYTES:
+        return f"it has {size_bytes} bytes instead of {FILE_BYTES}"
+    if start[HEADER_CHECKSUM_AT:HEADER_BYTES] != checksum(start[: HEADER.size]) or slots > SLOTS:
+        return "its checksum is wrong"
+    return ""
 
 
 @functools.lru_cache(_SESSIONS_AT_ONCE)

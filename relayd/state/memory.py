@@ -12,9 +12,6 @@ import structlog
 from relayd.state import layout
 
 NAME = "bindings.state"
-SLOTS = 1 << 20
-"""Most records there can be: the file is as long from the beginning, but takes room only for those in use."""
-_BYTES = layout.record_at(SLOTS)
 _GROWTH = 8192
 """Records for which room is made at a time: 1 MiB."""
 _FULL_SECONDS = 60.0
@@ -80,30 +77,21 @@ class StateMemory:
         return _anonymous()
 
     def _read(self) -> mmap.mmap:
-        size = os.fstat(self._fd).st_size
-        if size == 0:
+        size_bytes = os.fstat(self._fd).st_size
+        start = os.pread(self._fd, layout.HEADER_BYTES, 0)
+        # Of one that is all zero its process ended before it wrote anything.
+        if size_bytes in (0, layout.FILE_BYTES) and not any(start):
             return self._create()
-        if size != _BYTES:
-            raise _UnusableError(f"it has {size} bytes instead of {_BYTES}")
-        memory = mmap.mmap(self._fd, _BYTES)
-        header = memory[: layout.HEADER.size]
-        if not any(header):
-            # Its process ended before it wrote anything.
-            return self._create()
-        magic, version, record_bytes, slots, digest = layout.HEADER.unpack(header)
-        if magic != layout.MAGIC:
-            raise _UnusableError("it is not a state file")
-        if (version, record_bytes) != (layout.VERSION, layout.RECORD_BYTES):
-            raise _UnusableError(f"it is of version {version}, this relayd writes {layout.VERSION}")
-        stored = memory[layout.HEADER_CHECKSUM_AT : layout.HEADER_CHECKSUM_AT + 4]
-        if stored != layout.checksum(header) or slots > SLOTS:
-            raise _UnusableError("its checksum is wrong")
+        why = layout.misfit(start, size_bytes)
+        if why:
+            raise _UnusableError(why)
+        _, _, bind_digest, slots = layout.HEADER.unpack_from(start)
         # One that was copied may have holes, which cannot be written to on a full disk: see `_create`.
         os.posix_fallocate(self._fd, 0, layout.record_at(slots))
         self.slots = slots
         self.fresh = False
-        self.same_sockets = digest == self._digest
-        return memory
+        self.same_sockets = bind_digest == self._digest
+        return mmap.mmap(self._fd, layout.FILE_BYTES)
 
     def _create(self) -> mmap.mmap:
         # What is not there yet cannot be written to on a full disk: a signal would end the process. So room is made
@@ -114,12 +102,13 @@ class StateMemory:
             # Empty, it is no state: the next process shall not take it for a damaged one.
             os.ftruncate(self._fd, 0)
             raise
-        os.ftruncate(self._fd, _BYTES)
-        return mmap.mmap(self._fd, _BYTES)
+        # As long as it will ever be, but it takes room only for those records that are in use.
+        os.ftruncate(self._fd, layout.FILE_BYTES)
+        return mmap.mmap(self._fd, layout.FILE_BYTES)
 
     def grow(self) -> bool:
         """Makes room for more records. False, and a warning, if there is none."""
-        if time.monotonic() < self._full_until or self.slots + _GROWTH > SLOTS:
+        if time.monotonic() < self._full_until or self.slots + _GROWTH > layout.SLOTS:
             return False
         try:
             if self._fd >= 0:
@@ -137,7 +126,7 @@ class StateMemory:
         self._write_header()
 
     def _write_header(self) -> None:
-        header = layout.HEADER.pack(layout.MAGIC, layout.VERSION, layout.RECORD_BYTES, self.slots, self._digest)
+        header = layout.HEADER.pack(layout.MAGIC, layout.DIGEST, self._digest, self.slots)
         self.memory[: len(header) + 4] = header + layout.checksum(header)
 
     def beat(self) -> None:
@@ -161,7 +150,7 @@ class StateMemory:
 
 
 def _anonymous() -> mmap.mmap:
-    return mmap.mmap(-1, _BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, layout.FILE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _boot() -> bytes:

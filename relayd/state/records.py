@@ -259,8 +259,7 @@ class Records:
             traffic.to_host_bytes,
             traffic.to_player_datagrams,
             traffic.to_player_bytes,
-            0,
-            0,
+            *layout.NO_DROPS,
         )
 
     def _write(self, slot: int, identity: Identity, keep_counts: bool = False) -> None:

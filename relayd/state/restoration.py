@@ -9,7 +9,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.followers import Phase
 from relayd.core.session import Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
-from relayd.core.views import DECIDED_BY_FORWARDER
+from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.state import layout
 from relayd.state.identities import unpack_address
@@ -17,8 +17,6 @@ from relayd.state.layout import Identity
 from relayd.state.left import Left
 from relayd.state.memory import StateMemory
 from relayd.state.records import Records, read_traffic
-
-_DECISIONS_BYTES = len(Port) * len(DECIDED_BY_FORWARDER) * 2 * 8
 
 _log = structlog.get_logger()
 
@@ -116,7 +114,7 @@ class Restoration:
     def _check_counters(self) -> None:
         """They have no checksum: begins at zero where they cannot be."""
         damaged = False
-        areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, _DECISIONS_BYTES))
+        areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, layout.DECISIONS_BYTES))
         for start, size in areas:
             area = self._memory[start : start + size]
             if max(area.cast("Q")) > layout.MOST_COUNTED:
@@ -126,14 +124,14 @@ class Restoration:
             _log.warning("the counts of the relay before are not used: they were damaged")
 
     def _take_decisions(self, counters: Counters) -> None:
-        end = layout.DECISIONS_AT + _DECISIONS_BYTES
+        end = layout.DECISIONS_AT + layout.DECISIONS_BYTES
         words = self._memory[layout.DECISIONS_AT : end].cast("Q")
         for port in Port:
-            for index, verdict in enumerate(DECIDED_BY_FORWARDER):
-                at = 2 * (port * len(DECIDED_BY_FORWARDER) + index)
+            for verdict in Verdict:
+                at = 2 * (port * len(Verdict) + verdict)
                 counters.datagrams[port][verdict] += words[at]
                 counters.bytes[port][verdict] += words[at + 1]
-        self._memory[layout.DECISIONS_AT : end] = bytes(_DECISIONS_BYTES)
+        self._memory[layout.DECISIONS_AT : end] = bytes(layout.DECISIONS_BYTES)
 
     def authorized(self, user: User, admitted: bool) -> None:
         """Brings back all that is left of a user that the session source names."""

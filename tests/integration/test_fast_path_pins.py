@@ -1,31 +1,28 @@
 """What an earlier relayd left pinned and this one cannot go on with: it is replaced, and nothing of it stays."""
 
 import os
-import platform
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from relayd.core.declaration.kernel_maps import MAPS
 from relayd.forwarding.kernel import layout, libbpf
-from relayd.forwarding.kernel.attach import attach, attached_program, link_ifindex
-from relayd.forwarding.kernel.fast_path import control
+from relayd.forwarding.kernel.attach import attached_program, link_ifindex
 from relayd.forwarding.kernel.layout import Control
 from relayd.forwarding.kernel.maps import BpfMap
 from relayd.forwarding.kernel.pins import Pins
-from relayd.forwarding.kernel.program import KernelProgram, Sizes
-from relayd.settings import Settings
 from tests.integration.config import Sections, configuration, new_session
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
 from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID, Host, Player
-from tests.integration.relay_process import RelayProcess
+from tests.integration.relay_process import REPOSITORY, RelayProcess
 from tests.integration.waiting import eventually
 from tests.scenarios.skips import needs_kernel
+from tests.support.versions import with_one_more_verdict
+from tests.unit.kernel.test_object import unfit_compiler
 
 pytestmark = needs_kernel
 
@@ -74,14 +71,14 @@ def decided(totals: BpfMap) -> int:
 
 def of_another_version(pins: Pins, maps: dict[str, BpfMap], _settings: Sections) -> str:
     entry = Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or b"")
-    entry.layout_version += 1
+    entry.layout ^= 1
     maps["control"].put(0, bytes(entry))
-    return f"layout version {layout.LAYOUT_VERSION + 1}, this is {layout.LAYOUT_VERSION}"
+    return f"layout {entry.layout:016x}, this is {layout.DIGEST:016x}"
 
 
 def never_set_up(_pins: Pins, maps: dict[str, BpfMap], _settings: Sections) -> str:
     maps["control"].put(0, bytes(Control()))
-    return "layout version 0"
+    return f"layout {0:016x}"
 
 
 def with_a_map_missing(pins: Pins, _maps: dict[str, BpfMap], _settings: Sections) -> str:
@@ -160,7 +157,7 @@ def test_what_does_not_fit_is_replaced(spoil: Spoil, tmp_path: Path, pins: Pins)
                 assert host.ping() == VALID
                 assert decided(old["totals"]) == before, "the one of before decides nothing more"
         with opened(pins) as new:
-            assert new.keys() == layout.VALUES.keys()
+            assert new.keys() == {declared.name for declared in MAPS}
             assert decided(new["totals"]) > 0
     pins.remove()
     assert not attached_program(_LO)
@@ -178,53 +175,41 @@ def assert_replaced(relay: RelayProcess, why: str, old_link: int) -> None:
     assert not link_ifindex(old_link), "the one of before is off"
 
 
-@pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang (Debian: clang)")
-def test_a_program_with_other_maps_is_replaced(tmp_path: Path, pins: Pins) -> None:
-    """As a later version's might be: longer entries, and a map that this version does not know."""
-    program = KernelProgram.load(Sizes(8, 8), content=compiled(tmp_path), more_maps=("novelties",))
-    pins.prepare()
-    for one in program.maps.values():
-        pins.pin_map(one)
-    sections = configuration(on_loopback(pins.folder.parents[1]))
-    settings = Settings.model_validate(sections)
-    program.map("control").put(0, bytes(control(settings, layout.ControlFlag(0))))
-    program.map("addresses").update(layout.pack_ip("127.0.0.1"), (1).to_bytes(4, "little"))
-    link = attach(program.fd, "lo").fd
-    with ExitStack() as stack:
-        stack.callback(program.close)
-        stack.callback(os.close, link)
-        pins.pin_link("lo", link)
-        session = new_session("later")
-        relay = RelayProcess(tmp_path, [session], sections)
-        with Player(("127.0.0.1", sections["relay"]["client_port"]), 1, 1) as stranger:
-            stranger.send(b"short")
-            assert decided(program.map("totals")) == 1
-        with relay:
-            assert_replaced(relay, "maps missing or unknown: novelties", link)
-            with relay.host(session) as host, relay.player(session) as player:
-                play(host, player, OPENS_CONNECTION)
-        assert decided(program.map("totals")) == 1
-    with opened(pins) as new:
-        assert new.keys() == layout.VALUES.keys()
+@pytest.fixture(scope="module")
+def other_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a relayd runs from that knows a verdict more."""
+    if reason := unfit_compiler():
+        pytest.skip(reason)
+    return with_one_more_verdict(tmp_path_factory.mktemp("other"))
+
+
+@pytest.mark.parametrize("order", ["upgrade", "downgrade"])
+def test_a_relay_of_another_declaration_is_replaced_and_games_go_on(
+    order: str, tmp_path: Path, pins: Pins, other_home: Path
+) -> None:
+    """Its pinned maps and its state file alike, and whichever of the two comes first."""
+    homes = [REPOSITORY, other_home] if order == "downgrade" else [other_home, REPOSITORY]
+    session = new_session("another")
+    sections = on_loopback(pins.folder.parents[1]) | {"relay": {"forwarder": "python"}}
+    first = RelayProcess(tmp_path, [session], sections, home=homes[0])
+    first.__enter__()
+    with ExitStack() as stack, first.host(session) as host, first.player(session) as player:
+        stack.callback(first.kill)
+        play(host, player, OPENS_CONNECTION)
+        eventually(lambda: both_served(first), "the kernel has both")
+        first.kill()
+        assert host.ping() == VALID, "it outlived the process"
+        old_link = pins.links()["lo"]
+        stack.callback(os.close, old_link)
+        with RelayProcess(tmp_path, None, first.settings, home=homes[1]) as second:
+            assert_replaced(second, "it has layout", old_link)
+            (line,) = second.log_lines(event="the state of the relay before is not used: players bind again")
+            assert "it has layout" in line["why"]
+            assert "Traceback" not in second.stderr
+            play(host, player, OPENS_CONNECTION)
+            eventually(lambda: both_served(second), "the kernel has both")
+            assert host.ping() == VALID
     pins.remove()
-
-
-def compiled(folder: Path) -> bytes:
-    """The program as it is, but for what is in its maps."""
-    home = resources.files("relayd.forwarding.kernel")
-    source = home.joinpath("relay.bpf.c").read_text(encoding="utf-8")
-    changes = {
-        "\t__u64 last_seen_ns;": "\t__u64 novelty;\n\t__u64 last_seen_ns;",
-        "/* ---- One datagram": "struct {\n\t__uint(type, BPF_MAP_TYPE_ARRAY);\n\t__uint(max_entries, 1);\n"
-        '\t__type(key, __u32);\n\t__type(value, __u32);\n} novelties SEC(".maps");\n\n/* ---- One datagram',
-    }
-    for old, new in changes.items():
-        assert source.count(old) == 1
-        source = source.replace(old, new)
-    (folder / "later.bpf.c").write_text(source, encoding="utf-8")
-    flags = ["-O2", "-g", "-target", "bpfel", "-mcpu=v3", f"-I/usr/include/{platform.machine()}-linux-gnu", f"-I{home}"]
-    subprocess.run(["clang", *flags, "-c", "later.bpf.c", "-o", "later.bpf.o"], cwd=folder, check=True)
-    return (folder / "later.bpf.o").read_bytes()
 
 
 def test_a_link_follows_its_name_and_not_its_interface(tmp_path: Path, pins: Pins) -> None:

@@ -14,7 +14,6 @@ from relayd.core.engine import Engine
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
-from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port
 from relayd.forwarding.judge import Judge
 from relayd.forwarding.sockets import BoundSocket
@@ -59,7 +58,7 @@ class ForwarderWorld:
             self.forwarder = compiled.BareForwarder(
                 [(one.socket.fileno(), int(one.endpoint.port)) for one in bound], self._merge, *records.counts
             )
-            self._totals = [[(0, 0)] * len(DECIDED_BY_FORWARDER) for _ in Port]
+            self._totals = [[(0, 0)] * len(Verdict) for _ in Port]
             compiled.Flows(self.forwarder, self.table, records)
             self.table.apply(Snapshot.of(specs(set())), time.monotonic())
             self.forwarder.start()
@@ -114,7 +113,7 @@ class ForwarderWorld:
         """Datagrams by verdict, whoever decided."""
         counts = [sum(of_verdict) for of_verdict in zip(*self.engine.counters.datagrams, strict=True)]
         for of_port in self._decisions():
-            for verdict, (datagrams, _) in zip(DECIDED_BY_FORWARDER, of_port, strict=True):
+            for verdict, (datagrams, _) in zip(Verdict, of_port, strict=True):
                 counts[verdict] += datagrams
         return counts
 

@@ -10,14 +10,13 @@ import pytest
 from relayd.core.endpoint import Address
 from relayd.core.views import CountsMemory
 
-__all__ = ["DELAY_BOUNDS_SECONDS", "BareForwarder", "Flows", "Forwarder", "needs_native"]
+__all__ = ["BareForwarder", "Flows", "Forwarder", "needs_native"]
 
 _THERE = importlib.util.find_spec("relayd.forwarding.thread._forwarder") is not None
 
 needs_native = pytest.mark.skipif(not _THERE, reason="the C part was not compiled (Debian: gcc python3-dev)")
 
 if _THERE:
-    from relayd.forwarding.thread._forwarder import DELAY_BOUNDS_SECONDS
     from relayd.forwarding.thread._forwarder import Forwarder as BareForwarder
     from relayd.forwarding.thread.flows import Flows
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from relayd.core.endpoint import Address
 from relayd.core.verdict import Verdict
-from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port, encode_ping
 from tests.integration.waiting import PATIENCE_SECONDS
 from tests.thread import compiled
@@ -109,7 +108,7 @@ class Rig:
         found = {
             (port, verdict): counted
             for port, of_port in zip((S, C), self.forwarder.totals(), strict=True)
-            for verdict, counted in zip(DECIDED_BY_FORWARDER, of_port, strict=True)
+            for verdict, counted in zip(Verdict, of_port, strict=True)
         }
         for port in (S, C):
             datagrams, size_bytes = found[port, Verdict.ANSWERED]

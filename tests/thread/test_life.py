@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from relayd.core.declaration.thread import DELAY_BOUNDS_NS
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
 from tests.integration.relay_process import REPOSITORY
@@ -168,7 +169,7 @@ def test_it_may_have_no_sockets_at_all() -> None:
 
 
 def test_delays_are_one_for_each_batch() -> None:
-    bounds = compiled.DELAY_BOUNDS_SECONDS
+    bounds = DELAY_BOUNDS_NS.values
     assert list(bounds) == sorted(set(bounds))
     with Rig() as rig:
         alice = rig.peer()

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from relayd.core.verdict import Verdict
-from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import encode_host_data, encode_ping, encode_player_data
 from tests.integration.namespaces import Namespace, connect, may_make_networks, missing_program
 from tests.integration.waiting import eventually
@@ -236,7 +235,7 @@ def test_what_is_taken_down_in_the_middle_of_a_failing_send_is_never_wrong(cable
         rig.send(cabled.host, S, *[to_far(number)] * BURST)
         while done < (number + 1) * BURST:
             counts = bare.take_counts(slot)
-            decided = dict(zip(DECIDED_BY_FORWARDER, bare.take_totals()[S], strict=True))
+            decided = dict(zip(Verdict, bare.take_totals()[S], strict=True))
             assert counts[:5] == (0, 0, 0, 0, 0)
             assert decided.pop(failed)[0] <= BURST
             done += counts[5]

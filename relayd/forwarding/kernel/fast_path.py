@@ -249,7 +249,7 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
     """The program's settings."""
     relay, limits, fast_path = settings.relay, settings.limits, settings.fast_path
     entry = layout.Control(
-        layout_version=layout.LAYOUT_VERSION,
+        layout=layout.DIGEST,
         flags=int(flags),
         tos=relay.dscp << 2,
         rebind_after_ns=int(limits.rebind_after * 1e9),

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 LIBRARY = "libbpf.so.1"
@@ -164,6 +165,11 @@ def pin(fd: int, path: str) -> None:
 def open_pinned(path: str) -> int:
     """A file descriptor of a pinned map or link."""
     return checked(library().bpf_obj_get(path.encode()), f"open {path}")
+
+
+def is_map(fd: int) -> bool:
+    """Whether a file descriptor is of a map, and not of a program or a link."""
+    return Path(f"/proc/self/fd/{fd}").readlink().name == "anon_inode:bpf-map"
 
 
 def info(fd: int, size_bytes: int) -> bytes:

@@ -3,11 +3,14 @@
 import ctypes
 import errno
 import mmap
+import struct
 from collections.abc import Iterator
 from ctypes import byref, c_uint32
 
-from relayd.forwarding.kernel.libbpf import BpfError, checked, info, library
+from relayd.forwarding.kernel.libbpf import BpfError, checked, info, is_map, library
 
+_INFO = struct.Struct("<6I")
+"""`struct bpf_map_info`: type, id, key_size, value_size, max_entries, map_flags."""
 _BATCH = 8192
 """Entries read at once; more than one bucket of a hash ever holds, which the kernel asks for."""
 
@@ -21,11 +24,9 @@ class BpfMap:
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
         self.fd = fd
-        # struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags
-        head = info(fd, 24)
-        self.key_bytes, self.value_bytes, self.max_entries = (
-            int.from_bytes(head[start : start + 4], "little") for start in (8, 12, 16)
-        )
+        # What is pinned under the name of a map may be something else: then it is of no kind.
+        head = info(fd, _INFO.size) if is_map(fd) else bytes(_INFO.size)
+        self.kind, _, self.key_bytes, self.value_bytes, self.max_entries, self.flags = _INFO.unpack(head)
         self._library = library()
 
     def update(self, key: bytes, value: bytes) -> None:

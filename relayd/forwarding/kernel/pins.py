@@ -5,12 +5,15 @@ PIN_DIRECTORY/RELAY_ID/map_NAME, link_INTERFACE
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel.attach import detach
+from relayd.forwarding.kernel.libbpf import BpfError
 from relayd.forwarding.kernel.maps import BpfMap
 
 _MAP = "map_"
@@ -64,22 +67,24 @@ class Pins:
         (self.folder / f"{_LINK}{_encode(interface)}").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Takes the program off all interfaces and forgets everything."""
+        """Takes the program off all interfaces and forgets everything: the folder is this relay's alone."""
         for fd in self.links().values():
-            detach(fd)
+            # One that is no link is only forgotten.
+            with suppress(BpfError):
+                detach(fd)
             os.close(fd)
-        for path in [*self._named(_LINK), *self._named(_MAP)]:
-            path.unlink(missing_ok=True)
         if self.folder.is_dir():
-            self.folder.rmdir()
+            shutil.rmtree(self.folder)
 
     def exist(self) -> bool:
         """Whether anything is pinned."""
-        return any(True for _ in self._named(""))
+        with suppress(FileNotFoundError):
+            return any(self.folder.iterdir())
+        return False
 
     def _named(self, prefix: str) -> Iterator[Path]:
         try:
-            yield from sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix))
+            yield from sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix) and path.is_file())
         except FileNotFoundError:
             return
 
@@ -101,4 +106,4 @@ def _encode(name: str) -> str:
 
 
 def _decode(name: str) -> str:
-    return re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), name.encode()).decode()
+    return re.sub(rb"_([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), name.encode()).decode(errors="replace")

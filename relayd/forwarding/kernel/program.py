@@ -9,9 +9,11 @@ from contextlib import suppress
 from importlib import resources
 from typing import NamedTuple, Self
 
+from relayd.core.declaration.kernel_maps import MAPS
+from relayd.core.declaration.terms import Map, Room
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
-from relayd.forwarding.kernel.layout import PROGRAM, VALUES
+from relayd.forwarding.kernel.layout import PROGRAM
 from relayd.forwarding.kernel.libbpf import BpfError, LibraryMissingError, checked, library
 from relayd.forwarding.kernel.maps import BpfMap
 
@@ -24,20 +26,9 @@ class Sizes(NamedTuple):
     bound: int
     """Bindings."""
 
-
-def entries(sizes: Sizes) -> dict[str, int]:
-    """``max_entries`` of the maps whose size depends on the number of users. Slot and index 0 stand for none."""
-    slots = sizes.bound + 1
-    return {
-        "pairs": sizes.authorized,
-        "guesses": sizes.authorized,
-        "bindings": slots,
-        "states": slots,
-        "pings": slots,
-        "sessions": slots,
-        "connections": slots,
-        "taken_over": slots,
-    }
+    def entries(self, declared: Map) -> int:
+        """``max_entries`` of a map."""
+        return declared.most_entries(self.authorized if declared.entries is Room.AUTHORIZED else self.bound + 1)
 
 
 class KernelProgram:
@@ -86,9 +77,12 @@ class KernelProgram:
         if not object_:
             raise UnavailableError(f"libbpf cannot read the kernel program: {_last_log_line()}")
         try:
-            found = {key: lib.bpf_object__find_map_by_name(object_, key.encode()) for key in (*VALUES, *more_maps)}
-            for key, count in entries(sizes).items():
-                checked(lib.bpf_map__set_max_entries(found[key], count), f"size of map {key}")
+            names = (*(declared.name for declared in MAPS), *more_maps)
+            found = {key: lib.bpf_object__find_map_by_name(object_, key.encode()) for key in names}
+            for declared in MAPS:
+                if isinstance(declared.entries, Room):
+                    result = lib.bpf_map__set_max_entries(found[declared.name], sizes.entries(declared))
+                    checked(result, f"size of map {declared.name}")
             for key, fd in (pinned or {}).items():
                 checked(lib.bpf_map__reuse_fd(found[key], fd), f"use of the pinned map {key}")
             checked(lib.bpf_object__load(object_), "load")

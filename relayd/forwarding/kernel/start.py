@@ -11,10 +11,10 @@ from relayd.core.views import KeptCounts
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.fast_path import FastPath, control
+from relayd.forwarding.kernel.fitness import misfit
 from relayd.forwarding.kernel.libbpf import LibraryMissingError
-from relayd.forwarding.kernel.maps import BpfMap
 from relayd.forwarding.kernel.pins import Pins
-from relayd.forwarding.kernel.program import KernelProgram, Sizes, entries
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.settings import Settings
 
 _log = structlog.get_logger()
@@ -106,39 +106,20 @@ def _load(settings: Settings, sizes: Sizes, pins: Pins | None) -> tuple[KernelPr
         return KernelProgram.load(sizes), False
     pinned = pins.maps()
     try:
-        misfit = _misfit(settings, sizes, pinned)
-        if not misfit:
+        why = misfit(pinned, control(settings, layout.ControlFlag(0)), sizes)
+        if not why:
             return KernelProgram.load(sizes, {name: one.fd for name, one in pinned.items()}), True
     finally:
         for one in pinned.values():
             os.close(one.fd)
     if pins.exist():
-        _log.info("pinned state of an earlier fast path does not fit: it is replaced", why=misfit)
+        _log.info("pinned state of an earlier fast path does not fit: it is replaced", why=why)
         pins.remove()
         pins.prepare()
     program = KernelProgram.load(sizes)
     for one in program.maps.values():
         pins.pin_map(one)
     return program, False
-
-
-def _misfit(settings: Settings, sizes: Sizes, maps: dict[str, BpfMap]) -> str:
-    """Why pinned maps are not those this version would make, of a relay with these ports and addresses; or nothing."""
-    wanted = layout.VALUES.keys()
-    if "control" in maps and maps["control"].value_bytes == layout.VALUES["control"][1]:
-        before = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
-        now = control(settings, layout.ControlFlag(0))
-        if before.layout_version != now.layout_version:
-            return f"layout version {before.layout_version}, this is {now.layout_version}"
-        if (bytes(before.ports), before.bind_digest) != (bytes(now.ports), now.bind_digest):
-            return "it is of other ports or addresses"
-    if maps.keys() != wanted:
-        return f"maps missing or unknown: {', '.join(sorted(maps.keys() ^ wanted))}"
-    if any((one.key_bytes, one.value_bytes) != layout.VALUES[name] for name, one in maps.items()):
-        return "its maps are laid out otherwise"
-    if any(maps[name].max_entries != count for name, count in entries(sizes).items()):
-        return "its maps are of another size"
-    return ""
 
 
 def _remove_leftovers(pins: Pins) -> None:

@@ -5,8 +5,8 @@ from typing import Self
 
 from relayd.core.endpoint import Address
 
-DELAY_BOUNDS_SECONDS: tuple[float, ...]
-"""Upper bounds of the buckets of `Forwarder.delays`; there is one bucket more, without a bound."""
+LAYOUT: int
+"""Digest of relayd/core/declaration/thread.py as it was when this was compiled."""
 
 class Forwarder:
     """Forwards between sockets for the bindings it was given, from `start` to `stop`.
@@ -15,7 +15,7 @@ class Forwarder:
         endpoints: (file descriptor, port) of each socket. They stay the caller's, and open until `stop`.
         merge: whether several datagrams to one peer may leave in one system call as one (UDP_SEGMENT).
         memory: writable, and kept as long as this object lives: all is counted in it.
-        totals_at: where the totals begin: ``u64[port][decision][datagrams, bytes]``.
+        totals_at: where the totals begin: ``u64[port][verdict][datagrams, bytes]``.
         counts_at: where the counts of slot 0 begin: ``f64 last_seen_seconds, u64[7]``, as `take_counts` has them.
         stride: bytes from the counts of one slot to those of the next; there are as many slots as the memory has room.
 
@@ -114,14 +114,10 @@ class Forwarder:
         """
 
     def take_totals(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Datagrams and bytes by port, then by forwarded, answered, send_queue_full, send_failed, overloaded,
-        rate_limited.
-
-        They begin at zero again.
-        """
+        """Datagrams and bytes by port, then by verdict. They begin at zero again."""
 
     def delays(self) -> tuple[tuple[int, ...], float]:
-        """From the kernel's receive time to the send: counts by bucket, and the sum in seconds.
+        """From the kernel's receive time to the send: counts by bucket of DELAY_BOUNDS_NS, and the sum in seconds.
 
         Of each batch of datagrams the one that waited longest.
         """

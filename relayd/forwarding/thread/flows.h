@@ -8,10 +8,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "../generated/layout.h"
 #include "meter.h"
 #include "pings.h"
-
-enum port { SERVER, CLIENT, PORTS };
 
 /* A peer's address in one form for both families, every byte of it set, so that two can be compared as bytes. */
 struct peer {
@@ -37,19 +36,6 @@ struct flow {
 	struct rate rate __attribute__((aligned(64)));
 	struct dues dues;
 } __attribute__((aligned(64)));
-
-/* What is counted of a binding: another line, and in the owner's memory, which may outlive the process. Counts begin
- * where the owner left them. relayd/state/layout.py describes it to Python. */
-struct counts {
-	double last_seen;	/* seconds */
-	uint64_t to_host_datagrams;
-	uint64_t to_host_bytes;
-	uint64_t to_player_datagrams;
-	uint64_t to_player_bytes;
-	uint64_t queue_full;
-	uint64_t send_failed;
-	uint64_t rate_limited;
-};
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */
 struct map_entry {

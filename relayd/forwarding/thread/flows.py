@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from relayd.core.declaration.common import TRAFFIC
+from relayd.core.declaration.thread import COUNTED_DROPS
 from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.followers import Phase
 from relayd.core.pings import Pings
@@ -13,8 +15,6 @@ from relayd.core.wire import Port
 from relayd.forwarding.thread._forwarder import Forwarder
 
 _BEGINS = (EventKind.USER_BOUND,)
-_DROPS = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED, Verdict.RATE_LIMITED)
-"""What the thread counts of each binding, in its order."""
 _NO_METER = (0, 0, 0, 0)
 _CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED, EventKind.CONNECTION_KEPT)
 
@@ -115,9 +115,9 @@ class Flows:
         if not any(counts):
             return
         traffic, session = binding.traffic, binding.user.session
-        traffic.count(*counts[:4])
+        traffic.count(*counts[: len(TRAFFIC)])
         self._records.account(binding.user)
-        for verdict, dropped in zip(_DROPS, counts[4:], strict=True):
+        for verdict, dropped in zip(COUNTED_DROPS, counts[len(TRAFFIC) :], strict=True):
             if dropped:
                 session.count_drop(verdict, dropped)
             if dropped and verdict is Verdict.RATE_LIMITED:

@@ -20,19 +20,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Fields of the wire, little-endian: relayd/core/wire.py. */
-enum { PING = 1, DATA = 2, STATE_VALID = 2 };
-enum { HEADER_BYTES = 9, HOST_DATA_HEADER_BYTES = 13, TO_HOST_HEADER_BYTES = 5, TO_PLAYER_HEADER_BYTES = 1 };
-enum { STATE_BYTES = 2 };
-
 /* A buffer's share of memory: not a power of two, so that the buffers of a batch do not contend for one set of the
  * cache. One byte more than the longest is enough to know that a datagram is longer. */
 enum { BUFFER_BYTES = 1344 };
 
-const uint64_t delay_bounds_ns[DELAY_BUCKETS] = {
-	10000,	 25000,	  50000,    100000,   250000,	500000,
-	1000000, 2500000, 5000000, 10000000, 50000000, 250000000,
-};
+const uint64_t delay_bounds_ns[DELAY_BUCKETS] = DELAY_BOUNDS_NS;
 
 /* A datagram that came in. */
 struct datagram {
@@ -126,7 +118,7 @@ static void account(struct forwarder *f, enum port port, const struct leaving *o
 		return;
 	player = counts_at(f, one->player_slot);
 	if (one->verdict == SEND_QUEUE_FULL) {
-		player->queue_full++;
+		player->send_queue_full++;
 	} else if (one->verdict == SEND_FAILED) {
 		player->send_failed++;
 	} else if (port == CLIENT) {
@@ -222,7 +214,7 @@ static bool over_rate(struct forwarder *f, enum port port, const struct datagram
 
 	if (!d->from->metered || within_rate(&d->from->rate, &d->from->dues, d->size, (uint64_t)(now * 1e9)))
 		return false;
-	counts->last_seen = now;
+	counts->last_seen_seconds = now;
 	counts->rate_limited++;
 	count(f, port, RATE_LIMITED, d->size);
 	return true;
@@ -246,7 +238,7 @@ static void act(struct forwarder *f, unsigned number, struct datagram *d, double
 			wait_longer(f, d->to, now);
 		return;
 	}
-	counts_at(f, d->from_slot)->last_seen = now;
+	counts_at(f, d->from_slot)->last_seen_seconds = now;
 	if (d->kind == PING)
 		answer(f, d, now);
 	else if (port == CLIENT)
@@ -264,11 +256,11 @@ static void read_header(struct datagram *d, enum port port)
 	d->from = d->to = NULL;
 	if (d->size < HEADER_BYTES || d->size > MAX_DATAGRAM_BYTES)
 		return;
-	kind = d->bytes[8];
+	kind = d->bytes[TYPE_OFFSET];
 	if (kind != PING && (kind != DATA || d->size <= header_bytes))
 		return;
-	d->user = little_u32(d->bytes);
-	d->session = little_u32(d->bytes + 4);
+	d->user = little_u32(d->bytes + USER_OFFSET);
+	d->session = little_u32(d->bytes + SESSION_OFFSET);
 	d->kind = kind;
 	if (port == CLIENT)
 		d->next_key = d->session;

@@ -6,11 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../generated/layout.h"
 #include "clock.h"
 #include "flows.h"
 #include "sending.h"
-
-#define MAX_DATAGRAM_BYTES 1200
 
 /* Datagrams that wait for the owner: about 20 ms of what Python can judge. */
 #define PASSED_UP 2048
@@ -18,11 +17,6 @@
 /* How long a new flow may have to wait for what was passed up before it; longer only if the owner cannot keep up, and
  * then KCP, which sorts, is served better by a datagram out of order than by one that waits. */
 #define SETTLES_SECONDS 0.05
-
-struct total {
-	uint64_t datagrams;
-	uint64_t bytes;
-};
 
 /* The owner's memory, in which all is counted. */
 struct memory {
@@ -32,8 +26,6 @@ struct memory {
 	uint32_t slots;
 };
 
-/* How long datagrams were in the relay: upper bounds of the buckets, in nanoseconds. One more bucket has no bound. */
-#define DELAY_BUCKETS 12
 extern const uint64_t delay_bounds_ns[DELAY_BUCKETS];
 
 struct delays {

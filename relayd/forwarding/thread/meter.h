@@ -2,21 +2,9 @@
 #ifndef RELAYD_METER_H
 #define RELAYD_METER_H
 
-#include <linux/types.h>
 #include <stdbool.h>
 
-#define NS_PER_SECOND 1000000000ull
-
-struct rate {
-	__u64 datagram_ns;		/* between two that come evenly; 0: no bound */
-	__u64 bytes_per_second;		/* 0: no bound */
-};
-
-/* When what was let through would all have been due, had it come evenly. */
-struct dues {
-	__u64 datagrams_ns;		/* CLOCK_MONOTONIC */
-	__u64 bytes_ns;
-};
+#include "../generated/layout.h"
 
 static inline __u64 not_before(__u64 due_ns, __u64 now_ns)
 {

@@ -140,10 +140,10 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 	there = counts_at(&self->f, (uint32_t)slot);
 	pthread_mutex_lock(&self->f.lock);
 	copy = *there;
-	*there = (struct counts){ .last_seen = copy.last_seen };
+	*there = (struct counts){ .last_seen_seconds = copy.last_seen_seconds };
 	pthread_mutex_unlock(&self->f.lock);
 	return Py_BuildValue("(KKKKKKK)", copy.to_host_datagrams, copy.to_host_bytes, copy.to_player_datagrams,
-			     copy.to_player_bytes, copy.queue_full, copy.send_failed, copy.rate_limited);
+			     copy.to_player_bytes, copy.send_queue_full, copy.send_failed, copy.rate_limited);
 }
 
 static PyObject *pings(Forwarder *self, PyObject *number)
@@ -445,17 +445,15 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__forwarder(void)
 {
-	PyObject *module, *bounds;
+	PyObject *module, *layout;
 
 	if (PyType_Ready(&forwarder_type) < 0)
 		return NULL;
 	module = PyModule_Create(&definition);
-	bounds = PyTuple_New(DELAY_BUCKETS);
-	for (int i = 0; bounds && i < DELAY_BUCKETS; i++)
-		PyTuple_SET_ITEM(bounds, i, PyFloat_FromDouble((double)delay_bounds_ns[i] / 1e9));
-	if (!module || !bounds || PyModule_AddObjectRef(module, "Forwarder", (PyObject *)&forwarder_type) < 0 ||
-	    PyModule_AddObjectRef(module, "DELAY_BOUNDS_SECONDS", bounds) < 0)
+	layout = PyLong_FromUnsignedLongLong(THREAD_LAYOUT);
+	if (!module || !layout || PyModule_AddObjectRef(module, "Forwarder", (PyObject *)&forwarder_type) < 0 ||
+	    PyModule_AddObjectRef(module, "LAYOUT", layout) < 0)
 		Py_CLEAR(module);
-	Py_XDECREF(bounds);
+	Py_XDECREF(layout);
 	return module;
 }

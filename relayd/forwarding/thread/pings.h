@@ -2,17 +2,7 @@
 #ifndef RELAYD_PINGS_H
 #define RELAYD_PINGS_H
 
-#include <linux/types.h>
-
-#define PING_PERIOD_NS 500000000ull
-#define LONGEST_PING_INTERVAL_NS 30000000000ull
-
-struct pings {
-	__u64 last_ns;	/* CLOCK_MONOTONIC; 0 where the interval to the next one says nothing */
-	__u64 heard;
-	__u64 missed;
-	__u64 jitter_sixteenths_ns;
-};
+#include "../generated/layout.h"
 
 static inline void pings_note(struct pings *pings, __u64 now_ns)
 {

@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from relayd.core.declaration import thread
+from relayd.core.declaration.thread import DELAY_BOUNDS_NS
 from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
 from relayd.core.session import Session
-from relayd.core.views import DECIDED_BY_FORWARDER, BindingRecords, SocketMemory
+from relayd.core.verdict import Verdict
+from relayd.core.views import BindingRecords, SocketMemory
 from relayd.core.wire import Port
 from relayd.forwarding.judge import Judge
 from relayd.forwarding.sockets import BoundSocket, memory_of
-from relayd.forwarding.thread._forwarder import DELAY_BOUNDS_SECONDS, Forwarder
+from relayd.forwarding.thread._forwarder import LAYOUT, Forwarder
 from relayd.forwarding.thread.flows import Flows
 
+_DELAY_BOUNDS_SECONDS = tuple(bound_ns / 1e9 for bound_ns in DELAY_BOUNDS_NS.values)
 _AT_ONCE = 64
 _TURNS = 4
 """Up to 256 datagrams, about 3 ms, before the rest of the loop gets its turn."""
@@ -29,9 +33,12 @@ class NativePorts:
 
     Raises:
         OSError: the kernel does not give what the thread needs.
+        ValueError: the thread was compiled for another version of relayd.
     """
 
     def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords, *, merge: bool) -> None:
+        if thread.LAYOUT.digest != LAYOUT:
+            raise ValueError("its C part was compiled for another version of relayd: install relayd again")
         self._engine = engine
         self._sockets = sockets
         self._judge = Judge(engine, sockets, records)
@@ -62,7 +69,7 @@ class NativePorts:
         # Taken after the sessions, so that their sum is never more than the whole.
         counters = self._engine.counters
         for port, of_port in zip(Port, self._forwarder.take_totals(), strict=True):
-            for verdict, (datagrams, size_bytes) in zip(DECIDED_BY_FORWARDER, of_port, strict=True):
+            for verdict, (datagrams, size_bytes) in zip(Verdict, of_port, strict=True):
                 counters.datagrams[port][verdict] += datagrams
                 counters.bytes[port][verdict] += size_bytes
 
@@ -72,7 +79,7 @@ class NativePorts:
 
     def delays(self) -> Histogram:
         """How long datagrams were in the relay: of each batch the one that waited longest."""
-        delays = Histogram(DELAY_BOUNDS_SECONDS)
+        delays = Histogram(_DELAY_BOUNDS_SECONDS)
         counts, delays.sum_seconds = self._forwarder.delays()
         delays.counts = list(counts)
         return delays

@@ -8,11 +8,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "../generated/verdict.h"
+
 /* Datagrams taken in, and at most sent, by one system call. More make a batch slower to come out and hardly cheaper. */
 #define BATCH 64
-
-/* All that the thread decides, by the names of relayd/core/verdict.py. */
-enum verdict { FORWARDED, ANSWERED, SEND_QUEUE_FULL, SEND_FAILED, OVERLOADED, RATE_LIMITED, VERDICTS };
 
 union address {
 	struct sockaddr any;

@@ -65,10 +65,10 @@ static void *send_all(void *seed)
 		unsigned kind = (unsigned)rand_r(&chance) % 16;
 		size_t size = kind == 0 ? (size_t)rand_r(&chance) % sizeof(bytes) : 14 + (size_t)rand_r(&chance) % 3 * 500;
 
-		put_u32(bytes, (uint32_t)rand_r(&chance) % USERS);
-		put_u32(bytes + 4, (uint32_t)rand_r(&chance) % SESSIONS);
-		bytes[8] = kind == 1 ? 9 : kind < 5 ? 1 : 2;
-		put_u32(bytes + 9, 1 + (uint32_t)rand_r(&chance) % USERS);
+		put_u32(bytes + USER_OFFSET, (uint32_t)rand_r(&chance) % USERS);
+		put_u32(bytes + SESSION_OFFSET, (uint32_t)rand_r(&chance) % SESSIONS);
+		bytes[TYPE_OFFSET] = kind == 1 ? 9 : kind < 5 ? PING : DATA;
+		put_u32(bytes + HEADER_BYTES, 1 + (uint32_t)rand_r(&chance) % USERS);
 		CHECK(sendto(peer, bytes, size, 0, (struct sockaddr *)&relay_at[port], sizeof(*relay_at)) >= 0);
 		atomic_fetch_add(&sent, 1);
 		if (n % 32 == 0) {
@@ -89,8 +89,8 @@ static void take_counts(uint32_t slot)
 {
 	const struct counts *now = &counts[slot];
 
-	flow_datagrams += now->to_host_datagrams + now->to_player_datagrams + now->queue_full + now->send_failed;
-	counts[slot] = (struct counts){ .last_seen = now->last_seen };
+	flow_datagrams += now->to_host_datagrams + now->to_player_datagrams + now->send_queue_full + now->send_failed;
+	counts[slot] = (struct counts){ .last_seen_seconds = now->last_seen_seconds };
 }
 
 static void add_or_remove(enum port port, uint32_t session, uint32_t user)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relayd.commands import fast_path as command
+from relayd.core.declaration.kernel_maps import MAPS
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.layout import InterfaceMode
 from relayd.forwarding.kernel.libbpf import LibraryMissingError
@@ -15,11 +16,13 @@ from tests.support.command_line import CommandLine
 
 
 class FakeMap:
-    """A pinned map with these entries."""
+    """A pinned map with these entries, as it is declared."""
 
-    def __init__(self, entries: dict[bytes, bytes], value_bytes: int) -> None:
+    def __init__(self, name: str, entries: dict[bytes, bytes]) -> None:
+        (declared,) = (one for one in MAPS if one.name == name)
         self.fd = os.open("/dev/null", os.O_RDONLY)
-        self.value_bytes = value_bytes
+        self.name, self.kind, self.flags = name, declared.kind, declared.flags
+        self.key_bytes, self.value_bytes = declared.key.size_bytes, declared.value.size_bytes
         self._entries = entries
 
     def lookup(self, key: bytes) -> bytes | None:
@@ -78,13 +81,13 @@ def test_where_nothing_is_pinned_it_is_off(relayd: CommandLine) -> None:
 def test_where_it_is_and_whom_it_serves(relayd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakePins, "on", {"eth0": 1, "eth1": 2})
     pair = bytes(layout.Pair((3, 0))), bytes(layout.Pair((4, 5))), bytes(layout.Pair())
-    control = bytes(layout.Control(layout_version=layout.LAYOUT_VERSION))
+    control = bytes(layout.Control(layout=layout.DIGEST))
     monkeypatch.setattr(
         FakePins,
         "kept",
         {
-            "control": FakeMap({bytes(4): control}, len(control)),
-            "pairs": FakeMap({bytes([number]) * 8: value for number, value in enumerate(pair)}, len(pair[0])),
+            "control": FakeMap("control", {bytes(4): control}),
+            "pairs": FakeMap("pairs", {bytes([number]) * 8: value for number, value in enumerate(pair)}),
         },
     )
     done = relayd("fast-path", "status")
@@ -96,8 +99,8 @@ def test_where_it_is_and_whom_it_serves(relayd: CommandLine, monkeypatch: pytest
 
 
 def test_another_versions_layout_is_to_be_replaced(relayd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = bytes(layout.Control(layout_version=1))
-    monkeypatch.setattr(FakePins, "kept", {"control": FakeMap({bytes(4): old}, len(old))})
+    old = bytes(layout.Control(layout=1))
+    monkeypatch.setattr(FakePins, "kept", {"control": FakeMap("control", {bytes(4): old})})
     out = relayd("fast-path", "status").out
     assert "to be replaced by this version" in out
     assert "users " not in out

@@ -1,16 +1,20 @@
-"""The layout in Python is that of the program, by the types that its object carries, and so are its numbers."""
+"""The maps are as declared: in the object, by its types and its digest, in user space, and in the kernel."""
 
 import ctypes
-import re
 import struct
 from importlib import resources
 
-from relayd.core import wire
-from relayd.core.verdict import Verdict
-from relayd.forwarding.kernel.layout import LAYOUT_VERSION, STRUCTURES, ControlFlag, InterfaceMode
+import pytest
 
-FOLDER = resources.files("relayd.forwarding.kernel")
-SOURCE = FOLDER.joinpath("relay.bpf.c").read_text(encoding="utf-8")
+from relayd.core.declaration import kernel_maps
+from relayd.core.declaration.common import DUES, PINGS, RATE, TOTAL
+from relayd.core.declaration.terms import Struct
+from relayd.forwarding.generated.headers import KERNEL
+from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.program import KernelProgram, Sizes
+from tests.scenarios.skips import needs_kernel
+
+OBJECT = resources.files("relayd.forwarding.kernel").joinpath("relay.bpf.o").read_bytes()
 
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _EXTRA_BYTES = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -20,14 +24,13 @@ _STRUCT = 4
 
 def section(name: str) -> bytes:
     """A section of the ELF object."""
-    elf = FOLDER.joinpath("relay.bpf.o").read_bytes()
-    (offset,) = struct.unpack_from("<Q", elf, 40)
-    size, count, names = struct.unpack_from("<HHH", elf, 58)
-    headers = [_SECTION.unpack_from(elf, offset + number * size) for number in range(count)]
-    strings = elf[headers[names][4] :]
+    (offset,) = struct.unpack_from("<Q", OBJECT, 40)
+    size, count, names = struct.unpack_from("<HHH", OBJECT, 58)
+    headers = [_SECTION.unpack_from(OBJECT, offset + number * size) for number in range(count)]
+    strings = OBJECT[headers[names][4] :]
     for header in headers:
         if strings[header[0] : strings.index(b"\0", header[0])].decode() == name:
-            return elf[header[4] : header[4] + header[5]]
+            return OBJECT[header[4] : header[4] + header[5]]
     raise AssertionError(name)
 
 
@@ -58,47 +61,52 @@ def text(strings: bytes, at: int) -> str:
     return strings[at : strings.index(b"\0", at)].decode()
 
 
-def test_every_structure_is_the_same_to_the_byte() -> None:
-    in_c = structures()
-    for name, structure in STRUCTURES.items():
-        size, offsets = in_c[name]
-        assert size == ctypes.sizeof(structure), name
-        in_python = {
-            field[0].rstrip("_"): getattr(structure, field[0]).offset
-            for field in structure._fields_
-            if field[0] != "padding"
-        }
-        assert in_python == offsets, name
+def test_the_object_was_compiled_for_these_maps() -> None:
+    (digest,) = struct.unpack("<Q", section("layout"))
+    assert digest == layout.DIGEST, "the object in the tree is of another declaration: run make generate"
 
 
-def test_every_structure_is_checked() -> None:
-    assert {"control", "pair", "binding", "state", "session", "total"} <= structures().keys()
+@pytest.mark.parametrize("declared", KERNEL, ids=lambda declared: declared.name)
+def test_a_structure_of_the_program_is_as_declared(declared: Struct) -> None:
+    assert structures()[declared.name] == (declared.size_bytes, declared.offsets)
 
 
-def defined(name: str) -> int:
-    found = re.search(rf"^#define {name} (\d+)", SOURCE, re.MULTILINE)
-    assert found is not None
-    return int(found[1])
+@pytest.mark.parametrize(
+    ("structure", "declared"),
+    [
+        (layout.Rate, RATE),
+        (layout.Dues, DUES),
+        (layout.Control, kernel_maps.CONTROL),
+        (layout.PairKey, kernel_maps.PAIR_KEY),
+        (layout.Pair, kernel_maps.PAIR),
+        (layout.Binding, kernel_maps.BINDING),
+        (layout.NextHop, kernel_maps.NEXT_HOP),
+        (layout.State, kernel_maps.STATE),
+        (layout.PingsEntry, PINGS),
+        (layout.Session, kernel_maps.SESSION),
+        (layout.ConnectionKey, kernel_maps.CONNECTION_KEY),
+        (layout.Total, TOTAL),
+        (layout.TakenOver, kernel_maps.TAKEN_OVER),
+    ],
+)
+def test_a_structure_of_user_space_is_as_declared(
+    structure: type[ctypes.LittleEndianStructure], declared: Struct
+) -> None:
+    assert ctypes.sizeof(structure) == declared.size_bytes
+    assert {field.name: getattr(structure, field.name).offset for field in declared.fields} == declared.offsets
 
 
-def enumerated(name: str) -> int:
-    found = re.search(rf"^\t{name} = (\d+)", SOURCE, re.MULTILINE)
-    assert found is not None
-    return int(found[1])
-
-
-def test_the_numbers_are_the_same() -> None:
-    assert defined("LAYOUT_VERSION") == LAYOUT_VERSION
-    for name in ("PING", "DATA", "HEADER_BYTES", "HOST_DATA_HEADER_BYTES", "MAX_DATAGRAM_BYTES"):
-        assert defined(name) == getattr(wire, name), name
-    assert defined("STATE_VALID") == wire.State.VALID
-    assert enumerated("VERDICTS") == len(Verdict)
-    in_c = re.search(r"enum verdict \{(.*?)\}", SOURCE, re.DOTALL)
-    assert in_c is not None
-    for name, value in re.findall(r"(\w+) = (\d+)", in_c[1]):
-        if name != "VERDICTS":
-            assert Verdict[name] == int(value)
-    assert enumerated("PIN_IP") == ControlFlag.PIN_IP
-    assert enumerated("PAIRS_INCOMPLETE") == ControlFlag.PAIRS_INCOMPLETE
-    assert "{ NATIVE = 1, GENERIC = 2 }" in SOURCE
-    assert (InterfaceMode.NATIVE, InterfaceMode.GENERIC) == (1, 2)
+@needs_kernel
+def test_every_map_is_made_as_declared() -> None:
+    sizes = Sizes(authorized=7, bound=5)
+    program = KernelProgram.load(sizes)
+    try:
+        assert program.maps.keys() == {declared.name for declared in kernel_maps.MAPS}
+        for declared in kernel_maps.MAPS:
+            there = program.map(declared.name)
+            assert (there.kind, there.flags) == (declared.kind, declared.flags), declared.name
+            assert there.key_bytes == declared.key.size_bytes, declared.name
+            assert there.value_bytes == declared.value.size_bytes, declared.name
+            assert there.max_entries == sizes.entries(declared), declared.name
+    finally:
+        program.close()

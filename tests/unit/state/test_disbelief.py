@@ -36,7 +36,7 @@ def test_bindings_that_are_too_old_stay_too_old_and_their_counts_are_kept(tmp_pa
     binding = before.table.by_token[SESSION].users[ALICE].client_binding
     assert binding is not None
     at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, 0, 0)
+    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, *layout.NO_DROPS)
     before.killed()
     age(tmp_path, TIMEOUT_SECONDS + 1)
     # It ended before it heard of any session, then it was started again: the file was used a moment before.

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from relayd.core.verdict import Verdict
-from relayd.core.views import DECIDED_BY_FORWARDER
 from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.state import layout
 from relayd.state.memory import NAME
@@ -48,9 +47,9 @@ def test_counts_of_the_forwarding_thread_are_added(tmp_path: Path) -> None:
     binding = before.table.by_token[SESSION].users[ALICE].client_binding
     assert binding is not None
     at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, 0, 0)
+    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, *layout.NO_DROPS)
     # Forwarded on the client port, as the first of its decisions.
-    struct.pack_into("<QQ", before.state.memory, layout.DECISIONS_AT + len(DECIDED_BY_FORWARDER) * 16, 5, 500)
+    struct.pack_into("<QQ", before.state.memory, layout.DECISIONS_AT + len(Verdict) * 16, 5, 500)
     before.killed()
     for _ in range(2):
         life = Life(tmp_path)
@@ -134,8 +133,8 @@ def test_sockets_bound_elsewhere_keep_counts_and_ids_but_no_bindings(tmp_path: P
     ("where", "content", "why"),
     [
         (0, b"not a state file", "not a state file"),
-        (8, (99).to_bytes(4, "little"), "version 99"),
-        (16, b"\xff\xff\xff\xff", "checksum"),
+        (8, (99).to_bytes(8, "little"), f"layout {99:016x}, this is"),
+        (24, b"\xff\xff\xff\xff", "checksum"),
         (layout.HEADER_CHECKSUM_AT, b"\0\0\0\0", "checksum"),
     ],
 )
@@ -209,7 +208,7 @@ def test_a_full_disk_leaves_nothing_that_looks_like_a_damaged_file(
         disk.setattr(os, "posix_fallocate", full)
         Life(tmp_path)
     said = capsys.readouterr().out
-    assert "it has 17 bytes" in said
+    assert "it is not a state file" in said
     assert "No space left on device" in said
     before, _ = first_life(tmp_path)
     before.killed()

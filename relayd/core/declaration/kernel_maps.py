@@ -1,0 +1,208 @@
+"""The maps that the kernel program and user space share, and that outlive both where they are pinned.
+
+Times are nanoseconds of CLOCK_MONOTONIC. Addresses and UDP ports of peers are in network order, IPv4 addresses as
+``::ffff:a.b.c.d``.
+"""
+
+import enum
+
+from relayd.core.declaration.common import DUES, PINGS, PORTS, RATE, TOTAL, TRAFFIC, VERDICTS
+from relayd.core.declaration.terms import (
+    IP,
+    NETWORK_U16,
+    U8,
+    U16,
+    U32,
+    U64,
+    Amount,
+    Constant,
+    Field,
+    Layout,
+    Map,
+    MapFlag,
+    MapKind,
+    Numbers,
+    Room,
+    Struct,
+)
+
+
+class ControlFlag(enum.IntFlag):
+    """Switches of the program."""
+
+    PIN_IP = 1
+    """Whoever comes from another address is user space's to judge."""
+    PAIRS_INCOMPLETE = 2
+    """`pairs` could not hold all: an unknown pair may be a known one."""
+
+
+class InterfaceMode(enum.IntEnum):
+    """How the program is attached to an interface."""
+
+    NATIVE = 1
+    GENERIC = 2
+
+
+CONTROL_FLAGS = Numbers("control_flag", ControlFlag)
+INTERFACE_MODES = Numbers("interface_mode", InterfaceMode)
+
+_LINE_BYTES = 64
+"""Of a processor's cache."""
+
+CONTROL = Struct(
+    "control",
+    (
+        Field("layout", U64, "KERNEL_MAPS_LAYOUT of whoever made the maps; in every layout it stands here"),
+        Field("flags", U32),
+        Field("ports", NETWORK_U16, count=PORTS.amount),
+        Field("tos", U8),
+        Field("reserved", U8, count=Amount("7", 7)),
+        Field("rebind_after_ns", U64),
+        Field("source_interval_ns", U64, "between two unknown pairs of one source that are passed up"),
+        Field("total_interval_ns", U64, "the same for all sources together"),
+        Field("bind_digest", U64, "of the addresses that endpoints are numbered by; for user space only"),
+        Field("guess_interval_ns", U64, "between two guesses in one session that are within the rate"),
+        Field("source_guess_interval_ns", U64, "the same of one source"),
+        Field("rates", RATE, "of a user on that port", PORTS.amount),
+    ),
+    "The program's settings.",
+)
+
+PAIR_KEY = Struct("pair_key", (Field("user", U32), Field("session", U32)), "Both tokens of a user.")
+
+PAIR = Struct(
+    "pair",
+    (Field("slots", U32, "0: not bound there, or not by this program to serve", PORTS.amount),),
+    "Where a user is bound.",
+)
+
+BINDING = Struct(
+    "binding",
+    (
+        Field("peer", IP),
+        Field("peer_port", NETWORK_U16),
+        Field("family", U16, "AF_INET or AF_INET6"),
+        Field("endpoint", U32, "which of the relay's addresses it is bound at, from 1"),
+        Field("user", U32),
+        Field("session", U32),
+        Field("connection_id", U32),
+        Field("session_index", U32),
+    ),
+    "What user space knows of a binding. Never changed while a pair, a connection or a session names its slot.",
+    _LINE_BYTES,
+)
+
+NEXT_HOP = Struct(
+    "next_hop",
+    (
+        Field("to", U64, "MAC address, then 16 bits of the epoch"),
+        Field("from", U64),
+        Field("ifindex", U32),
+        Field("epoch", U32, "of about a second, in which it was looked up; never 0"),
+    ),
+    "How to reach a peer on its link. Both MAC addresses carry 16 bits of the epoch, so that words of two writers never"
+    " pass for one entry.",
+)
+
+STATE = Struct(
+    "state",
+    (
+        Field("last_seen_ns", U64, "CLOCK_MONOTONIC"),
+        *TRAFFIC,
+        Field("dues", DUES),
+        Field("local", IP, "address of the relay that the peer sends to; all zero before it was first heard here"),
+        Field("came_by", NEXT_HOP, "by which way its last datagram came; no epoch"),
+        Field("route", NEXT_HOP, "by which way the next one goes"),
+        # What is not touched for every datagram of a game stands last.
+        Field("answered_datagrams", U64),
+        Field("conflict_datagrams", U64),
+        Field("limited_datagrams", U64),
+    ),
+    "What the program knows of a binding.",
+    _LINE_BYTES,
+)
+
+SESSION = Struct(
+    "session",
+    (Field("token", U32), Field("host_slot", U32, "0: no host, or not by this program to serve")),
+    "Whose players send to which host.",
+)
+
+CONNECTION_KEY = Struct(
+    "connection_key", (Field("session", U32), Field("connection_id", U32)), "How a host names one of its players."
+)
+
+ADDRESS = Struct("address", (Field("words", IP),), "An IP address.")
+
+TAKEN_OVER = Struct(
+    "taken_over",
+    TRAFFIC,
+    "What of a slot user space has added to its own counts so far, kept here so that it outlives the process; the"
+    " program does not touch it.",
+)
+
+_TOTALS = Amount("PORTS * VERDICTS", PORTS.amount.value * VERDICTS.amount.value)
+_SMALL = MapFlag.NO_PREALLOC
+
+MAPS = (
+    Map("control", MapKind.ARRAY, U32, CONTROL, 1),
+    Map("pairs", MapKind.HASH, PAIR_KEY, PAIR, Room.AUTHORIZED, _SMALL),
+    Map("bindings", MapKind.ARRAY, U32, BINDING, Room.SLOTS),
+    Map("states", MapKind.ARRAY, U32, STATE, Room.SLOTS, MapFlag.MMAPABLE),
+    Map(
+        "pings",
+        MapKind.ARRAY,
+        U32,
+        PINGS,
+        Room.SLOTS,
+        MapFlag.MMAPABLE,
+        "By slot as `states`, and apart from them: only PINGs touch it.",
+    ),
+    Map("sessions", MapKind.ARRAY, U32, SESSION, Room.SLOTS),
+    Map("connections", MapKind.HASH, CONNECTION_KEY, U32, Room.SLOTS, _SMALL),
+    Map(
+        "ended",
+        MapKind.LRU_HASH,
+        U32,
+        U64,
+        16384,
+        comment="Sessions that ended: token → when they are forgotten. Only tells two verdicts apart, so it may forget"
+        " early.",
+    ),
+    Map(
+        "addresses",
+        MapKind.HASH,
+        ADDRESS,
+        U32,
+        1024,
+        comment="The host's own addresses that the relay is bound at → number of the endpoint, from 1.",
+    ),
+    Map("interfaces", MapKind.HASH, U32, U32, 256, comment="Interfaces the program is attached to → interface_mode."),
+    Map("totals", MapKind.PERCPU_ARRAY, U32, TOTAL, _TOTALS, comment="By port and verdict."),
+    Map(
+        "unknown_sources",
+        MapKind.LRU_HASH,
+        ADDRESS,
+        U64,
+        65536,
+        comment="When the next unknown pair of a source would be due if they came evenly (GCRA).",
+    ),
+    Map("unknown_total", MapKind.ARRAY, U32, U64, 1, comment="The same of all sources together."),
+    Map(
+        "guesses",
+        MapKind.HASH,
+        U32,
+        U64,
+        Room.AUTHORIZED,
+        _SMALL,
+        "Guessed user tokens, relayd/core/guesses.py. Every session there is → when the guesses in it would have been"
+        " due.",
+    ),
+    Map("guess_sources", MapKind.LRU_HASH, ADDRESS, U64, 16384, comment="The same of a source."),
+    Map("taken_over", MapKind.ARRAY, U32, TAKEN_OVER, Room.SLOTS, MapFlag.MMAPABLE),
+    Map("totals_taken_over", MapKind.ARRAY, U32, TOTAL, _TOTALS, MapFlag.MMAPABLE),
+)
+
+LAYOUT = Layout("kernel maps", (PORTS, VERDICTS, CONTROL_FLAGS, INTERFACE_MODES, *MAPS))
+
+VERSION = Constant("KERNEL_MAPS_LAYOUT", LAYOUT.digest, "Of these maps: pinned ones of another layout are replaced.")

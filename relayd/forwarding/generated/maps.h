@@ -1,0 +1,326 @@
+/* Written from relayd/core/declaration/kernel_maps.py by `make generate`: not to be edited. */
+#ifndef RELAYD_GENERATED_MAPS_H
+#define RELAYD_GENERATED_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "layout.h"
+
+/* Of these maps: pinned ones of another layout are replaced. */
+#define KERNEL_MAPS_LAYOUT 0x086443e732f4acaeull
+
+enum control_flag {
+	/* Whoever comes from another address is user space's to judge. */
+	PIN_IP = 1,
+	/* `pairs` could not hold all: an unknown pair may be a known one. */
+	PAIRS_INCOMPLETE = 2,
+};
+
+enum interface_mode {
+	NATIVE = 1,
+	GENERIC = 2,
+};
+
+/* The program's settings. */
+struct control {
+	/* KERNEL_MAPS_LAYOUT of whoever made the maps; in every layout it stands here */
+	__u64 layout;
+	__u32 flags;
+	__be16 ports[PORTS];
+	__u8 tos;
+	__u8 reserved[7];
+	__u64 rebind_after_ns;
+	/* between two unknown pairs of one source that are passed up */
+	__u64 source_interval_ns;
+	/* the same for all sources together */
+	__u64 total_interval_ns;
+	/* of the addresses that endpoints are numbered by; for user space only */
+	__u64 bind_digest;
+	/* between two guesses in one session that are within the rate */
+	__u64 guess_interval_ns;
+	/* the same of one source */
+	__u64 source_guess_interval_ns;
+	/* of a user on that port */
+	struct rate rates[PORTS];
+};
+_Static_assert(sizeof(struct control) == 104, "struct control");
+_Static_assert(__builtin_offsetof(struct control, layout) == 0, "struct control: layout");
+_Static_assert(__builtin_offsetof(struct control, flags) == 8, "struct control: flags");
+_Static_assert(__builtin_offsetof(struct control, ports) == 12, "struct control: ports");
+_Static_assert(__builtin_offsetof(struct control, tos) == 16, "struct control: tos");
+_Static_assert(__builtin_offsetof(struct control, reserved) == 17, "struct control: reserved");
+_Static_assert(__builtin_offsetof(struct control, rebind_after_ns) == 24, "struct control: rebind_after_ns");
+_Static_assert(__builtin_offsetof(struct control, source_interval_ns) == 32, "struct control: source_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, total_interval_ns) == 40, "struct control: total_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, bind_digest) == 48, "struct control: bind_digest");
+_Static_assert(__builtin_offsetof(struct control, guess_interval_ns) == 56, "struct control: guess_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, source_guess_interval_ns) == 64, "struct control: source_guess_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, rates) == 72, "struct control: rates");
+
+/* Both tokens of a user. */
+struct pair_key {
+	__u32 user;
+	__u32 session;
+};
+_Static_assert(sizeof(struct pair_key) == 8, "struct pair_key");
+_Static_assert(__builtin_offsetof(struct pair_key, user) == 0, "struct pair_key: user");
+_Static_assert(__builtin_offsetof(struct pair_key, session) == 4, "struct pair_key: session");
+
+/* Where a user is bound. */
+struct pair {
+	/* 0: not bound there, or not by this program to serve */
+	__u32 slots[PORTS];
+};
+_Static_assert(sizeof(struct pair) == 8, "struct pair");
+_Static_assert(__builtin_offsetof(struct pair, slots) == 0, "struct pair: slots");
+
+/* What user space knows of a binding. Never changed while a pair, a connection or a session names its slot. */
+struct binding {
+	__u32 peer[4];
+	__be16 peer_port;
+	/* AF_INET or AF_INET6 */
+	__u16 family;
+	/* which of the relay's addresses it is bound at, from 1 */
+	__u32 endpoint;
+	__u32 user;
+	__u32 session;
+	__u32 connection_id;
+	__u32 session_index;
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct binding) == 64, "struct binding");
+_Static_assert(__builtin_offsetof(struct binding, peer) == 0, "struct binding: peer");
+_Static_assert(__builtin_offsetof(struct binding, peer_port) == 16, "struct binding: peer_port");
+_Static_assert(__builtin_offsetof(struct binding, family) == 18, "struct binding: family");
+_Static_assert(__builtin_offsetof(struct binding, endpoint) == 20, "struct binding: endpoint");
+_Static_assert(__builtin_offsetof(struct binding, user) == 24, "struct binding: user");
+_Static_assert(__builtin_offsetof(struct binding, session) == 28, "struct binding: session");
+_Static_assert(__builtin_offsetof(struct binding, connection_id) == 32, "struct binding: connection_id");
+_Static_assert(__builtin_offsetof(struct binding, session_index) == 36, "struct binding: session_index");
+
+/* How to reach a peer on its link. Both MAC addresses carry 16 bits of the epoch, so that words of two writers never
+ * pass for one entry. */
+struct next_hop {
+	/* MAC address, then 16 bits of the epoch */
+	__u64 to;
+	__u64 from;
+	__u32 ifindex;
+	/* of about a second, in which it was looked up; never 0 */
+	__u32 epoch;
+};
+_Static_assert(sizeof(struct next_hop) == 24, "struct next_hop");
+_Static_assert(__builtin_offsetof(struct next_hop, to) == 0, "struct next_hop: to");
+_Static_assert(__builtin_offsetof(struct next_hop, from) == 8, "struct next_hop: from");
+_Static_assert(__builtin_offsetof(struct next_hop, ifindex) == 16, "struct next_hop: ifindex");
+_Static_assert(__builtin_offsetof(struct next_hop, epoch) == 20, "struct next_hop: epoch");
+
+/* What the program knows of a binding. */
+struct state {
+	/* CLOCK_MONOTONIC */
+	__u64 last_seen_ns;
+	__u64 to_host_datagrams;
+	__u64 to_host_bytes;
+	__u64 to_player_datagrams;
+	__u64 to_player_bytes;
+	struct dues dues;
+	/* address of the relay that the peer sends to; all zero before it was first heard here */
+	__u32 local[4];
+	/* by which way its last datagram came; no epoch */
+	struct next_hop came_by;
+	/* by which way the next one goes */
+	struct next_hop route;
+	__u64 answered_datagrams;
+	__u64 conflict_datagrams;
+	__u64 limited_datagrams;
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct state) == 192, "struct state");
+_Static_assert(__builtin_offsetof(struct state, last_seen_ns) == 0, "struct state: last_seen_ns");
+_Static_assert(__builtin_offsetof(struct state, to_host_datagrams) == 8, "struct state: to_host_datagrams");
+_Static_assert(__builtin_offsetof(struct state, to_host_bytes) == 16, "struct state: to_host_bytes");
+_Static_assert(__builtin_offsetof(struct state, to_player_datagrams) == 24, "struct state: to_player_datagrams");
+_Static_assert(__builtin_offsetof(struct state, to_player_bytes) == 32, "struct state: to_player_bytes");
+_Static_assert(__builtin_offsetof(struct state, dues) == 40, "struct state: dues");
+_Static_assert(__builtin_offsetof(struct state, local) == 56, "struct state: local");
+_Static_assert(__builtin_offsetof(struct state, came_by) == 72, "struct state: came_by");
+_Static_assert(__builtin_offsetof(struct state, route) == 96, "struct state: route");
+_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 120, "struct state: answered_datagrams");
+_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 128, "struct state: conflict_datagrams");
+_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 136, "struct state: limited_datagrams");
+
+/* Whose players send to which host. */
+struct session {
+	__u32 token;
+	/* 0: no host, or not by this program to serve */
+	__u32 host_slot;
+};
+_Static_assert(sizeof(struct session) == 8, "struct session");
+_Static_assert(__builtin_offsetof(struct session, token) == 0, "struct session: token");
+_Static_assert(__builtin_offsetof(struct session, host_slot) == 4, "struct session: host_slot");
+
+/* How a host names one of its players. */
+struct connection_key {
+	__u32 session;
+	__u32 connection_id;
+};
+_Static_assert(sizeof(struct connection_key) == 8, "struct connection_key");
+_Static_assert(__builtin_offsetof(struct connection_key, session) == 0, "struct connection_key: session");
+_Static_assert(__builtin_offsetof(struct connection_key, connection_id) == 4, "struct connection_key: connection_id");
+
+/* An IP address. */
+struct address {
+	__u32 words[4];
+};
+_Static_assert(sizeof(struct address) == 16, "struct address");
+_Static_assert(__builtin_offsetof(struct address, words) == 0, "struct address: words");
+
+/* What of a slot user space has added to its own counts so far, kept here so that it outlives the process; the program
+ * does not touch it. */
+struct taken_over {
+	__u64 to_host_datagrams;
+	__u64 to_host_bytes;
+	__u64 to_player_datagrams;
+	__u64 to_player_bytes;
+};
+_Static_assert(sizeof(struct taken_over) == 32, "struct taken_over");
+_Static_assert(__builtin_offsetof(struct taken_over, to_host_datagrams) == 0, "struct taken_over: to_host_datagrams");
+_Static_assert(__builtin_offsetof(struct taken_over, to_host_bytes) == 8, "struct taken_over: to_host_bytes");
+_Static_assert(__builtin_offsetof(struct taken_over, to_player_datagrams) == 16, "struct taken_over: to_player_datagrams");
+_Static_assert(__builtin_offsetof(struct taken_over, to_player_bytes) == 24, "struct taken_over: to_player_bytes");
+
+/* max_entries of the maps that grow with the number of users are set by the loader. */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct pair_key);
+	__type(value, struct pair);
+} pairs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct binding);
+} bindings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct state);
+} states SEC(".maps");
+
+/* By slot as `states`, and apart from them: only PINGs touch it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pings);
+} pings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct session);
+} sessions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct connection_key);
+	__type(value, __u32);
+} connections SEC(".maps");
+
+/* Sessions that ended: token → when they are forgotten. Only tells two verdicts apart, so it may forget early. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u64);
+} ended SEC(".maps");
+
+/* The host's own addresses that the relay is bound at → number of the endpoint, from 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct address);
+	__type(value, __u32);
+} addresses SEC(".maps");
+
+/* Interfaces the program is attached to → interface_mode. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u32);
+} interfaces SEC(".maps");
+
+/* By port and verdict. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PORTS * VERDICTS);
+	__type(key, __u32);
+	__type(value, struct total);
+} totals SEC(".maps");
+
+/* When the next unknown pair of a source would be due if they came evenly (GCRA). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct address);
+	__type(value, __u64);
+} unknown_sources SEC(".maps");
+
+/* The same of all sources together. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} unknown_total SEC(".maps");
+
+/* Guessed user tokens, relayd/core/guesses.py. Every session there is → when the guesses in it would have been due. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} guesses SEC(".maps");
+
+/* The same of a source. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct address);
+	__type(value, __u64);
+} guess_sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct taken_over);
+} taken_over SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, PORTS * VERDICTS);
+	__type(key, __u32);
+	__type(value, struct total);
+} totals_taken_over SEC(".maps");
+
+#endif

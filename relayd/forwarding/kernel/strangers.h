@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Dual BSD/GPL */
+/* Whoever is not bound here: bad sources, unknown tokens, guesses. */
+#ifndef RELAYD_KERNEL_STRANGERS_H
+#define RELAYD_KERNEL_STRANGERS_H
+
+#include "datagram.h"
+#include "pass_up.h"
+
+/* What `is_bad` of relayd/core/bad_sources.py says. */
+static __always_inline bool is_bad_source(const struct datagram *d)
+{
+	__u32 first = bpf_ntohl(d->family == AF_INET ? d->source[3] : d->source[0]) >> 24;
+	struct address source;
+
+	if (!d->source_port)
+		return true;
+	if (d->family == AF_INET6 &&
+	    (first == 0xff || !(d->source[0] | d->source[1] | d->source[2] | d->source[3])))
+		return true;
+	if (d->family == AF_INET && (!first || first >= 224))
+		return true;
+	if (d->source_port != d->control->ports[CLIENT] && d->source_port != d->control->ports[SERVER])
+		return false;
+	copy_address(source.words, d->source);
+	if (d->family == AF_INET && first == 127)
+		source.words[3] = bpf_htonl(0x7f000001);
+	return bpf_map_lookup_elem(&addresses, &source) != 0;
+}
+
+/* Takes one from a bucket that fills evenly, with a burst of one second's worth. Where two processors ask for the same
+ * one at the same moment, the loser is refused: never more than the rate. */
+static __always_inline bool take(__u64 *due_ns, __u64 interval_ns, __u64 now_ns)
+{
+	__u64 before = *(volatile __u64 *)due_ns;
+	__u64 after = (before > now_ns ? before : now_ns) + interval_ns;
+
+	if (after > now_ns + NS_PER_SECOND)
+		return false;
+	return __sync_val_compare_and_swap(due_ns, before, after) == before;
+}
+
+/* Whoever has one IPv6 address has 2^64 of them. */
+static __always_inline struct address network_of_source(const struct datagram *d)
+{
+	struct address source = {};
+
+	source.words[0] = d->source[0];
+	source.words[1] = d->source[1];
+	if (d->family == AF_INET) {
+		source.words[2] = d->source[2];
+		source.words[3] = d->source[3];
+	}
+	return source;
+}
+
+static __always_inline bool may_ask(const struct datagram *d)
+{
+	struct address source = network_of_source(d);
+	__u64 *of_source, *of_all;
+	__u64 due_ns;
+	__u32 zero = 0;
+
+	of_all = bpf_map_lookup_elem(&unknown_total, &zero);
+	if (!of_all)
+		return false;
+	of_source = bpf_map_lookup_elem(&unknown_sources, &source);
+	if (of_source)
+		return take(of_source, d->control->source_interval_ns, d->now_ns) &&
+		       take(of_all, d->control->total_interval_ns, d->now_ns);
+	/* All together first: a flood from invented addresses must not push the real ones out of the map. */
+	if (!take(of_all, d->control->total_interval_ns, d->now_ns))
+		return false;
+	due_ns = d->now_ns + d->control->source_interval_ns;
+	bpf_map_update_elem(&unknown_sources, &source, &due_ns, BPF_ANY);
+	return d->control->source_interval_ns <= NS_PER_SECOND;
+}
+
+static __always_inline bool too_many(__u64 due_ns, __u64 now_ns)
+{
+	return due_ns > now_ns + NS_PER_SECOND;
+}
+
+/* Counts also what is above the rate, up to a second's worth of it. */
+static __always_inline __u64 later(__u64 due_ns, __u64 interval_ns, __u64 now_ns)
+{
+	__u64 after = (due_ns > now_ns ? due_ns : now_ns) + interval_ns;
+	__u64 latest = now_ns + 2 * NS_PER_SECOND;
+
+	return after < latest ? after : latest;
+}
+
+/* What `note` of relayd/core/guesses.py does. User space, which lets users in, looks here whether it was a lucky guess:
+ * without this it would only know of the guesses that are passed up to it. */
+static __always_inline void note_guess(const struct datagram *d)
+{
+	struct address source = network_of_source(d);
+	__u64 *in_session, *of_source;
+	__u64 before = 0, after;
+	__u32 token = d->session;
+
+	in_session = bpf_map_lookup_elem(&guesses, &token);
+	if (!in_session)
+		return;
+	of_source = bpf_map_lookup_elem(&guess_sources, &source);
+	if (of_source) {
+		before = *of_source;
+		*of_source = later(before, d->control->source_guess_interval_ns, d->now_ns);
+		if (too_many(before, d->now_ns))
+			return;
+	}
+	before = *in_session;
+	*in_session = later(before, d->control->guess_interval_ns, d->now_ns);
+	if (of_source || too_many(before, d->now_ns))
+		return;
+	after = d->now_ns + d->control->source_guess_interval_ns;
+	bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
+}
+
+static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
+{
+	__u64 *forgotten_ns;
+	__u32 token;
+
+	if (!d)
+		return XDP_PASS;
+	if (is_bad_source(d))
+		return drop(d, BAD_SOURCE);
+	note_guess(d);
+	if ((d->control->flags & PAIRS_INCOMPLETE) || may_ask(d))
+		return pass_up(ctx, d);
+	token = d->session;
+	forgotten_ns = bpf_map_lookup_elem(&ended, &token);
+	return drop(d, forgotten_ns && d->now_ns < *forgotten_ns ? SESSION_ENDED : UNKNOWN_PAIR);
+}
+
+#endif
