@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from relayd.core.endpoint import Address, Endpoint
@@ -23,6 +24,8 @@ class FakeSocket(socket.socket):
         """errno of each send from now on."""
         self.room: int | None = None
         """How many more datagrams the send queue takes; None for any number."""
+        self.wires: dict[Address, Callable[[bytes], None]] = {}
+        """What is sent to these addresses arrives there, and is not kept."""
         self._name = (ip_address, port)
         self._arrived: deque[tuple[bytes, Address]] = deque()
 
@@ -50,7 +53,11 @@ class FakeSocket(socket.socket):
             if self.room == 0:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             self.room -= 1
-        self.sent.append((bytes(data), address[-1]))
+        wire = self.wires.get(address[-1])
+        if wire is None:
+            self.sent.append((bytes(data), address[-1]))
+        else:
+            wire(bytes(data))
         return len(data)
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:

@@ -1,0 +1,140 @@
+"""`relayd dev`: control plane, relay and game in one process, without a network."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from relayd import app
+from relayd.commands import dev as command
+from relayd.errors import FatalError
+from relayd.settings import Settings
+from tests.support import local_http
+from tests.support.command_line import CommandLine, Done
+from tests.support.sockets import fake, fake_ports
+from tests.support.virtual_loop import run
+from tests.support.wires import lay_wires
+
+
+class Laptop:
+    """Both servers listen in folders, and clients ask the control plane there."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.capsys = capsys
+        sockets = fake_ports()
+        for name in ("api", "admin"):
+            (folder / name).mkdir()
+        lay_wires(monkeypatch, fake(sockets[0]), fake(sockets[1]))
+        monkeypatch.setattr(app, "open_sockets", lambda *_: (sockets, []))
+        monkeypatch.setattr(app, "listen", lambda *_: local_http.listener(folder / "admin"))
+        monkeypatch.setattr(command, "listen", lambda *_: local_http.listener(folder / "api"))
+        monkeypatch.setattr("relayd.log.configure", lambda _: None)
+        # uvloop reads sockets by itself, and these are read by their methods.
+        monkeypatch.setattr(command, "run_loop", asyncio.run)
+        make = httpx.AsyncClient
+        uds = str(folder / "api" / "http")
+        monkeypatch.setattr(
+            httpx, "AsyncClient", lambda **options: make(transport=httpx.AsyncHTTPTransport(uds=uds), **options)
+        )
+
+    def dev(self, *arguments: str) -> Done:
+        sections: dict[str, dict[str, Any]] = {
+            "relay": {"forwarder": "python"},
+            "fast_path": {"mode": "off", "pin_directory": str(self.folder / "pins")},
+            "usage": {"interval": 0},
+        }
+        with capture_logs():
+            return CommandLine(self.folder, self.capsys, sections)("dev", *arguments)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Laptop]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield Laptop(tmp_path, monkeypatch, capsys)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_game_is_played_and_its_end_is_said(laptop: Laptop) -> None:
+    done = laptop.dev("--players", "2", "--for", "1")
+    assert done.status == 0, done
+    assert "every player was let in and nothing was lost" in done.out
+
+
+def test_without_a_game_there_are_values_to_paste(laptop: Laptop) -> None:
+    done = laptop.dev("--for", "0.5")
+    assert done.status == 0
+    lines = {line.split()[0]: line for line in done.out.splitlines() if line}
+    assert "server port 32000, client port 32001" in lines["relay"]
+    assert len(lines["players"].split(",")) == 4
+    assert lines["session"]
+    assert f"token {lines['API'].split()[-1]}" in done.out, "the key works as it is printed"
+
+
+def test_a_signal_ends_it(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    introduce = command._introduce
+
+    def then_interrupt(*arguments: Any) -> None:
+        introduce(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command, "_introduce", then_interrupt)
+    assert laptop.dev().status == 0
+
+
+# A session of its own ---------------------------------------------------------------------------------------
+
+
+def created(monkeypatch: pytest.MonkeyPatch, **session: Any) -> None:
+    """A control plane whose sessions are always like this."""
+    shown = {"session_id": "game", "ready": False, "status": "Initializing", **session}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=shown))
+    make = httpx.AsyncClient
+    monkeypatch.setattr(httpx, "AsyncClient", lambda **options: make(transport=transport, **options))
+    run(command._create_session(Settings(), "key", 2))
+
+
+def test_a_session_that_cannot_be_placed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FatalError, match="no relay is alive"):
+        created(monkeypatch, error="no relay is alive", status="Error")
+
+
+def test_a_session_that_no_relay_takes_is_waited_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FatalError, match="within 10 s"):
+        created(monkeypatch)
+
+
+# A laptop's settings ----------------------------------------------------------------------------------------
+
+
+def test_what_is_not_configured_suits_trying_things_out() -> None:
+    settings = command._for_a_laptop(Settings())
+    assert settings.limits.session_idle_timeout == 0.0
+    assert settings.api.database == ":memory:"
+    assert settings.api.webhook_allow_private
+
+
+def test_what_is_configured_stays() -> None:
+    given = {
+        "limits": {"session_idle_timeout": 7},
+        "api": {"database": "/tmp/x.db", "webhook_allow_private": False},
+    }
+    settings = command._for_a_laptop(Settings.model_validate(given))
+    assert settings.limits.session_idle_timeout == 7
+    assert (settings.api.database, settings.api.webhook_allow_private) == ("/tmp/x.db", False)
+
+
+def test_nobody_waits_for_what_is_over() -> None:
+    async def work() -> bool:
+        over = asyncio.Event()
+        over.set()
+        return await command._play(None, None, over, None)  # type: ignore[arg-type]  # nothing is printed
+
+    assert run(work())
