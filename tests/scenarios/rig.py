@@ -13,6 +13,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
+from relayd.core.views import KeptCounts
 from relayd.core.wire import Port
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel.fast_path import FastPath
@@ -82,6 +83,7 @@ class Rig:
         self._content, self._name, self._more = content, name, more_maps
         self._sizes = Sizes(authorized, bound)
         self._stack = ExitStack()
+        self.kept: KeptCounts = NothingKept()
         self.endpoints = [Endpoint(Port(number % 2), number) for number in range(4)]
 
     def __enter__(self) -> Self:
@@ -120,7 +122,7 @@ class Rig:
             pins=None,
             adopt=adopt,
             later=waiting,
-            kept=NothingKept(),
+            kept=self.kept,
         )
 
     def open_sockets(self) -> list[socket.socket]:

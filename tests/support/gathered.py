@@ -30,7 +30,7 @@ class Gathered(Followers):
 
     def begin(self, order: Sequence[str]) -> None:
         """Subscribes all of them, one part after another."""
-        assert set(order) == self._changes.keys() | self._users.keys()
+        assert set(order) >= self._changes.keys() | self._users.keys()
         for part in order:
             for phase, follower in self._changes.get(part, ()):
                 super().subscribe(phase, follower)
