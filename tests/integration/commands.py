@@ -65,8 +65,7 @@ def _may_run_here() -> bool:
 
 
 def run_here(arguments: tuple[str, ...], variables: dict[str, str]) -> Done:
-    """What the program does, done by this process. Whatever it raises but its exit is raised."""
-    status: object = 0
+    """What the program does, done by this process. Whatever it raises is raised."""
     # Files with an encoding, as they are to the program; held until they are read, for they close what they write to.
     written, complained = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with (
@@ -74,14 +73,9 @@ def run_here(arguments: tuple[str, ...], variables: dict[str, str]) -> Done:
         contextlib.redirect_stderr(complained),
         contextlib.chdir(REPOSITORY),
         mock.patch.dict(os.environ, variables, clear=True),
-        mock.patch.object(sys, "argv", ["relayd", *arguments]),
     ):
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code
-    assert status is None or isinstance(status, int), status
-    return Done(command(*arguments), status or 0, *(_text(file) for file in (written, complained)))
+        status = main(arguments)
+    return Done(command(*arguments), status, *(_text(file) for file in (written, complained)))
 
 
 def _text(file: io.TextIOWrapper) -> str:
