@@ -302,7 +302,9 @@ class Relay:
             upgrade=self.upgrade,
             kernel=self._fast_path,
         )
-        return HttpServer(app, parts.admin_socket, self.settings.admin.max_connections, parts.certificate)
+        return HttpServer(
+            app, parts.admin_socket, most_connections=self.settings.admin.max_connections, certificate=parts.certificate
+        )
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""

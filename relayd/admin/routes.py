@@ -49,7 +49,7 @@ def create_admin(
     app = FastAPI(title="relayd admin", version=__version__, docs_url=None, redoc_url=None)
     table = engine.table
     app.include_router(watch_routes(relay, table, kernel))
-    app.include_router(explain_route(settings, engine, source, absorb, kernel))
+    app.include_router(explain_route(settings=settings, engine=engine, source=source, absorb=absorb, kernel=kernel))
 
     @app.middleware("http")
     async def refuse_other_sites(request: Request, answer: RequestResponseEndpoint) -> Response:

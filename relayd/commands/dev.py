@@ -65,7 +65,7 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
     listener = listen(settings.api.bind, "api.bind")
     key = secrets.token_hex(16)
     async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
-        api = HttpServer(app, listener, settings.api.max_connections, certificate)
+        api = HttpServer(app, listener, most_connections=settings.api.max_connections, certificate=certificate)
         relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True, keeps_state=False)
         relaying = asyncio.create_task(relay.serve())
         serving = asyncio.create_task(api.run_until_stopped())

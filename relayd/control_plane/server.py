@@ -73,7 +73,7 @@ async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None
     listener = listen(api.bind, "api.bind")
     try:
         async with open_control_plane(api) as (control_plane, app):
-            server = HttpServer(app, listener, api.max_connections, certificate)
+            server = HttpServer(app, listener, most_connections=api.max_connections, certificate=certificate)
 
             def end() -> None:
                 log.info("control plane stopping")

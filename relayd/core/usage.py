@@ -199,8 +199,20 @@ class Ledger:
             session_id: whose it is.
             now: Unix time.
         """
-        none = Counts()
-        self._add(UsageRecord(self.sequence + 1, span, session_id, Kind.START, None, now, now, now, none, none))
+        self._add(
+            UsageRecord(
+                sequence=self.sequence + 1,
+                span=span,
+                session_id=session_id,
+                kind=Kind.START,
+                reason=None,
+                began_at=now,
+                from_at=now,
+                to_at=now,
+                delta=Counts(),
+                total=Counts(),
+            )
+        )
 
     def interim(self, span: str, total: Counts, now: float) -> bool:
         """Records how far a span has counted. False where it has counted nothing since its record before."""

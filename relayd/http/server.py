@@ -31,7 +31,7 @@ class HttpServer(uvicorn.Server):
     """
 
     def __init__(
-        self, app: FastAPI, sock: socket.socket, most_connections: int, certificate: Certificate | None = None
+        self, app: FastAPI, sock: socket.socket, *, most_connections: int, certificate: Certificate | None = None
     ) -> None:
         super().__init__(
             uvicorn.Config(

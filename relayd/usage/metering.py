@@ -141,8 +141,14 @@ class Metering:
         for user in session.users.values():
             if user.traffic is not None:
                 counts.add(user.traffic)
-        now, reason = self._wall_clock(), _REASONS[event.kind]
-        self._endings[span] = _Ending(span, session, Counts.of(counts), now, reason, slots)
+        self._endings[span] = _Ending(
+            span=span,
+            session=session,
+            counts=Counts.of(counts),
+            ended_at=self._wall_clock(),
+            reason=_REASONS[event.kind],
+            slots=slots,
+        )
 
     def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
         """See `Spans.gone`."""
@@ -155,7 +161,9 @@ class Metering:
         self._unclaimed.discard(name)
         ended = self._endings.get(name)
         if ended is None:
-            self._endings[name] = _Ending(name, None, Counts.of(counts), now, Reason.RESTART, slots)
+            self._endings[name] = _Ending(
+                span=name, session=None, counts=Counts.of(counts), ended_at=now, reason=Reason.RESTART, slots=slots
+            )
         else:
             # Its session was there for a moment, but not all of those who had been in it.
             more = ended.counts.plus(Counts.of(counts))

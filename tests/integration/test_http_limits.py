@@ -63,7 +63,7 @@ def served(client: Callable[[Address], Awaitable[None]], certificate: Certificat
 
     async def run() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            server = HttpServer(app(), sock, MOST, certificate)
+            server = HttpServer(app(), sock, most_connections=MOST, certificate=certificate)
             running = asyncio.create_task(server.run_until_stopped())
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):

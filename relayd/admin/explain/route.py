@@ -26,7 +26,7 @@ _STALE_LOOKS = 3
 
 
 def explain_route(
-    settings: Settings, engine: Engine, source: SourceStatus, absorb: Absorb, kernel: KernelView | None
+    *, settings: Settings, engine: Engine, source: SourceStatus, absorb: Absorb, kernel: KernelView | None
 ) -> APIRouter:
     """The one route. `absorb` is called before counters are read."""
     router = APIRouter()
@@ -64,14 +64,16 @@ def relay_facts(
     age = now - source.fresh_at if source.fresh_at is not None else 0.0
     hangs = age > _STALE_LOOKS * settings.source.poll_interval + settings.source.timeout
     return RelayFacts(
-        settings.relay.server_port,
-        settings.relay.client_port,
-        settings.limits,
-        engine.table.loaded,
-        engine.draining,
-        source.problem or ("it does not answer" if hangs else None),
-        age,
-        sum(kernel.by_kernel(port, Verdict.UNKNOWN_PAIR) for port in Port) if kernel is not None else 0,
+        server_port=settings.relay.server_port,
+        client_port=settings.relay.client_port,
+        limits=settings.limits,
+        loaded=engine.table.loaded,
+        draining=engine.draining,
+        source_problem=source.problem or ("it does not answer" if hangs else None),
+        source_age_seconds=age,
+        unknown_by_kernel=sum(kernel.by_kernel(port, Verdict.UNKNOWN_PAIR) for port in Port)
+        if kernel is not None
+        else 0,
     )
 
 

@@ -20,7 +20,7 @@ def test_service_and_server_in_a_loop_of_ours() -> None:
         listener = listen(address, "api.bind")
         before = signal.getsignal(signal.SIGTERM)
         async with open_control_plane(ApiSettings(database=":memory:"), extra_key="made-here") as (plane, app):
-            server = HttpServer(app, listener, 10)
+            server = HttpServer(app, listener, most_connections=10)
             serving = asyncio.create_task(server.run_until_stopped())
             beat = Heartbeat(ip="127.0.0.1", host="localhost", server_port=1, client_port=2, capacity=9, load=0)
             newest = await plane.heartbeat("here", beat)

@@ -44,7 +44,7 @@ class World:
         async def large() -> Response:
             return PlainTextResponse("x" * LARGE_BYTES)
 
-        self.server = HttpServer(self.app, local_http.listener(folder), MOST_CONNECTIONS)
+        self.server = HttpServer(self.app, local_http.listener(folder), most_connections=MOST_CONNECTIONS)
 
     async def connect(self, said: bytes = b"") -> asyncio.StreamReader:
         """A client that says this and then waits."""

@@ -101,7 +101,7 @@ def test_a_server_has_what_is_set_and_read_of_it() -> None:
 def test_every_option_that_is_given_is_known() -> None:
     """A keyword that is gone raises here, as it would at the start of a relay."""
     with socket.socket() as listener:
-        server = HttpServer(FastAPI(), listener, 10)
+        server = HttpServer(FastAPI(), listener, most_connections=10)
     assert server.config.timeout_keep_alive == 30
     assert server.config.timeout_graceful_shutdown == 5
     assert server.config.h11_max_incomplete_event_size == 16 << 10
