@@ -97,6 +97,22 @@ def with_a_map_of_another_kind(pins: Pins, maps: dict[str, BpfMap], _settings: S
     return "laid out otherwise"
 
 
+def with_something_else_in_the_place_of_a_map(pins: Pins, _maps: dict[str, BpfMap], _settings: Sections) -> str:
+    (pins.folder / "map_control").unlink()
+    link = pins.links()["lo"]
+    libbpf.pin(link, str(pins.folder / "map_control"))
+    os.close(link)
+    return "map control is laid out otherwise"
+
+
+def with_names_that_nobody_gives(pins: Pins, maps: dict[str, BpfMap], _settings: Sections) -> str:
+    libbpf.pin(maps["ended"].fd, str(pins.folder / "link__ff"))
+    libbpf.pin(maps["ended"].fd, str(pins.folder / "what"))
+    (pins.folder / "map_folder").mkdir()
+    (pins.folder / "map_totals").unlink()
+    return "maps missing or unknown: totals"
+
+
 def with_no_map_left(pins: Pins, _maps: dict[str, BpfMap], _settings: Sections) -> str:
     for path in pins.folder.glob("map_*"):
         path.unlink()
@@ -127,6 +143,8 @@ def of_another_size(_pins: Pins, _maps: dict[str, BpfMap], settings: Sections) -
         with_a_map_missing,
         with_a_map_too_many,
         with_a_map_of_another_kind,
+        with_something_else_in_the_place_of_a_map,
+        with_names_that_nobody_gives,
         with_no_map_left,
         of_other_ports,
         of_other_addresses,

@@ -4,13 +4,14 @@ Until the source has spoken the kernel goes on serving whoever it served. Each p
 binding back under the same connection id; the rest is taken out once the whole table is there.
 """
 
+import socket
 import struct
 from collections.abc import Iterator
 
 from relayd.core.endpoint import Endpoint
 from relayd.core.session import User
 from relayd.core.views import KeptCounts
-from relayd.core.wire import Port
+from relayd.core.wire import MAX_CONNECTION_ID, Port
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.maps import BpfMap
 from relayd.forwarding.kernel.mirror import Mirror
@@ -39,9 +40,11 @@ class Adoption:
         self._kept = kept
         self._pairs: dict[_Pair, tuple[int, int]] = {}
         self._entries: dict[int, layout.Binding] = {}
-        self._indexes: set[int] = set()
-        """Of sessions that no restored binding is in."""
+        self._index_of: dict[int, int] = {}
+        self._session_at: dict[int, int] = {}
         self._find(mirror.pairs, mirror.bindings)
+        self._indexes = {entry.session_index for entry in self._entries.values()}
+        """Of sessions that no restored binding is in."""
         mirror.slots.keep(set(self._entries))
         mirror.indexes.keep(self._indexes)
 
@@ -61,11 +64,22 @@ class Adoption:
                 entry = layout.Binding.from_buffer_copy(raw) if raw else None
                 if entry is not None and self._usable(entry, pair, port):
                     self._entries[slot] = entry
-                    self._indexes.add(entry.session_index)
 
     def _usable(self, entry: layout.Binding, pair: _Pair, port: Port) -> bool:
+        """Whether an entry can be what a relay wrote for that user on that port: it has no checksum."""
         number = (entry.endpoint - 1) * len(Port) + port
-        return (entry.user, entry.session) == pair and 0 <= number < len(self._endpoints)
+        least_id, most_id = (1, MAX_CONNECTION_ID) if port is Port.CLIENT else (0, 0)
+        return (
+            (entry.user, entry.session) == pair
+            and 0 <= number < len(self._endpoints)
+            and entry.family in (socket.AF_INET, socket.AF_INET6)
+            and any(entry.peer_port)
+            and least_id <= entry.connection_id <= most_id
+            and 0 < entry.session_index <= self._mirror.indexes.most
+            # One index for a session, and one session for an index.
+            and self._index_of.setdefault(entry.session, entry.session_index) == entry.session_index
+            and self._session_at.setdefault(entry.session_index, entry.session) == entry.session
+        )
 
     def authorized(self, user: User, admitted: bool) -> None:
         """Gives a user who is let in the bindings that the kernel goes on with."""

@@ -167,9 +167,10 @@ def open_pinned(path: str) -> int:
     return checked(library().bpf_obj_get(path.encode()), f"open {path}")
 
 
-def is_map(fd: int) -> bool:
-    """Whether a file descriptor is of a map, and not of a program or a link."""
-    return Path(f"/proc/self/fd/{fd}").readlink().name == "anon_inode:bpf-map"
+def kind_of(fd: int) -> str:
+    """What the kernel calls a file descriptor's kind: `bpf-map`, `bpf-link`, `bpf-prog`, or of something else."""
+    # A link that was just made is called bpf_link, and one that was pinned bpf-link.
+    return Path(f"/proc/self/fd/{fd}").readlink().name.removeprefix("anon_inode:").replace("_", "-")
 
 
 def info(fd: int, size_bytes: int) -> bytes:

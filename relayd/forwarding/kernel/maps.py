@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from ctypes import byref, c_uint32
 
-from relayd.forwarding.kernel.libbpf import BpfError, checked, info, is_map, library
+from relayd.forwarding.kernel.libbpf import BpfError, checked, info, kind_of, library
 
 _INFO = struct.Struct("<6I")
 """`struct bpf_map_info`: type, id, key_size, value_size, max_entries, map_flags."""
@@ -25,7 +25,7 @@ class BpfMap:
         self.name = name
         self.fd = fd
         # What is pinned under the name of a map may be something else: then it is of no kind.
-        head = info(fd, _INFO.size) if is_map(fd) else bytes(_INFO.size)
+        head = info(fd, _INFO.size) if kind_of(fd) == "bpf-map" else bytes(_INFO.size)
         self.kind, _, self.key_bytes, self.value_bytes, self.max_entries, self.flags = _INFO.unpack(head)
         self._library = library()
 

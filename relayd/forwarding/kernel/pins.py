@@ -13,7 +13,6 @@ from pathlib import Path
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel.attach import detach
-from relayd.forwarding.kernel.libbpf import BpfError
 from relayd.forwarding.kernel.maps import BpfMap
 
 _MAP = "map_"
@@ -52,7 +51,14 @@ class Pins:
 
     def links(self) -> dict[str, int]:
         """File descriptors of the pinned links, by interface."""
-        return {_decode(path.name.removeprefix(_LINK)): libbpf.open_pinned(str(path)) for path in self._named(_LINK)}
+        found = {}
+        for path in self._named(_LINK):
+            fd = libbpf.open_pinned(str(path))
+            if libbpf.kind_of(fd) == "bpf-link":
+                found[_decode(path.name.removeprefix(_LINK))] = fd
+            else:
+                os.close(fd)
+        return found
 
     def pin_map(self, one: BpfMap) -> None:
         """Keeps a map."""
@@ -69,9 +75,7 @@ class Pins:
     def remove(self) -> None:
         """Takes the program off all interfaces and forgets everything: the folder is this relay's alone."""
         for fd in self.links().values():
-            # One that is no link is only forgotten.
-            with suppress(BpfError):
-                detach(fd)
+            detach(fd)
             os.close(fd)
         if self.folder.is_dir():
             shutil.rmtree(self.folder)

@@ -1,6 +1,7 @@
 """Taking over what a process before left in the maps, among many users: exactly those who are still named."""
 
 import asyncio
+import random
 import time
 from typing import NamedTuple
 
@@ -198,3 +199,53 @@ def test_what_the_settings_forbid_by_now_is_not_adopted(limits: Limits) -> None:
         assert (served(rig), connections(rig), sum(rig.table.bound)) == ({}, {}, 0)
         for numbers in (rig.fast_path.mirror.slots, rig.fast_path.mirror.indexes):
             assert sorted(numbers._free) == list(range(1, numbers.most + 1))
+
+
+def damage(rig: Rig, chance: random.Random) -> None:
+    """Writes something else to a few places of the maps that are read at the start."""
+    maps = rig.program.maps
+    for _ in range(chance.randrange(1, 12)):
+        one = maps[chance.choice(("bindings", "bindings", "pairs", "sessions", "connections"))]
+        entries = list(one.items())
+        if not entries:
+            continue
+        key, value = chance.choice(entries[:32])
+        changed = bytearray(value)
+        at = chance.randrange(len(changed))
+        new = chance.choice((b"\0", b"\xff", b"\xff" * 4, bytes(4), chance.randbytes(4), changed[:4]))
+        changed[at : at + len(new)] = new[: len(changed) - at]
+        one.update(key, bytes(changed))
+
+
+def test_maps_with_anything_in_them_are_taken_over_as_far_as_it_can_be_true() -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")  # noqa: T201 - shown where it fails
+    chance = random.Random(seed)
+    sessions = [
+        (f"s{number}", session_token(number), (user_token(number, 0), user_token(number, 1))) for number in (0, 1)
+    ]
+    with Rig(bound=8, authorized=16) as rig:
+        for _ in range(40):
+            rig.authorize(*sessions)
+            for number in (0, 1):
+                for user in (0, 1):
+                    ping = encode_ping(user_token(number, user), session_token(number))
+                    rig.handle(rig.frame(*address(number, user), Port(user), ping))
+            damage(rig, chance)
+            rig.start(adopt=True)
+            rig.authorize(*sessions)
+            rig.network.run(asyncio.run, rig.fast_path.tick())
+            mirror = rig.fast_path.mirror
+            for numbers, taken in (
+                (mirror.slots, list(mirror.slot_of.values())),
+                (mirror.indexes, [row.index for row in mirror.rows.values()]),
+            ):
+                assert sorted([*numbers._free, *taken]) == list(range(1, numbers.most + 1))
+            for binding in mirror.slot_of:
+                assert binding.address[1] > 0
+                assert binding.user.connection_id > 0 or binding.port is Port.SERVER
+            rig.authorize()
+            rig.network.run(asyncio.run, rig.fast_path.tick())
+            assert list(rig.program.map("pairs").items()) == []
+            for numbers in (mirror.slots, mirror.indexes):
+                assert sorted(numbers._free) == list(range(1, numbers.most + 1))
