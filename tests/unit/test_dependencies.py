@@ -14,11 +14,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-OWN = {"relayd", "tests", "bench", "fuzz"}
+OWN = {"relayd", "tests", "bench", "fuzz", "mutation"}
 GROUPS_OF = {
     "relayd": [],
     "bench": ["bench"],
     "fuzz": ["fuzz"],
+    "mutation": ["mutation"],
     "tests": ["dev"],
     "docs": [],
 }

@@ -1,0 +1,152 @@
+"""Which tests run which line of relayd."""
+
+import ast
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from coverage import CoverageData
+
+from mutation.copies import Copy
+from mutation.mutant import Mutant
+from mutation.trial import Answer, Outcome, Request
+
+TESTS = ("tests/unit", "tests/property", "tests/scenarios", "tests/thread")
+# What these do is not done in the process of the tests; what is compiled in them is no Python.
+LEFT_OUT = ("test_sanitizers", "test_relayd")
+
+
+class FailingTestsError(Exception):
+    """Without any mutant a test fails, or cannot be run here."""
+
+
+_FIRST_FILES = 4
+
+
+@dataclass(frozen=True)
+class Touching:
+    """Which tests run which line, as one run of all of them showed."""
+
+    root: Path
+    """The top of the tree."""
+    lines: dict[str, dict[int, set[str]]]
+    """By file and line."""
+    seconds: dict[str, float]
+    """How long each test takes."""
+    modules: list[str]
+    """What the tests import beside the tree."""
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Those that may notice a mutant, the quickest first.
+
+        What runs only while a module is imported (constants, defaults of arguments) is seen by all that use this
+        module, or one that imports from it.
+        """
+        of_file = self.lines.get(mutant.file, {})
+        first, last = mutant.lines
+        found = {test for line in range(first, last + 1) for test in of_file.get(line, ())}
+        if not found:
+            importing = [file for file in self.lines if _imports(self.root / file, mutant.file)]
+            found = {
+                test
+                for file in (mutant.file, *importing)
+                for those in self.lines.get(file, {}).values()
+                for test in those
+            }
+        return sorted(found, key=lambda test: (self.seconds[test], test))
+
+    @cached_property
+    def _width(self) -> dict[str, set[str]]:
+        """File of tests → the files of relayd that they touch."""
+        width: dict[str, set[str]] = defaultdict(set)
+        for file, lines in self.lines.items():
+            for test in set().union(*lines.values()):
+                width[_file_of(test)].add(file)
+        return width
+
+    def by_likelihood(self, tests: list[str]) -> tuple[list[str], list[str]]:
+        """Those in the few files that touch least else, which are most likely to notice; and the others."""
+        files = sorted({_file_of(test) for test in tests}, key=lambda file: (len(self._width[file]), file))
+        first = set(files[:_FIRST_FILES])
+        return [test for test in tests if _file_of(test) in first], [
+            test for test in tests if _file_of(test) not in first
+        ]
+
+
+def known(root: Path, kept: Path, tree: str) -> Touching | None:
+    """What an earlier run of all tests showed, if it was of the same tree."""
+    if not kept.exists():
+        return None
+    found = json.loads(kept.read_text("utf-8"))
+    lines = {
+        file: {int(line): set(tests) for line, tests in of_file.items()} for file, of_file in found["lines"].items()
+    }
+    return Touching(root, lines, found["seconds"], found["modules"]) if found["tree"] == tree else None
+
+
+def keep(touching: Touching, kept: Path, tree: str) -> None:
+    """Keeps it for `known`."""
+    found = {"tree": tree, "seconds": touching.seconds, "modules": touching.modules, "lines": touching.lines}
+    kept.write_text(json.dumps(found, default=sorted), "utf-8")
+
+
+def digest(root: Path) -> str:
+    """Of all that decides which tests run what."""
+    found = hashlib.sha256()
+    for path in sorted(path for folder in ("relayd", "tests") for path in (root / folder).rglob("*.py")):
+        found.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def look(root: Path, copy: Copy) -> Touching:
+    """Runs all tests once.
+
+    Raises:
+        FailingTestsError: one fails or is skipped.
+    """
+    answer = copy.run(Request(list(TESTS), touched=True, every=True, left_out=list(LEFT_OUT)))
+    check(answer)
+    data = CoverageData(str(copy.folder / "build" / "touched"))
+    data.read()
+    lines: dict[str, dict[int, set[str]]] = {}
+    for path in data.measured_files():
+        of_file: dict[int, set[str]] = defaultdict(set)
+        for line, contexts in data.contexts_by_lineno(path).items():
+            of_file[line] = {context for context in contexts if context in answer.tests}
+        lines[str(Path(path).relative_to(copy.folder.resolve()))] = of_file
+    return Touching(root, lines, answer.tests, answer.modules)
+
+
+def check(answer: Answer) -> None:
+    """Sees to it that a run without a mutant was fine.
+
+    Raises:
+        FailingTestsError: it was not.
+    """
+    if answer.outcome is not Outcome.SURVIVED:
+        raise FailingTestsError(f"without any mutant {answer.by} fails: mend that first")
+    if answer.skipped:
+        raise FailingTestsError(
+            f"{len(answer.skipped)} tests are skipped here, as {answer.skipped[0]}:"
+            " python -m pytest -rs says what is missing"
+        )
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _imports(path: Path, file: str) -> bool:
+    """Whether one file of the tree imports from another."""
+    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return any(
+        (
+            isinstance(node, ast.ImportFrom)
+            and (node.module == module or any(f"{node.module}.{one.name}" == module for one in node.names))
+        )
+        or (isinstance(node, ast.Import) and any(one.name == module for one in node.names))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    )
