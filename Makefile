@@ -32,12 +32,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m relayd.forwarding.generated --check
 
-# All that is made from the code: C headers, pages of docs/, and what is compiled from the headers. Needs clang 14.
+# All that is made from the code: C headers, what is compiled from them (clang 14), pages of docs/.
 generate: $(VENV)/.installed
 	$(BIN)/python -m relayd.forwarding.generated
+	$(MAKE) --no-print-directory install fast-path
 	$(BIN)/python docs/generate.py
-	$(MAKE) install
-	$(MAKE) fast-path
 
 # Everything side by side: tables and chart in bench/results, and in the README. Under 15 minutes on two cores.
 bench: $(VENV)/.installed-bench

@@ -1,7 +1,7 @@
 """Writes the pages of docs/ that are made from the code: ``python docs/generate.py``."""
 
-import itertools
 import json
+import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -10,7 +10,9 @@ from api_page import api_page
 from metrics_page import metrics_page
 from pydantic_core import PydanticUndefined
 
+from relayd.core import verdict as verdicts
 from relayd.core.verdict import REFUSAL_STATE, Verdict
+from relayd.forwarding.generated.comments import texts_below
 from relayd.settings import Settings
 
 _FOLDER = Path(__file__).parent
@@ -50,6 +52,10 @@ _WAY_OUT = {
     Verdict.GUESS_LIMITED: "Passes a second after the guessing ends; authorize users with the address they play from.",
     Verdict.RELAY_FULL: "Raise `limits.max_bound_users`, or send new games to another relay.",
 }
+
+
+class MissingTextError(Exception):
+    """A page cannot be written before somebody has written this."""
 
 
 def settings_page() -> str:
@@ -93,21 +99,15 @@ def _verdict_lines() -> Iterator[str]:
     yield ""
     yield "| verdict | meaning | sender is told | what to do |"
     yield "|---|---|---|---|"
-    texts = _texts_below_members(_FOLDER.parent / "relayd" / "core" / "verdict.py")
+    texts = texts_below(verdicts)
     for verdict in Verdict:
+        if verdict.name not in texts:
+            raise MissingTextError(f"relayd/core/verdict.py: {verdict.name} needs a sentence below it: what it means")
+        if verdict not in _WAY_OUT:
+            raise MissingTextError(f"docs/generate.py: _WAY_OUT needs a line for {verdict.name}: what to do about it")
         told = REFUSAL_STATE.get(verdict)
         state = "Valid" if verdict is Verdict.ANSWERED else told.name.replace("_", " ").capitalize() if told else "–"
         yield f"| `{verdict.label}` | {texts[verdict.name]} | {state} | {_WAY_OUT[verdict]} |"
-
-
-def _texts_below_members(source: Path) -> dict[str, str]:
-    """The string below each member of an enumeration, which Python itself does not keep."""
-    lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
-    return {
-        line.partition(" = ")[0]: below.strip('"')
-        for line, below in itertools.pairwise(lines)
-        if below.startswith('"""') and " = " in line
-    }
 
 
 PAGES = {
@@ -118,6 +118,17 @@ PAGES = {
 }
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Returns the exit status: of a page for which a text is missing nothing is written."""
+    missing = []
     for name, page in PAGES.items():
-        (_FOLDER / name).write_text(page(), encoding="utf-8")
+        try:
+            (_FOLDER / name).write_text(page(), encoding="utf-8")
+        except MissingTextError as error:
+            missing.append(str(error))
+    sys.stderr.write("".join(f"{line}\n" for line in missing))
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
