@@ -76,6 +76,7 @@ class Relay:
     def __init__(
         self,
         settings: Settings,
+        *,
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
         keeps_state: bool = True,
@@ -122,7 +123,9 @@ class Relay:
         tasks = self._begin(parts)
         stopping = asyncio.create_task(self._wait_for_stop(), name="stopping")
         try:
-            await parts.predecessor.until_loaded(self.owner.loaded, bool(self._kept), [stopping, *tasks])
+            await parts.predecessor.until_loaded(
+                self.owner.loaded, kept_sockets=bool(self._kept), tasks=[stopping, *tasks]
+            )
             if not stopping.done():
                 await self._take_in(parts, tasks)
             await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +158,7 @@ class Relay:
             ports = self._open_ways(predecessor)
         except UnavailableError:
             if self._fast_path is not None:
-                self._fast_path.stop(self._remove_fast_path)
+                self._fast_path.stop(remove=self._remove_fast_path)
             _close(sockets)
             admin_socket.close()
             raise
@@ -250,7 +253,7 @@ class Relay:
         parts.ports.stop()
         await _cancel(tasks)
         if self._fast_path is not None:
-            self._fast_path.stop(self._remove_fast_path and self.successor is None)
+            self._fast_path.stop(remove=self._remove_fast_path and self.successor is None)
         if self._metering is not None:
             try:
                 self._metering.close()

@@ -70,7 +70,7 @@ def capture(
     try:
         with Tap(interface, program) as tap, _create(out) as file:
             writer = Writer(file, f"relayd {__version__}", interface or "any", max_bytes)
-            capturing = _Capture(client, tap, writer, options, about)
+            capturing = _Capture(client=client, tap=tap, writer=writer, options=options, about=about)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, capturing.stop)
             capturing.run()
@@ -94,7 +94,9 @@ def _create(path: Path) -> BinaryIO:
 class _Capture:
     """What is captured waits until the relay was asked again: by then it knows whoever had just come."""
 
-    def __init__(self, client: AdminClient, tap: Tap, writer: Writer, options: _Options, about: WatchedSession) -> None:
+    def __init__(
+        self, *, client: AdminClient, tap: Tap, writer: Writer, options: _Options, about: WatchedSession
+    ) -> None:
         self.written = 0
         self.lost = 0
         self._client = client

@@ -66,7 +66,12 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
     key = secrets.token_hex(16)
     async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
         api = HttpServer(app, listener, most_connections=settings.api.max_connections, certificate=certificate)
-        relay = Relay(settings, partial(_embedded_source, control_plane), remove_fast_path=True, keeps_state=False)
+        relay = Relay(
+            settings,
+            make_source=partial(_embedded_source, control_plane),
+            remove_fast_path=True,
+            keeps_state=False,
+        )
         relaying = asyncio.create_task(relay.serve())
         serving = asyncio.create_task(api.run_until_stopped())
         try:
@@ -89,7 +94,14 @@ def _embedded_source(
 ) -> Source:
     link = EmbeddedLink(control_plane, settings.relay, settings.limits)
     source = settings.source
-    return ControlPlaneSource(link, table, None, source.poll_interval, source.shrink_hold, load)
+    return ControlPlaneSource(
+        link=link,
+        table=table,
+        keeper=None,
+        poll_interval=source.poll_interval,
+        shrink_hold=source.shrink_hold,
+        load=load,
+    )
 
 
 async def _create_session(settings: Settings, key: str, players: int) -> RelaySession:

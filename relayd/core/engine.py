@@ -154,7 +154,7 @@ class Engine:
         if port is Port.SERVER:
             return self._to_player(session, endpoint, data, source, now)
         if binding.connection_undecided:
-            self.table.decide_connection(binding, opens_connection(data))
+            self.table.decide_connection(binding, opens_connection=opens_connection(data))
         return self._to_host(session, binding, data, now)
 
     def _stranger(

@@ -241,9 +241,9 @@ class Table:
     def bind(self, user: User, endpoint: Endpoint, address: Address, now: float) -> Binding:
         """Binds a user that is not bound on that port. On the server port this makes it the host."""
         undecided = endpoint.port is Port.CLIENT and self._choose_connection_id(user)
-        return self._bind(user, endpoint, address, now, undecided)
+        return self._bind(user, endpoint, address, now, undecided=undecided)
 
-    def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, undecided: bool) -> Binding:
+    def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, *, undecided: bool) -> Binding:
         binding = Binding(user, endpoint, address, now)
         binding.connection_undecided = undecided
         rate = self._user_rates[endpoint.port]
@@ -278,7 +278,7 @@ class Table:
         """Unbinds a host that was silent for too long, for another user to take its place."""
         self._unbind(host, EventKind.HOST_REPLACED, now)
 
-    def decide_connection(self, binding: Binding, opens_connection: bool) -> None:
+    def decide_connection(self, binding: Binding, *, opens_connection: bool) -> None:
         """Settles, by its first DATA, whether a player at a new address began a new connection."""
         binding.connection_undecided = False
         if opens_connection:
@@ -291,6 +291,7 @@ class Table:
         user: User,
         endpoint: Endpoint,
         address: Address,
+        *,
         connection_id: int,
         now: float,
         undecided: bool = False,
@@ -307,7 +308,7 @@ class Table:
         """
         if connection_id:
             user.set_connection_id(connection_id)
-        return self._bind(user, endpoint, address, now, undecided)
+        return self._bind(user, endpoint, address, now, undecided=undecided)
 
     def _choose_connection_id(self, user: User) -> bool:
         """For a player at a new address: keeps its id or changes it; True if its first DATA has to decide."""

@@ -39,9 +39,16 @@ def _control_plane(settings: Settings, table: SessionTable, load: Callable[[], L
 
     source = settings.source
     trust = None if source.ca_file is None else signed_by(source.ca_file, "source.ca_file")
-    client = HttpClient(source.url, source.read_key, source.timeout, trust)
+    client = HttpClient(source.url, source.read_key, source.timeout, trust=trust)
     link = NegotiatedLink(
         NodeApi(client, settings.relay, settings.limits), PublicList(client, settings.relay), time.monotonic
     )
     keeper = Keeper(LastGood(settings.state.directory), table)
-    return ControlPlaneSource(link, table, keeper, source.poll_interval, source.shrink_hold, load)
+    return ControlPlaneSource(
+        link=link,
+        table=table,
+        keeper=keeper,
+        poll_interval=source.poll_interval,
+        shrink_hold=source.shrink_hold,
+        load=load,
+    )

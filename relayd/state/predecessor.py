@@ -70,7 +70,7 @@ class Predecessor:
             )
 
     async def until_loaded(
-        self, loaded: asyncio.Event, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]
+        self, loaded: asyncio.Event, *, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]
     ) -> None:
         """Waits until there are sessions, where somebody was bound before; but not forever, nor if a task ends.
 

@@ -262,7 +262,7 @@ class Records:
             *layout.NO_DROPS,
         )
 
-    def _write(self, slot: int, identity: Identity, keep_counts: bool = False) -> None:
+    def _write(self, slot: int, identity: Identity, *, keep_counts: bool = False) -> None:
         at = layout.record_at(slot)
         memory = self._memory
         body = layout.encode(identity)

@@ -177,7 +177,14 @@ class Restoration:
             return
         self._records.kept[identity.key] = slot
         endpoint = self._endpoints[identity.endpoint]
-        self._table.restore(user, endpoint, address, identity.connection_id, self._now(), identity.undecided)
+        self._table.restore(
+            user,
+            endpoint,
+            address,
+            connection_id=identity.connection_id,
+            now=self._now(),
+            undecided=identity.undecided,
+        )
         self.restored += 1
 
     def _address_to_restore(self, user: User, identity: Identity) -> Address | None:

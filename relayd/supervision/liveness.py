@@ -72,7 +72,7 @@ class Liveness:
             self._reload_asked_at = asyncio.get_running_loop().time()
             self._manager.tell("RELOADING=1", _monotonic())
 
-    def stopping(self, for_another: bool) -> None:
+    def stopping(self, *, for_another: bool) -> None:
         """The end has begun, or the beginning of another program in this process: nothing else is told, but beats."""
         self._ending = True
         if for_another:

@@ -42,11 +42,11 @@ expire = Table.expire
 
 
 def as_if_it_were_new(
-    table: Table, user: User, endpoint: Endpoint, address: Address, connection_id: int, now: float, _: bool = False
+    table: Table, user: User, endpoint: Endpoint, address: Address, *, connection_id: int, now: float, **_: bool
 ) -> Binding:
     if connection_id:
         table._renew_connection_id(user)
-    return table._bind(user, endpoint, address, now, False)
+    return table._bind(user, endpoint, address, now, undecided=False)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class FastPathOfAlice:
     def authorized(self, user: User, admitted: bool) -> None:
         if admitted and user.token == ALICE:
             self._kept.bring_back(user)
-            binding = self._table.restore(user, C, THERE, self._connection_id, 1000.0)
+            binding = self._table.restore(user, C, THERE, connection_id=self._connection_id, now=1000.0)
             self._served.add(binding)
             self._take_counts(binding)
 

@@ -24,7 +24,7 @@ _UNSENT = (Verdict.SEND_QUEUE_FULL, Verdict.SEND_FAILED)
 
 
 async def gather(
-    engine: Engine, relay: RelayFacts, target: Target, now: float, absorb: Absorb, kernel: KernelView | None
+    engine: Engine, relay: RelayFacts, target: Target, *, now: float, absorb: Absorb, kernel: KernelView | None
 ) -> Situation:
     """All that is known of a target.
 
@@ -36,7 +36,7 @@ async def gather(
         absorb: called before counters are read.
         kernel: the fast path.
     """
-    return await _Gathering(engine, relay, target, now, absorb, kernel).situation()
+    return await _Gathering(engine, relay, target, now=now, absorb=absorb, kernel=kernel).situation()
 
 
 class _Gathering:
@@ -45,6 +45,7 @@ class _Gathering:
         engine: Engine,
         relay: RelayFacts,
         target: Target,
+        *,
         now: float,
         absorb: Absorb,
         kernel: KernelView | None,

@@ -36,7 +36,7 @@ def explain_route(
         now = asyncio.get_running_loop().time()
         question = read_target(target)
         facts = relay_facts(settings, engine, source, kernel, now)
-        situation = await gather(engine, facts, question, now, absorb, kernel)
+        situation = await gather(engine, facts, question, now=now, absorb=absorb, kernel=kernel)
         return answered(
             Explanation(
                 target=situation.asked,

@@ -111,7 +111,8 @@ class Adoption:
         now = mirror.traffic.now()
         # Whoever kept its counts has those that were taken over from the slot so far.
         mirror.traffic.go_on(slot, counts_are_kept=user.traffic is not None)
-        binding = mirror.table.restore(user, endpoint, layout.peer_address(entry), entry.connection_id, now)
+        address = layout.peer_address(entry)
+        binding = mirror.table.restore(user, endpoint, address, connection_id=entry.connection_id, now=now)
         binding.last_seen = mirror.traffic.last_seen(slot) or now
         mirror.adopt(binding, slot, entry.session_index)
         self._indexes.discard(entry.session_index)

@@ -168,7 +168,7 @@ class FastPath:
                 pass
         self.adopted = self.adoption is None
 
-    def stop(self, remove: bool) -> None:
+    def stop(self, *, remove: bool) -> None:
         """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
         self.mirror.flush()
         self.absorb(self._table.sessions.values())

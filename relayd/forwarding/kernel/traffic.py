@@ -68,7 +68,7 @@ class SlotTraffic:
         _PINGS.pack_into(self._pings, slot * _PINGS.size, 0, 0, 0, 0)
         _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *_NONE[:4])
 
-    def go_on(self, slot: int, counts_are_kept: bool) -> None:
+    def go_on(self, slot: int, *, counts_are_kept: bool) -> None:
         """Goes on with a slot that a process before this one began.
 
         Args:

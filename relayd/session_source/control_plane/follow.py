@@ -52,6 +52,7 @@ class ControlPlaneSource:
 
     def __init__(
         self,
+        *,
         link: Link,
         table: SessionTable,
         keeper: Keeper | None,

@@ -33,7 +33,7 @@ class _List(BaseModel):
 class _Page:
     """A page as it was last read, for as long as the control plane says that it is still so."""
 
-    def __init__(self, tag: str | None, specs: tuple[SessionSpec, ...], has_next: bool) -> None:
+    def __init__(self, tag: str | None, specs: tuple[SessionSpec, ...], *, has_next: bool) -> None:
         self.tag = tag
         self.specs = specs
         self.has_next = has_next
@@ -113,7 +113,9 @@ class PublicList:
             spec = self._own(validated(RelaySession, value, _PATH))
             if spec is not None:
                 specs.append(spec)
-        page = self._pages[number] = _Page(answer.headers.get("etag"), tuple(specs), listed.pagination.has_next)
+        page = self._pages[number] = _Page(
+            answer.headers.get("etag"), tuple(specs), has_next=listed.pagination.has_next
+        )
         return page, False
 
     def _own(self, session: RelaySession) -> SessionSpec | None:

@@ -44,6 +44,7 @@ class HttpClient:
         url: str,
         read_key: Callable[[], str | None],
         timeout_seconds: float,
+        *,
         trust: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:

@@ -78,7 +78,7 @@ def test_a_binding_restored_while_a_user_is_told_of_is_told_whole_before_the_nex
 
     class Restores:
         def authorized(self, user: User, admitted: bool) -> None:
-            table.restore(user, CLIENT, ALICE_AT, 7, 0.0)
+            table.restore(user, CLIENT, ALICE_AT, connection_id=7, now=0.0)
 
     table.followers.subscribe_to_users(Phase.KERNEL, Restores())
     table.apply(Snapshot.of([spec(users=(ALICE,))]), 0.0)

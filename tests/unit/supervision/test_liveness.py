@@ -190,7 +190,7 @@ def test_at_the_end_only_beats_are_told(tmp_path: Path, for_another: bool, first
         world.load(1)
         async with world.running():
             await world.heard_over(2.0)
-            world.liveness.stopping(for_another)
+            world.liveness.stopping(for_another=for_another)
             heard = world.listening.lines()
             assert [line[: len(wanted)] for line, wanted in zip(heard, first, strict=False)] == first
             world.source.failed("says nothing any more")

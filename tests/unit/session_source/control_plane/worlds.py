@@ -24,7 +24,14 @@ class World:
         self.link = link or FakeLink()
         self.table = table or FakeSessionTable()
         self.load = load
-        self.source = ControlPlaneSource(self.link, self.table, keeper, POLL_SECONDS, HOLD_SECONDS, lambda: self.load)
+        self.source = ControlPlaneSource(
+            link=self.link,
+            table=self.table,
+            keeper=keeper,
+            poll_interval=POLL_SECONDS,
+            shrink_hold=HOLD_SECONDS,
+            load=lambda: self.load,
+        )
         self.status = self.source.status
 
     def running(self) -> Running:
