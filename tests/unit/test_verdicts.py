@@ -61,8 +61,8 @@ def test_it_says_what_it_means(verdict: Verdict) -> None:
 @pytest.mark.parametrize("verdict", Verdict, ids=lambda verdict: verdict.label)
 def test_a_test_provokes_it(verdict: Verdict) -> None:
     assert verdict.name in provoked(), (
-        f"no test provokes {verdict.name}: add a step that ends in {verdict.label!r} to tests/scenarios/scenarios.py, or"
-        f" where no peer can cause it a test that asserts Verdict.{verdict.name}"
+        f"no test provokes {verdict.name}: add a step that ends in {verdict.label!r} to tests/scenarios/scenarios.py,"
+        f" or where no peer can cause it a test that asserts Verdict.{verdict.name}"
     )
 
 
