@@ -55,6 +55,7 @@ class _Parts(NamedTuple):
 
     ports: Ports
     predecessor: Predecessor
+    change_log: ChangeLog
     certificate: Certificate | None
     admin_socket: socket.socket
 
@@ -154,6 +155,8 @@ class Relay:
             _log.warning(warning)
         self._own_addresses.refresh()
         predecessor = self._take_over()
+        self._metering = self._meter(predecessor.records)
+        change_log = ChangeLog(self.engine.counters)
         try:
             ports = self._open_ways(predecessor)
         except UnavailableError:
@@ -163,12 +166,13 @@ class Relay:
             admin_socket.close()
             raise
         # What serves or remembers bindings follows the table by itself.
-        for reader in (IdleSessions(self.source), Growth(), self._series, self._change_log):
+        for reader in (IdleSessions(self.source), Growth(), self._series, change_log):
             self.table.followers.subscribe(Phase.READERS, reader)
-        return _Parts(ports, predecessor, certificate, admin_socket)
+        return _Parts(ports, predecessor, change_log, certificate, admin_socket)
 
     def _take_over(self) -> Predecessor:
-        predecessor = Predecessor(
+        """Counts go on where they were; bindings come back as their sessions are named."""
+        return Predecessor(
             directory=self.settings.state.directory if self._keeps_state else None,
             sockets=self._sockets,
             table=self.table,
@@ -177,10 +181,6 @@ class Relay:
             user_timeout_seconds=self.settings.limits.user_timeout,
             source=self.source.status,
         )
-        self._records = predecessor.records
-        self._metering = self._meter(predecessor.records)
-        self._change_log = ChangeLog(self.engine.counters)
-        return predecessor
 
     def _open_ways(self, predecessor: Predecessor) -> Ports:
         """The ways that datagrams can go."""
@@ -206,7 +206,7 @@ class Relay:
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
-            asyncio.create_task(self._tick_forever(parts.predecessor), name="every second"),
+            asyncio.create_task(self._tick_forever(parts), name="every second"),
             asyncio.create_task(self._loop_delay.watch_forever(), name="loop delay"),
         ]
         if self._fast_path is not None:
@@ -259,7 +259,7 @@ class Relay:
                 self._metering.close()
             except Exception:  # noqa: BLE001 - whatever happens there, the games go on in the next process
                 _log.exception("closing the usage journal failed")
-        self._records.beat()
+        parts.predecessor.records.beat()
         parts.predecessor.records.close()
 
     def _meter(self, records: Records) -> Metering | None:
@@ -360,14 +360,14 @@ class Relay:
         if await self._drain.until_done(self.settings.drain.limit_seconds):
             self.stop()
 
-    async def _tick_forever(self, predecessor: Predecessor) -> None:
+    async def _tick_forever(self, parts: _Parts) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._absorb(())
-            self._records.beat()
+            parts.predecessor.records.beat()
             self._own_addresses.refresh()
-            await self._give_up_the_rest(predecessor)
-            self._change_log.tick(loop.time())
+            await self._give_up_the_rest(parts.predecessor)
+            parts.change_log.tick(loop.time())
             await asyncio.sleep(1.0)
 
     async def _give_up_the_rest(self, predecessor: Predecessor) -> None:
