@@ -15,7 +15,7 @@ def explain(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints what was found, what to do about it, and what happened of late.
+    """Prints what was found, what to do about it, and what happened recently.
 
     Raises:
         UnavailableError: no relay answers.
@@ -31,7 +31,7 @@ def explain(
         if finding.advice:
             console.print(f"    → {finding.advice}")
     if explanation.changes:
-        console.print("of late")
+        console.print("recently")
     for change in explanation.changes:
         console.print(f"    {change.seconds_ago:.1f} s ago  {_in_words(change)}")
 

@@ -179,7 +179,7 @@ class Ledger:
         self.unwritten: OrderedDict[int, UsageRecord] = OrderedDict()
         """Those of them that the journal does not have yet."""
         self._handed_out = 0
-        """Up to which number somebody has records in hand, perhaps."""
+        """Records up to this number were handed out, and may have been taken."""
         self.kept = True
         """Whether the journal can be written at present."""
         self.made = 0
@@ -252,7 +252,7 @@ class Ledger:
             self.lost += oldest.kind is Kind.STOP
 
     def _merged(self, record: UsageRecord) -> UsageRecord:
-        """The record, and in it the one before it, if that waits and nobody has it in hand."""
+        """The record, and in it the one before it, if that waits and was not handed out."""
         before = self.spans.get(record.span)
         if before is None or before.sequence <= self._handed_out or before.sequence not in self.unsent:
             return record

@@ -1,4 +1,4 @@
-"""The journal of usage records: one file that is only ever added to, and rewritten once most of it is over and done."""
+"""The journal of usage records: one file that is appended to, and rewritten once most of its records were taken."""
 
 import asyncio
 import contextlib

@@ -22,7 +22,7 @@ class NoJournalError(Exception):
 
 
 def head(ledger: Ledger, sequence: int, acknowledged: int) -> bytes:
-    """The first line: whose records follow, and which of them need not be there any more.
+    """The first line: whose records follow, and which of them may be missing, for they were taken.
 
     Args:
         ledger: has the name of the stream.

@@ -57,7 +57,7 @@ class Metering:
         records: the state, whose accounts say which span they are counted under.
         absorb: brings the counts of sessions up to date.
         settled: whether nothing more can be counted for what ended in a session.
-        taker: whoever is to have the records; None for a file in the state directory.
+        taker: who gets the records; None: a file in the state directory.
         wall_clock: Unix time in seconds.
     """
 

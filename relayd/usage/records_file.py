@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 
 
 class UsageFile:
-    """A line of JSON for each record. The file may be moved away at any time: each batch opens it anew.
+    """A line of JSON for each record. The file may be moved away at any time: each batch opens it again.
 
     Args:
         directory: where the file is.

@@ -20,7 +20,7 @@ class Sender:
 
     Args:
         journal: whose records.
-        taker: whoever is to have them; None for nobody but ``otherwise``.
+        taker: who gets them; None: all of them go to ``otherwise``.
         otherwise: who gets those that ``taker`` does not want or refuses.
     """
 

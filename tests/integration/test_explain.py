@@ -47,7 +47,7 @@ def explained(relay: RelayProcess, target: object) -> str:
 
 
 def codes(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line and not line.startswith((" ", "of late"))]
+    return [line for line in text.splitlines() if line and not line.startswith((" ", "recently"))]
 
 
 def assert_found(relay: RelayProcess, target: object, code: str, *says: str, also: tuple[object, ...] = ()) -> None:

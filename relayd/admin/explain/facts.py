@@ -42,7 +42,7 @@ class Attempt(NamedTuple):
     first_seconds_ago: float
     last_seconds_ago: float
     session_id: str | None = None
-    """The session with that token, also if it ended of late."""
+    """The session with that token, also if it ended recently."""
     swapped_session_id: str | None = None
     """The session that lets them in once user and session token are exchanged."""
     other_session_ids: tuple[str, ...] = ()
@@ -84,9 +84,9 @@ class UserFacts(NamedTuple):
     datagrams_to_host: int = 0
     datagrams_to_player: int = 0
     lost_without_host: int = 0
-    """DATA it sent as a player of late while there was no host."""
+    """DATA it sent recently as a player while there was no host."""
     lost_to_nobody: int = 0
-    """DATA it sent as the host of late to connection ids that no player has."""
+    """DATA it sent recently as the host to connection ids that no player has."""
 
     def on(self, port: Port) -> BindingFacts | None:
         """Its binding on that port."""

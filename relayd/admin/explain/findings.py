@@ -41,7 +41,7 @@ def _relay(situation: Situation) -> Iterator[Finding]:
             Cause.SOURCE_STALE,
             f"the session source has not been followed for {seconds(relay.source_age_seconds)}: {relay.source_problem};"
             " sessions and users that are newer are not known here",
-            "mend the source; games that run play on meanwhile",
+            "fix the source; games that run play on meanwhile",
         )
 
 
@@ -128,7 +128,7 @@ def _binding(session: SessionFacts, user: UserFacts, binding: BindingFacts) -> I
         )
     if binding.heard_seconds_ago > _HEARD_SECONDS:
         yield Finding(
-            Cause.SILENT, f"{name} is {where}", "look whether its program runs and its network lets it through"
+            Cause.SILENT, f"{name} is {where}", "check that its program runs and that its network lets it through"
         )
     elif _looks_misplaced(session, user):
         return
@@ -166,7 +166,7 @@ def _left(situation: Situation, user: UserFacts) -> Iterator[Finding]:
                 Cause.SILENT,
                 f"{user_name(user.token)} was unbound {seconds(change.last_seconds_ago)} ago, after"
                 f" {seconds(situation.relay.limits.user_timeout)} of silence at {change.ip_address} {change.udp_port}",
-                "look whether its program runs and its network lets it through",
+                "check that its program runs and that its network lets it through",
                 change.last_seconds_ago,
             )
             return

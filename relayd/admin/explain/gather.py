@@ -209,7 +209,7 @@ class _Gathering:
         )
 
     def _lost(self, session: Session) -> Counter[tuple[Verdict, int]]:
-        """How much DATA of whom was lost of late, by reason."""
+        """How much DATA of whom was lost recently, by reason."""
         lost: Counter[tuple[Verdict, int]] = Counter()
         own = self._history.sessions.get(session.token)
         for what, spell in own.refusals if own is not None else ():
