@@ -11,6 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from relayd.app import Relay
+from relayd.core.events import Event
+from relayd.core.followers import Phase
 from relayd.core.wire import State
 from relayd.errors import ConfigurationError, UnavailableError
 from relayd.settings import Settings
@@ -78,6 +80,24 @@ def test_sessions_come_and_go_with_their_source(serve: Callable[..., None]) -> N
         assert await one.player_pings() is not State.VALID
         sessions = (await one.get("/v1/sessions"))["sessions"]
         assert [shown["session_id"] for shown in sessions] == ["other"]
+
+    serve(work)
+
+
+def test_a_part_that_cannot_follow_the_table_is_logged_and_the_game_goes_on(serve: Callable[..., None]) -> None:
+    class Defective:
+        def event(self, event: Event) -> None:
+            raise LookupError("a defect")
+
+    async def work(one: WholeRelay) -> None:
+        one.relay.table.followers.subscribe(Phase.KERNEL, Defective())
+        with capture_logs() as lines:
+            assert await one.host_pings() is State.VALID
+            assert await one.player_pings() is State.VALID
+            assert len(await one.player_sends()) == 1
+        logged = [line for line in lines if line["event"] == "a change of the table could not be followed"]
+        assert [(line["log_level"], str(line["exc_info"])) for line in logged] == [("error", "a defect")] * 2
+        assert one.relay.table.bound == [1, 1]
 
     serve(work)
 
