@@ -1,6 +1,10 @@
 """What all tests share: how they are spread over processes, which examples are tried, and what a skipped one means."""
 
+import gc
 import os
+import sys
+import warnings
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,6 +46,18 @@ def _shares_a_fixture(item: pytest.Item) -> bool:
 
 def _place(item: pytest.Item) -> int:
     return next((n for n, start in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(start)), len(_LONGEST_FIRST))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What a failed test left open is given back at once, or some later one would be blamed for it."""
+    failed_before = item.session.testsfailed
+    result = yield
+    if item.session.testsfailed > failed_before:
+        sys.last_value = sys.last_traceback = None
+        with warnings.catch_warnings(action="ignore"):
+            gc.collect()
+    return result
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

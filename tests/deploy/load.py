@@ -10,6 +10,7 @@ from typing import Self
 from tests.integration.config import SessionKeys
 from tests.integration.peers import DATA, PING
 from tests.integration.relay_process import RelayProcess
+from tests.integration.waiting import PATIENCE_SECONDS
 
 _AT_ONCE = 200
 """PINGs that are under way together: few enough for every buffer."""
@@ -73,7 +74,7 @@ def _connected(relay: RelayProcess, port: str) -> socket.socket:
 
 
 def _ping_all(sock: socket.socket, headers: list[bytes]) -> None:
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_SECONDS)
     for first in range(0, len(headers), _AT_ONCE):
         batch = headers[first : first + _AT_ONCE]
         for header in batch:

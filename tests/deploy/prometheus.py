@@ -17,14 +17,12 @@ import pytest
 
 from tests.deploy.scaled import write_scaled
 from tests.integration.config import free_ports, replace_text
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("promtool") is None,
     reason="needs prometheus and promtool (Debian: prometheus)",
 )
-_START_SECONDS = 30.0
-"""It begins to scrape 5 to 10 s after its start, whatever is configured."""
 
 
 class Prometheus:
@@ -65,8 +63,8 @@ class Prometheus:
         replace_text(targets, before)
 
     def until_scraping(self) -> None:
-        """Waits until it has begun."""
-        eventually(self._scrapes, "Prometheus scrapes", _START_SECONDS)
+        """Waits until it has begun: 5 to 10 s after its start, whatever is configured."""
+        eventually(self._scrapes, "Prometheus scrapes")
 
     def _scrapes(self) -> bool:
         assert self._process.poll() is None, (self._folder / "log").read_text(encoding="utf-8")
@@ -77,7 +75,7 @@ class Prometheus:
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each series."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
         try:
             connection.request("GET", f"/api/v1/query?{urlencode({'query': expression})}")
             response = connection.getresponse()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fuzz import forwarder, keep, registry, seeds
+from tests.integration.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("name", registry.TARGETS)
@@ -32,7 +33,7 @@ def test_so_it_is_by_the_forwarding_thread(program: Path, tmp_path: Path) -> Non
         (tmp_path / str(number)).write_bytes(data)
     kept = registry.CORPUS / forwarder.NAME
     command = [str(program), "-runs=0", f"-artifact_prefix={tmp_path}/crash-", str(kept), str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5 * PATIENCE_SECONDS)
     assert ended.returncode == 0, ended.stderr
     tried = len(list(kept.iterdir())) + len(forwarder.seeds())
     assert f"seed corpus: files: {tried} " in ended.stderr

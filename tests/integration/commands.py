@@ -27,7 +27,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 """Refused to somebody who is not root, and who does not have the capability anyway."""
 
-_SERVERS = {("run",), ("dev",), ("control-plane",)}
+_SERVERS = {"run", "dev"}
 """Commands that would go on, and set up logs and signals of their process."""
 
 
@@ -39,8 +39,7 @@ def relayd(
 ) -> Done:
     """Runs it to its end; ``without`` a capability; `home` is where its package is."""
     wanted = {**environment(), **(variables or {})}
-    words = tuple(word for word in arguments[:2] if not word.startswith("-"))
-    if without is None and home == REPOSITORY and words[:1] not in _SERVERS and _may_run_here():
+    if without is None and home == REPOSITORY and arguments[0] not in _SERVERS and _may_run_here():
         return run_here(arguments, wanted)
     prefix = [] if without is None else [sys.executable, "-c", _WITHOUT, str(without)]
     return subprocess.run(

@@ -16,9 +16,8 @@ from typing import Self
 from uuid import uuid4
 
 from tests.integration.namespaces import may_make_networks
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
-_BOOT_SECONDS = 30.0
 _ETC = {
     "os-release": "ID=test\n",
     "machine-id": "",
@@ -77,7 +76,7 @@ class Machine:
             )
             stack.callback(self._end, process)
             told.settimeout(0.1)
-            eventually(lambda: self._is_up(process, told), "the machine has booted", _BOOT_SECONDS)
+            eventually(lambda: self._is_up(process, told), "the machine has booted")
             self._stack = stack.pop_all()
         return self
 
@@ -90,7 +89,7 @@ class Machine:
             ["nsenter", f"--target={self._leader}", "--all", "--", *command],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert not check or done.returncode == 0, done
@@ -168,7 +167,7 @@ class Machine:
         # systemd-nspawn(1): shuts the machine down in good order.
         process.terminate()
         try:
-            process.wait(_BOOT_SECONDS)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             # All of a PID namespace ends with its first process.
             if self._leader:

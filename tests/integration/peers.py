@@ -2,7 +2,10 @@
 
 import socket
 import struct
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +21,7 @@ GOES_ON = b"\x02\x99\x88\x77\x66 again"
 
 Address = tuple[str, int]
 
+_TALK_SECONDS = 0.05
 _SILENCE_SECONDS = 0.5
 """After so long a PING will have no answer: far longer than any answer takes, or it would be taken for a later one."""
 
@@ -122,3 +126,22 @@ class Host(Peer):
         datagram = self.receive()
         assert datagram[:1] == DATA, f"not DATA: {datagram!r}"
         return struct.unpack_from("<i", datagram, 1)[0], datagram[5:]
+
+
+@contextmanager
+def talking(*peers: Peer) -> Iterator[None]:
+    """They PING until the end of the block, however long the rest of it takes. Answers are left in their sockets."""
+    over = threading.Event()
+
+    def talk() -> None:
+        while not over.wait(_TALK_SECONDS):
+            for peer in peers:
+                peer.send_ping()
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.config import Sections, SessionKeys, configuration, forms_of, to_toml, write_sessions
 from tests.integration.peers import Address, Host, Player
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 REPOSITORY = Path(__file__).parents[2]
 _PORT_TAKEN = 69
@@ -153,7 +153,7 @@ class RelayProcess:
         try:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(10) == 0, self.stderr
+            assert self.process.wait(PATIENCE_SECONDS) == 0, self.stderr
             self.assert_outputs_fine()
         finally:
             self.kill()
@@ -213,7 +213,7 @@ class RelayProcess:
 
     def request(self, method: str, path: str) -> tuple[int, str]:
         ip, _, port = self.settings["admin"]["bind"].rpartition(":")
-        connection = http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=10)
+        connection = http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=PATIENCE_SECONDS)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

@@ -43,7 +43,11 @@ def tshark(file: Path) -> list[dict[str, Any]]:
     fields = ("frame.len", "frame.packet_flags_direction", "udp.srcport", "udp.dstport", "udp.payload")
     options = [option for field in fields for option in ("-e", field)]
     done = subprocess.run(
-        ["tshark", "-r", str(file), "-T", "json", *options], capture_output=True, text=True, check=True, timeout=60
+        ["tshark", "-r", str(file), "-T", "json", *options],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
     )
     return [{name: values[0] for name, values in one["_source"]["layers"].items()} for one in json.loads(done.stdout)]
 

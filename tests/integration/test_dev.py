@@ -10,7 +10,7 @@ import pytest
 from tests.integration.commands import relayd, write_config
 from tests.integration.peers import OPENS_CONNECTION, VALID, Host, Player
 from tests.integration.relay_process import REPOSITORY, RelayProcess
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 
 def test_a_simulated_game_is_flawless(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_tokens_to_play_with(tmp_path: Path) -> None:
             assert "cannot be replaced" in refused.stderr
             assert host.ping() == VALID
         relay.process.send_signal(signal.SIGTERM)
-        assert relay.process.wait(5) == 0
+        assert relay.process.wait(PATIENCE_SECONDS) == 0
     assert not list(REPOSITORY.glob("*.sqlite3")), "it is to keep nothing"
 
 
@@ -64,5 +64,5 @@ def test_a_game_that_is_interrupted_ends_well(tmp_path: Path, number: signal.Sig
     with RelayProcess(tmp_path, None, arguments=("dev", "--players", "2")) as relay:
         eventually(lambda: relay.metrics()["relayd_datagrams_total", "server", "forwarded"] > 20, "the game is on")
         relay.process.send_signal(number)
-        assert relay.process.wait(5) == 0
+        assert relay.process.wait(PATIENCE_SECONDS) == 0
     assert "nothing was lost" in relay.stdout

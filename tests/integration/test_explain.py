@@ -11,7 +11,17 @@ from tests.integration.commands import assert_one_clear_line, relayd, write_conf
 from tests.integration.config import SessionKeys, forms_of, new_session, new_sessions, new_token
 from tests.integration.conftest import StartRelay
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
-from tests.integration.peers import ERROR, GOES_ON, INVALID, OPENS_CONNECTION, SESSION_TIMEOUT, VALID, Host, Player
+from tests.integration.peers import (
+    ERROR,
+    GOES_ON,
+    INVALID,
+    OPENS_CONNECTION,
+    SESSION_TIMEOUT,
+    VALID,
+    Host,
+    Player,
+    talking,
+)
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import eventually
@@ -363,8 +373,9 @@ def test_all_is_well(relay: RelayProcess, session: SessionKeys) -> None:
         connection_id, _ = host.hear()
         host.say(connection_id, GOES_ON)
         player.hear()
-        assert first_codes(relay, session.session_id) == ["not_heard", "gets_through", "gets_through"]
-        text = explained(relay, session.session_id)
+        with talking(host, player):
+            assert first_codes(relay, session.session_id) == ["not_heard", "gets_through", "gets_through"]
+            text = explained(relay, session.session_id)
         assert f"never heard: user {short(session.players[1])}" in text
         assert f"gets through as a player of session {session.session_id}: bound from 127.0.0.1 {player.port}" in text
         assert "1 datagram to the host, 1 back" in text

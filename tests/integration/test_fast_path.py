@@ -5,9 +5,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +19,15 @@ from relayd.forwarding.kernel.attach import attached_program
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.simulation.game import Game, GameKeys
+from relayd.simulation.payload import HELLO_SEQUENCE
+from relayd.simulation.peers import Host, Player
 from tests.integration.captures import load_capture
 from tests.integration.commands import relayd, write_config
 from tests.integration.config import SessionKeys, new_session, new_token, write_sessions
 from tests.integration.fast_path import bpf_file_system, by_kernel, in_all, on_loopback, own_network
 from tests.integration.relay_process import RelayProcess, command, counted, environment
 from tests.integration.test_recorded_games import Replay
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.scenarios.skips import needs_kernel
 
 pytestmark = needs_kernel
@@ -70,7 +74,7 @@ def keys_of(relay: RelayProcess, session: SessionKeys) -> GameKeys:
 async def playing(game: Game) -> asyncio.Task[None]:
     """Has a game begin, and returns once everybody plays."""
     task = asyncio.create_task(game.play())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not all(report.became_valid for report in game.reports()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return task
@@ -82,8 +86,10 @@ def session_total(relay: RelayProcess, session: SessionKeys) -> list[float]:
 
 
 @pytest.mark.parametrize("away_seconds", [10.0])
-def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: Path) -> None:
-    session = new_session("outlives", players=8)
+def test_a_game_outlives_the_process(
+    away_seconds: float, tmp_path: Path, pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, hellos = new_session("outlives", players=8), counted_hellos(monkeypatch)
     relay = relay_in(tmp_path / "relay", pins, session)
     relay.__enter__()
     game = Game(keys_of(relay, session))
@@ -91,7 +97,7 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
 
     async def play() -> None:
         task = await playing(game)
-        await asyncio.sleep(7.0)
+        await asyncio.to_thread(until_played_on, game)
         before = session_total(relay, session)
         totals = {verdict: in_all(relay, verdict) for verdict in ("forwarded", "answered")}
         relay.process.send_signal(signal.SIGKILL)
@@ -100,7 +106,7 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
         after = await asyncio.to_thread(restart)
         assert all(now > then for now, then in zip(session_total(after, session), before, strict=True))
         assert all(in_all(after, verdict) > count for verdict, count in totals.items())
-        await asyncio.sleep(2.0)
+        await asyncio.to_thread(until_played_on, game)
         game.stop()
         await task
         assert all(peer.states_seen == {State.VALID} for peer in (game.host, *game.players))
@@ -108,10 +114,10 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
         host_sent = sum(connection.sent for connection in game.host.connections.values())
         sent = [sum(player.sent for player in game.players), host_sent]
         assert after.get_json(f"/v1/sessions/{session.session_id}")["drops"] == {}
-        # Each player's hello and its answer are not numbered.
+        # Players' hellos, repeated until they are answered, and the answers are not numbered.
         assert [int(count) for count in session_total(after, session)] == [
-            sent[0] + hellos(game),
-            sent[1] + hellos(game),
+            sent[0] + hellos[Player],
+            sent[1] + hellos[Host],
         ]
         after.stop()
 
@@ -129,8 +135,28 @@ def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: 
         asyncio.run(play())
 
 
-def hellos(game: Game) -> int:
-    return len(game.players)
+def until_played_on(game: Game) -> None:
+    """Waits until everybody has got something to and fro a hundred times."""
+    heard = {report.number: report.received for report in game.reports()}
+    eventually(
+        lambda: all(report.received >= heard[report.number] + 100 for report in game.reports()), "everybody plays on"
+    )
+
+
+def counted_hellos(monkeypatch: pytest.MonkeyPatch) -> Counter[type]:
+    """How many hellos players send and the host answers, from now on."""
+    counts: Counter[type] = Counter()
+
+    def counting(kind: type, say: Callable[..., None], at: int) -> Callable[..., None]:
+        def counted(*arguments: Any) -> None:
+            counts[kind] += arguments[at] == HELLO_SEQUENCE
+            say(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(Player, "_say", counting(Player, Player._say, 1))
+    monkeypatch.setattr(Host, "_say", counting(Host, Host._say, 2))
+    return counts
 
 
 def test_junk_is_dropped_before_it_reaches_the_process(tmp_path: Path, pins: Path) -> None:

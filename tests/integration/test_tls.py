@@ -18,7 +18,7 @@ from tests.integration.config import new_session
 from tests.integration.control_plane.process import KEY, Server
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = needs_openssl
 
@@ -30,7 +30,7 @@ class TlsRelay(RelayProcess):
 
     def request(self, method: str, path: str) -> tuple[int, str]:
         asked = urllib.request.Request(f"https://{self.settings['admin']['bind']}{path}", method=method)
-        with urllib.request.urlopen(asked, timeout=10, context=self.trust) as answer:
+        with urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS, context=self.trust) as answer:
             return answer.status, answer.read().decode()
 
 
@@ -45,7 +45,9 @@ class TlsServer(Server):
 
     def with_key(self, key: str) -> httpx.Client:
         headers = {"Authorization": f"token {key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=40, trust_env=False, verify=self.trust)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False, verify=self.trust
+        )
 
 
 @pytest.mark.parametrize("make", [self_signed, signed])

@@ -15,7 +15,7 @@ from tests.integration.config import SessionKeys, new_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID
 from tests.integration.relay_process import REPOSITORY, RelayProcess, command, environment
-from tests.integration.waiting import PATIENCE_SECONDS, eventually
+from tests.integration.waiting import eventually
 
 
 @contextmanager
@@ -95,15 +95,25 @@ def test_live_on_a_terminal(start_relay: StartRelay) -> None:
     try:
         os.set_blocking(ours, False)
 
-        def drawn_twice() -> bool:
+        def look() -> None:
             nonlocal shown
-            with suppress(BlockingIOError):
+            # Nobody is at the other end any more once it has ended (EIO).
+            with suppress(OSError):
                 shown += os.read(ours, 65536)
+
+        def drawn_twice() -> bool:
+            look()
             return shown.count(b"sessions active") >= 2
+
+        def ended() -> bool:
+            # A terminal that is not read would hold it up.
+            look()
+            return process.poll() is not None
 
         eventually(drawn_twice, "it draws, and draws again")
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == 0
+        eventually(ended, "it ends")
+        assert process.returncode == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""
     finally:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.config import SessionKeys, to_toml
 from tests.integration.machine import Machine
 from tests.integration.peers import Host, Player
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 FIRST: dict[str, Any] = {
     "relay": {"bind": ["127.0.0.1", "::1"], "receive_buffer_bytes": 1 << 20, "send_buffer_bytes": 1 << 20},
@@ -70,7 +70,7 @@ def player_of(session: SessionKeys, number: int = 0, port: int = 32001, ip: str 
 
 
 def metrics(admin_port: int = 9464) -> dict[tuple[str, ...], float]:
-    with urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=10) as answer:
+    with urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=PATIENCE_SECONDS) as answer:
         text = answer.read().decode()
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -130,6 +130,6 @@ def api(key: str, method: str, path: str, body: object = None) -> dict[str, Any]
         method=method,
         headers={"Authorization": f"token {key}", "Content-Type": "application/json"},
     )
-    with urlopen(request, timeout=10) as answer:
+    with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         found: dict[str, Any] = json.load(answer)
     return found

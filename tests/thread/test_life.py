@@ -15,6 +15,7 @@ from relayd.core.declaration.thread import DELAY_BOUNDS_NS
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
 from tests.integration.relay_process import REPOSITORY
+from tests.integration.waiting import PATIENCE_SECONDS
 from tests.thread import compiled
 from tests.thread.rig import ALICE, BOB, HOST, SESSION, VALID, C, Rig, S, received
 
@@ -132,7 +133,7 @@ def test_an_interpreter_that_ends_while_it_runs_ends_well(end: str) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -152,7 +153,7 @@ def test_as_many_sockets_as_it_takes() -> None:
             peer = sockets[MOST]
             forwarder.add(number, peer.getsockname(), number, number, 1)
             peer.sendto(encode_ping(number, number), sock.getsockname())
-            peer.settimeout(10)
+            peer.settimeout(PATIENCE_SECONDS)
             assert peer.recvfrom(100) == (VALID, sock.getsockname())
         forwarder.stop()
     finally:

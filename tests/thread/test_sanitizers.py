@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.relay_process import REPOSITORY
+from tests.integration.waiting import PATIENCE_SECONDS
 
 HERE = Path(__file__).parent / "c"
 NATIVE = REPOSITORY / "relayd/forwarding/thread"
@@ -62,5 +63,5 @@ def test_exercise(program: str, sanitizer: str, steps: int, tmp_path: Path) -> N
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, (command, done.stdout, done.stderr)

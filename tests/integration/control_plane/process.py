@@ -1,32 +1,27 @@
 """A control plane as a process of its own, and what tests do with it."""
 
 import os
-import select
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from tests.integration.commands import Done, relayd
+from tests.integration.relay_process import command
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
+
 T = TypeVar("T")
 
 KEY = "bootstrap-key-for-tests"
-DEADLINE = 15.0
 
 
-def until(what: str, probe: Callable[[], T | None], deadline: float = DEADLINE) -> T:
+def until(what: str, probe: Callable[[], T]) -> T:
     """The first answer of the probe that is not empty."""
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
-        found = probe()
-        if found:
-            return found
-        select.select([], [], [], 0.02)
-    raise AssertionError(f"{what}: not within {deadline} s")
+    return eventually(probe, what)
 
 
 def free_port() -> int:
@@ -65,14 +60,20 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def with_key(self, key: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"token {key}"}, timeout=40, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"token {key}"}, timeout=PATIENCE_SECONDS, trust_env=False
+        )
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> Done:
+        """Without arguments: what the server says when it cannot start."""
+        whole = ("control-plane", "--config", str(self.config), *arguments)
+        if arguments and not self.before:
+            return relayd(*whole)
         return subprocess.run(
-            [*self.before, sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config), *arguments],
+            [*self.before, *command(*whole)],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -90,14 +91,14 @@ class Server:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.terminate()
-        status = self.process.wait(DEADLINE)
+        status = self.process.wait(PATIENCE_SECONDS)
         self.process = None
         return status
 
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(DEADLINE)
+        self.process.wait(PATIENCE_SECONDS)
         self.process = None
 
     def close(self) -> None:

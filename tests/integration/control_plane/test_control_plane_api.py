@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.control_plane.process import KEY, FakeRelay, Server, until
+from tests.integration.waiting import PATIENCE_SECONDS
 
 SESSIONS = "/v1/relays/sessions"
 
@@ -176,7 +177,7 @@ def test_fifty_clients_authorize_at_once_and_none_is_lost(server: Server) -> Non
 
     async def all_at_once() -> list[httpx.Response]:
         async with httpx.AsyncClient(
-            base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30, trust_env=False
+            base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS, trust_env=False
         ) as client:
             return await asyncio.gather(
                 *(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.control_plane.process import KEY, FakeRelay, Server
+from tests.integration.waiting import PATIENCE_SECONDS
 
 CONTRACT = Path(__file__).parents[2] / "fixtures" / "edgegap-relays-v1.json"
 
@@ -39,7 +40,7 @@ def run_schemathesis(server: Server, schema: str, *options: str) -> None:
             "--header", f"Authorization: token {KEY}", "--max-examples", "40", "--seed", "1",
             "--generation-database", "none", "--no-color", *options,
         ],
-        capture_output=True, text=True, timeout=60, check=False, cwd=server.directory,
+        capture_output=True, text=True, timeout=5 * PATIENCE_SECONDS, check=False, cwd=server.directory,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert '"request failed"' not in server.log.read_text()

@@ -9,17 +9,19 @@ import pytest
 from tests.integration.control_plane.process import FakeRelay, Server
 
 NODE = "/v1/relays/nodes/relay-1"
+LONGEST_WAIT_SECONDS = 30
+"""Of a heartbeat: far longer than an answer takes that does not wait."""
 
 
 def test_a_held_heartbeat_is_answered_as_soon_as_a_session_is_created(server: Server) -> None:
     relay = FakeRelay(server)
     relay.sync()
     with ThreadPoolExecutor() as pool, server.with_key("bootstrap-key-for-tests") as other:
-        held = pool.submit(relay.beat, 20)
+        held = pool.submit(relay.beat, LONGEST_WAIT_SECONDS)
         begun = time.monotonic()
         answer = other.post("/v1/relays/sessions", json={"users": ["1.1.1.1"]})
-        newest = held.result(5)
-        assert time.monotonic() - begun < 2
+        newest = held.result()
+        assert time.monotonic() - begun < LONGEST_WAIT_SECONDS - 5
     assert newest["revision"] > relay.revision
     relay.read()
     assert list(relay.sessions) == [answer.json()["session_id"]]
@@ -30,7 +32,7 @@ def test_a_held_heartbeat_ends_with_its_wait(server: Server) -> None:
     relay.sync()
     begun = time.monotonic()
     assert relay.beat(wait=0.3) == {"epoch": relay.epoch, "revision": relay.revision}
-    assert 0.25 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 0.25
 
 
 def test_a_heartbeat_that_is_behind_is_not_held(server: Server) -> None:
@@ -38,8 +40,8 @@ def test_a_heartbeat_that_is_behind_is_not_held(server: Server) -> None:
     relay.beat()
     session = server.create()
     begun = time.monotonic()
-    assert relay.beat(wait=20)["revision"] > 0
-    assert time.monotonic() - begun < 5
+    assert relay.beat(wait=LONGEST_WAIT_SECONDS)["revision"] > 0
+    assert time.monotonic() - begun < LONGEST_WAIT_SECONDS - 5
     assert server.get(session)["status"] == "Initializing"
 
 

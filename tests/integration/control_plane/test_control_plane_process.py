@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.control_plane.process import FakeRelay, Made, Server, until
+from tests.integration.waiting import PATIENCE_SECONDS
 
 SESSIONS = "/v1/relays/sessions"
 
@@ -112,7 +113,7 @@ def test_help_names_the_commands() -> None:
         [sys.executable, "-m", "relayd", "control-plane", "--help"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     assert "keys" in shown.stdout
@@ -124,7 +125,7 @@ def test_help_names_the_commands() -> None:
 def test_help_names_the_scopes() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "relayd", "control-plane", "keys", "add", "--help"],
-        capture_output=True, text=True, timeout=30, check=True, env=os.environ | {"COLUMNS": "80"},
+        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True, env=os.environ | {"COLUMNS": "80"},
     ).stdout  # fmt: skip
     for scope in ("sessions:read", "sessions:write", "nodes:write"):
         assert scope in shown
@@ -143,7 +144,7 @@ def test_the_place_of_a_database_without_configuration_is_named(tmp_path: Path) 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "relayd", "control-plane", "keys", *arguments],
-            capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+            capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, cwd=tmp_path,
         )  # fmt: skip
 
     assert str(tmp_path / "relayd.sqlite3") in command("list").stderr
@@ -163,7 +164,7 @@ def test_keys_on_a_terminal_have_a_header(server: Server) -> None:
     ours, its = pty.openpty()
     arguments = ["control-plane", "keys", "list", "--config", str(server.config)]
     try:
-        subprocess.run([sys.executable, "-m", "relayd", *arguments], stdout=its, check=True, timeout=30)
+        subprocess.run([sys.executable, "-m", "relayd", *arguments], stdout=its, check=True, timeout=PATIENCE_SECONDS)
         header, *rows = os.read(ours, 4096).decode().splitlines()
     finally:
         os.close(ours)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.control_plane.process import FakeRelay, Made, Server, until
+from tests.integration.waiting import PATIENCE_SECONDS
 
 
 class Receiver:
@@ -186,7 +187,7 @@ def test_the_certificate_must_be_for_the_name_in_the_url(tmp_path: Path, made: M
             "-days", "2", "-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}",
             "-addext", f"subjectAltName=DNS:{name}",
         ],
-        check=True, capture_output=True, timeout=30,
+        check=True, capture_output=True, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
