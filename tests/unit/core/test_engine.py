@@ -181,6 +181,17 @@ def test_a_rate_limited_user_stays_alive_and_recovers() -> None:
     assert binding.last_seen == relay.now
 
 
+def test_a_user_above_its_own_rate_eats_nothing_of_what_its_session_may_send() -> None:
+    relay = Relay(Limits(user_datagrams_per_second=2, session_datagrams_per_second=10))
+    verdicts = [relay.player_pings().verdict for _ in range(100)]
+    assert verdicts.count(Verdict.ANSWERED) == 2
+    assert [relay.player_pings(BOB, BOB_AT).verdict for _ in range(3)] == [
+        Verdict.ANSWERED,
+        Verdict.ANSWERED,
+        Verdict.RATE_LIMITED,
+    ]
+
+
 def test_refusals_are_told_at_a_bounded_rate_and_dropped_silently_beyond() -> None:
     relay = Relay(Limits(refusals_per_source_per_second=2))
     answers = [relay.player_pings(user=4, source=STRANGER_AT).datagram for _ in range(4)]

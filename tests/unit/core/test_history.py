@@ -5,7 +5,7 @@ import pytest
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import EventKind
-from relayd.core.history import ENTRIES, Change, History, Refusal
+from relayd.core.history import ENTRIES, Change, History, Refusal, Ring
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping, encode_player_data
@@ -173,3 +173,14 @@ def test_what_was_dropped_for_a_rate_elsewhere_is_noted_too() -> None:
     ((refusal, spell),) = relay.table.history.sessions[SESSION].refusals
     assert (refusal.verdict, refusal.user_token, refusal.ip_address) == (Verdict.RATE_LIMITED, ALICE, ALICE_AT[0])
     assert (spell.times, spell.last) == (7, relay.now + 1)
+
+
+def test_of_too_many_different_things_the_one_heard_longest_ago_is_forgotten() -> None:
+    ring = Ring[str](3)
+    for at, what in enumerate(("first", "second", "third", "first", "fourth")):
+        ring.note(what, float(at))
+    assert [(what, spell.times, spell.first, spell.last) for what, spell in ring] == [
+        ("third", 1, 2.0, 2.0),
+        ("first", 2, 0.0, 3.0),
+        ("fourth", 1, 4.0, 4.0),
+    ]

@@ -225,3 +225,13 @@ def test_a_session_is_watched_once_and_until_it_ends() -> None:
     relay.events.clear()
     relay.table.unwatch(session, relay.now)
     assert relay.events == []
+
+
+def test_a_session_that_ended_holds_nobody_and_is_held_by_nobody() -> None:
+    """Users and session point at each other, and in production the garbage collector rests."""
+    relay = running()
+    session, alice, host = relay.table.sessions["game"], relay.user(ALICE), relay.user(HOST)
+    assert session.players == {alice.connection_id: alice}
+    relay.apply(spec("other", 77))
+    assert (session.users, session.players, session.host) == ({}, {}, None)
+    assert alice.client_binding is host.server_binding is None
