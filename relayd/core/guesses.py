@@ -63,19 +63,21 @@ class Guesses:
     def note(self, session: Session, ip_address: str, now: float) -> bool:
         """Counts a user token that the session does not have. False if they come too often for anybody to be told."""
         source = network_of(ip_address)
-        source_due = self._sources.get(source, 0.0)
-        if _too_many(source_due, now):
-            # None of its guesses can be right any more, so they are no reason to hold others back.
+        source_due = self._sources.get(source)
+        if source_due is not None:
             self._sources[source] = _later(source_due, self._source_interval, now)
-            return False
+            if _too_many(source_due, now):
+                # None of its guesses can be right any more, so they are no reason to hold others back.
+                return False
         before = session.guesses_due
         session.guesses_due = _later(before, self._session_interval, now)
         if _too_many(before, now):
             # Sources may be invented then, and are not to push real ones out.
             return False
-        if source not in self._sources and len(self._sources) >= self._most_sources:
-            self._sources.popitem(last=False)
-        self._sources[source] = _later(source_due, self._source_interval, now)
+        if source_due is None:
+            if len(self._sources) >= self._most_sources:
+                self._sources.popitem(last=False)
+            self._sources[source] = _later(0.0, self._source_interval, now)
         return True
 
     def holds_back(self, user: User, binding: Binding | None, ip_address: str, now: float) -> bool:

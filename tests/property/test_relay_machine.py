@@ -14,6 +14,13 @@ from tests.support.twins import Twins
 
 ENDPOINTS = [Endpoint(Port.SERVER, 0), Endpoint(Port.SERVER, 1), Endpoint(Port.CLIENT, 2), Endpoint(Port.CLIENT, 3)]
 ADDRESSES: list[Address] = [("10.0.0.1", 1), ("10.0.0.1", 2), ("10.0.0.2", 1), ("10.0.0.3", 1)]
+NETWORK: list[Address] = [("2001:db8::1", 1, 0, 0), ("2001:db8::2", 1, 0, 0), ("2001:db8:0:1::1", 1, 0, 0)]
+"""The first two are in one /64."""
+OWN_IP, OWN_PORTS = "10.0.0.9", [4000, 4001]
+BAD: list[Address] = [(OWN_IP, 4000), ("10.0.0.1", 0), ("224.0.0.1", 1), ("255.255.255.255", 1), ("0.1.2.3", 1)]
+BAD += [("::", 1, 0, 0), ("ff02::1", 1, 0, 0)]
+FINE: list[Address] = [(OWN_IP, 5), ("10.0.0.1", 4000), ("223.255.255.255", 1)]
+"""Which look alike."""
 SESSION_IDS = ["a", "b", "c"]
 SESSION_TOKENS = [101, 102, 103, 104]
 USERS = [1, 2, 3, 4]
@@ -30,6 +37,30 @@ wanted_sessions = st.lists(session_specs, unique_by=(lambda one: one.session_id,
 payloads = st.one_of(st.sampled_from(PAYLOADS), st.binary(max_size=20))
 
 
+RATES: list[dict[str, int]] = [
+    {},
+    {"user_datagrams_per_second": 4, "host_datagrams_per_second": 2},
+    {"user_bytes_per_second": 1280, "host_bytes_per_second": 2560},
+    {"session_datagrams_per_second": 8},
+    {"session_datagrams_per_second": 4, "user_datagrams_per_second": 2},
+    {"session_bytes_per_second": 2560, "user_datagrams_per_second": 8},
+]
+"""Per second; all give times that are exact in a double."""
+GUESSES: list[dict[str, int]] = [
+    {"guesses_per_second": 1_000_000, "guesses_per_source_per_second": 1_000_000},
+    {"guesses_per_second": 4, "guesses_per_source_per_second": 2},
+    {"guesses_per_second": 2, "guesses_per_source_per_second": 4},
+    {"guesses_per_second": 1, "guesses_per_source_per_second": 1},
+]
+REFUSALS: list[dict[str, int]] = [
+    {"refusals_per_second": 1_000_000, "refusals_per_source_per_second": 1_000_000},
+    {"refusals_per_second": 4, "refusals_per_source_per_second": 2},
+    {"refusals_per_second": 2, "refusals_per_source_per_second": 4},
+    {"refusals_per_second": 0},
+    {"refusals_per_source_per_second": 0},
+]
+
+
 class RelayMachine(RuleBasedStateMachine):
     @initialize(
         policy=st.sampled_from(ConnectionIdPolicy),
@@ -37,6 +68,8 @@ class RelayMachine(RuleBasedStateMachine):
         max_bound_users=st.sampled_from([0, 0, 3]),
         rebind_after=st.sampled_from([0.5, 0.0]),
         session_idle_timeout=st.sampled_from([20.0, 20.0, 0.0]),
+        bounds=st.tuples(st.sampled_from(RATES), st.sampled_from(GUESSES), st.sampled_from(REFUSALS)),
+        most_sources=st.sampled_from([10_000, 2, 1]),
         sessions=wanted_sessions,
         loaded=st.sampled_from([True, True, False]),
     )
@@ -47,21 +80,23 @@ class RelayMachine(RuleBasedStateMachine):
         max_bound_users: int,
         rebind_after: float,
         session_idle_timeout: float,
+        bounds: tuple[dict[str, int], ...],
+        most_sources: int,
         sessions: list[SessionSpec],
         loaded: bool,
     ) -> None:
-        limits = Limits(
-            user_timeout=8,
-            host_timeout=3,
-            rebind_after=rebind_after,
-            session_idle_timeout=session_idle_timeout,
-            pin_ip=pin_ip,
-            connection_id_policy=policy,
-            max_bound_users=max_bound_users,
-            refusals_per_second=1_000_000,
-            refusals_per_source_per_second=1_000_000,
-        )
-        self.twins = Twins(limits)
+        rates, guesses, refusals = bounds
+        policies = {
+            "user_timeout": 8,
+            "host_timeout": 3,
+            "rebind_after": rebind_after,
+            "session_idle_timeout": session_idle_timeout,
+            "pin_ip": pin_ip,
+            "connection_id_policy": policy,
+            "max_bound_users": max_bound_users,
+        }
+        self.twins = Twins(Limits.model_validate({**policies, **rates, **guesses, **refusals}), most_sources)
+        self.twins.set_own(OWN_PORTS, [OWN_IP])
         if loaded:
             self.twins.apply(sessions)
 
@@ -112,7 +147,7 @@ class RelayMachine(RuleBasedStateMachine):
 
     @rule(
         endpoint=st.sampled_from(ENDPOINTS),
-        source=st.sampled_from(ADDRESSES),
+        source=st.sampled_from([*ADDRESSES, *NETWORK, *BAD, *FINE]),
         user=st.sampled_from([*USERS, 9]),
         session=st.sampled_from(SESSION_TOKENS),
         rest=st.one_of(st.just(b"\x01"), payloads.map(lambda payload: b"\x02" + payload), st.binary(max_size=1300)),
@@ -120,8 +155,33 @@ class RelayMachine(RuleBasedStateMachine):
     def anyone_sends(self, endpoint: Endpoint, source: Address, user: int, session: int, rest: bytes) -> None:
         self.twins.deliver(endpoint, encode_ping(user, session)[:8] + rest, source)
 
+    @precondition(lambda self: self.twins.naive.sessions)
+    @rule(
+        data=st.data(),
+        sources=st.lists(st.sampled_from([*ADDRESSES[1:], *NETWORK]), min_size=1, max_size=12),
+        spread_seconds=st.sampled_from([0.0, 0.125]),
+    )
+    def somebody_guesses(self, data: st.DataObject, sources: list[Address], spread_seconds: float) -> None:
+        there = sorted(session.spec.token for session in self.twins.naive.sessions.values())
+        session = data.draw(st.sampled_from(there))
+        for user, source in enumerate(sources, 1000):
+            self.twins.deliver(ENDPOINTS[2], encode_ping(user, session), source)
+            self.twins.now += spread_seconds
+
+    @precondition(lambda self: self.twins.naive.bindings)
+    @rule(data=st.data(), times=st.integers(2, 12), payload=payloads)
+    def somebody_floods(self, data: st.DataObject, times: int, payload: bytes) -> None:
+        for _ in range(times):
+            if self.twins.naive.bindings:
+                self.a_bound_user_sends(data, payload, ping=False)
+
     @precondition(lambda self: any(session.spec.users for session in self.twins.naive.sessions.values()))
-    @rule(data=st.data(), endpoint=st.sampled_from(ENDPOINTS[1:]), source=st.sampled_from(ADDRESSES), payload=payloads)
+    @rule(
+        data=st.data(),
+        endpoint=st.sampled_from(ENDPOINTS[1:]),
+        source=st.sampled_from(ADDRESSES + BAD[:2]),
+        payload=payloads,
+    )
     def a_known_user_sends(self, data: st.DataObject, endpoint: Endpoint, source: Address, payload: bytes) -> None:
         pairs = [(user.token, one.spec.token) for one in self.twins.naive.sessions.values() for user in one.spec.users]
         user, session = data.draw(st.sampled_from(pairs))
@@ -149,7 +209,7 @@ class RelayMachine(RuleBasedStateMachine):
 
     # Time
 
-    @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 3.0, 7.75, 8.0, 20.0, 61.0]))
+    @rule(seconds=st.sampled_from([1 / 512, 0.25, 0.5, 1.0, 3.0, 7.75, 8.0, 20.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
         self.twins.now += seconds
 

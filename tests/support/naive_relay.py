@@ -1,5 +1,11 @@
-"""What the protocol says a relay does, in the plainest way: lists, and a look at all of it every time."""
+"""What the protocol says a relay does, in the plainest way: lists, and a look at all of it every time.
 
+Rates are kept here as vessels that drain, where the engines keep due times: the two ways come to the same where times
+are exact in a double, as those of tests are.
+"""
+
+import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from relayd.core.connection_id import ConnectionIdPolicy
@@ -10,12 +16,77 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 
 ERROR, INVALID, SESSION_TIMEOUT, CHECKING, VALID = 5, 3, 4, 1, 2
+TOMBSTONE_SECONDS = 60
+
+
+class Vessel:
+    """Holds what came in one second at the rate, and drains at the rate."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._filled = 0.0
+        self._at = 0.0
+
+    def level(self, now: float) -> float:
+        return max(0.0, self._filled - (now - self._at) * self.rate)
+
+    def has_room(self, amount: float, now: float) -> bool:
+        return self.level(now) + amount <= self.rate
+
+    def fill(self, amount: float, now: float, most: float = float("inf")) -> None:
+        self._filled, self._at = min(self.level(now) + amount, most), now
+
+    def take(self, now: float) -> bool:
+        """Lets one in if there is room."""
+        if not self.has_room(1, now):
+            return False
+        self.fill(1, now)
+        return True
+
+
+class NaiveRate:
+    """What somebody may send: so many datagrams and so many bytes a second; 0 is no bound."""
+
+    def __init__(self, datagrams: int, size_bytes: int) -> None:
+        self.datagrams, self.bytes = Vessel(datagrams), Vessel(size_bytes)
+
+    def take(self, size_bytes: int, now: float) -> bool:
+        amounts = [(one, by) for one, by in ((self.datagrams, 1), (self.bytes, size_bytes)) if one.rate]
+        if not all(vessel.has_room(by, now) for vessel, by in amounts):
+            return False
+        for vessel, by in amounts:
+            vessel.fill(by, now)
+        return True
+
+
+class NaiveSource:
+    """What is remembered of where datagrams come from."""
+
+    def __init__(self, network: str, rate: float) -> None:
+        self.network = network
+        self.vessel = Vessel(rate)
+
+
+def network(ip: str) -> str:
+    """Whoever has one IPv6 address has all of its /64."""
+    return str(ipaddress.ip_network(f"{ip}/64", strict=False)) if ":" in ip else ip
+
+
+def is_nobodys(ip: str) -> bool:
+    """Whether no host can have this address."""
+    address = ipaddress.ip_address(ip)
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.is_multicast or address.is_unspecified
+    # Multicast, what is reserved behind it with broadcast at its end, and "this network".
+    return address.packed[0] == 0 or address.packed[0] >= 224
 
 
 @dataclass
 class NaiveSession:
     spec: SessionSpec
     empty_since: float
+    rate: NaiveRate
+    guesses: Vessel
     forwarded: dict[str, int] = field(
         default_factory=lambda: {"to_host": 0, "to_host_bytes": 0, "to_player": 0, "to_player_bytes": 0}
     )
@@ -28,6 +99,7 @@ class NaiveBinding:
     endpoint: Endpoint
     address: Address
     last_seen: float
+    rate: NaiveRate
     undecided: bool = False
 
 
@@ -44,8 +116,21 @@ class Expected:
 
 
 class NaiveRelay:
-    def __init__(self, limits: Limits) -> None:
+    """The relay.
+
+    Args:
+        limits: its limits.
+        most_sources: how many sources of guesses, and of refusals, it remembers; of more, the one first heard goes.
+    """
+
+    def __init__(self, limits: Limits, most_sources: int = 10_000) -> None:
         self.limits = limits
+        self.most_sources = most_sources
+        self.own_ports: Collection[int] = ()
+        self.own_addresses: Collection[str] = ()
+        self.guessing: list[NaiveSource] = []
+        self.told: list[NaiveSource] = []
+        self.told_in_all = Vessel(limits.refusals_per_second)
         self.sessions: dict[str, NaiveSession] = {}
         self.bindings: list[NaiveBinding] = []
         self.ended_at: dict[int, float] = {}
@@ -98,7 +183,9 @@ class NaiveRelay:
             return
         session = self.sessions.get(spec.session_id)
         if session is None:
-            self.sessions[spec.session_id] = NaiveSession(spec, now)
+            limits = self.limits
+            rate = NaiveRate(limits.session_datagrams_per_second, limits.session_bytes_per_second)
+            self.sessions[spec.session_id] = NaiveSession(spec, now, rate, Vessel(limits.guesses_per_second))
             self.ended_at.pop(spec.token, None)
             return
         session.spec = spec
@@ -146,18 +233,29 @@ class NaiveRelay:
         user, token = int.from_bytes(data[0:4], "little"), int.from_bytes(data[4:8], "little")
 
         def refused(verdict: Verdict, state: int) -> Expected:
+            if not self.may_be_told(source[0], now):
+                return Expected(verdict)
             return Expected(verdict, endpoint, source, bytes((1, state)))
 
         found = [session for session in self.sessions.values() if session.spec.token == token]
-        if not found and token in self.ended_at and now - self.ended_at[token] < 60:
-            return refused(Verdict.SESSION_ENDED, SESSION_TIMEOUT)
         ips = {known.token: known.ip_address for known in found[0].spec.users} if found else {}
         if user not in ips:
+            if self.is_bad(source):
+                return Expected(Verdict.BAD_SOURCE)
+            if not found and token in self.ended_at and now - self.ended_at[token] < TOMBSTONE_SECONDS:
+                return refused(Verdict.SESSION_ENDED, SESSION_TIMEOUT)
+            if found and not self.note_guess(found[0], source[0], now):
+                return Expected(Verdict.UNKNOWN_PAIR)
             return refused(Verdict.UNKNOWN_PAIR, INVALID if self.loaded else CHECKING)
         session_id = found[0].spec.session_id
         mine = [one for one in self.in_session(session_id) if one.user == user and one.endpoint.port is port]
         here = [one for one in mine if one.address == source and one.endpoint == endpoint]
         if not here:
+            if self.is_bad(source):
+                return Expected(Verdict.BAD_SOURCE)
+            familiar = {ips[user], *(one.address[0] for one in mine)}
+            if self.may_be_a_lucky_guess(found[0], source[0], familiar, now):
+                return Expected(Verdict.GUESS_LIMITED)
             if self.limits.pin_ip and source[0] != ips[user]:
                 return refused(Verdict.ADDRESS_REFUSED, ERROR)
             if mine and now - mine[0].last_seen < self.limits.rebind_after:
@@ -172,14 +270,77 @@ class NaiveRelay:
                 if limit and not hosts and len(self.bindings) >= limit:
                     return refused(Verdict.RELAY_FULL, ERROR)
             self.bindings = [one for one in self.bindings if one not in mine and one not in hosts]
-            here = [NaiveBinding(session_id, user, endpoint, source, now)]
+            rate = mine[0].rate if mine else self.rate_of(port)
+            here = [NaiveBinding(session_id, user, endpoint, source, now, rate)]
             self.bindings += here
             if port is Port.CLIENT:
                 self._at_new_address(here[0])
         here[0].last_seen = now
+        # The user's first: what is above it is no burden to the others in the session.
+        if not here[0].rate.take(size, now) or not found[0].rate.take(size, now):
+            return Expected(Verdict.RATE_LIMITED)
         if data[8] == 1:
             return Expected(Verdict.ANSWERED, endpoint, source, bytes((1, VALID)))
         return self._to_player(found[0], data) if port is Port.SERVER else self._to_host(found[0], here[0], data)
+
+    def sent(self, expected: Expected) -> bytes:
+        """The datagram that is expected, once the id in it is known."""
+        if expected.connection_id_of is None:
+            return expected.before_id
+        connection_id = self.connection_ids[expected.connection_id_of].to_bytes(4, "little")
+        return expected.before_id + connection_id + expected.after_id
+
+    def rate_of(self, port: Port) -> NaiveRate:
+        limits = self.limits
+        if port is Port.SERVER:
+            return NaiveRate(limits.host_datagrams_per_second, limits.host_bytes_per_second)
+        return NaiveRate(limits.user_datagrams_per_second, limits.user_bytes_per_second)
+
+    def is_bad(self, source: Address) -> bool:
+        ip, udp_port = source[:2]
+        own = {*self.own_addresses}
+        if "127.0.0.1" in own and ip.startswith("127."):
+            own.add(ip)
+        return udp_port == 0 or (udp_port in self.own_ports and ip in own) or is_nobodys(ip)
+
+    def may_be_told(self, ip: str, now: float) -> bool:
+        """Whether a refusal is one of those that are told."""
+        for one in self.told:
+            if one.network == network(ip):
+                return one.vessel.take(now) and self.told_in_all.take(now)
+        if not self.told_in_all.take(now):
+            return False
+        self.told = self._with_room(self.told)
+        self.told.append(NaiveSource(network(ip), self.limits.refusals_per_source_per_second))
+        return self.told[-1].vessel.take(now)
+
+    def note_guess(self, session: NaiveSession, ip: str, now: float) -> bool:
+        """Counts a wrong user token; whether there are so few that it may be told."""
+        known = [one for one in self.guessing if one.network == network(ip)]
+        if known:
+            too_many_here = known[0].vessel.level(now) > known[0].vessel.rate
+            _guess(known[0].vessel, now)
+            if too_many_here:
+                return False
+        too_many = session.guesses.level(now) > session.guesses.rate
+        _guess(session.guesses, now)
+        if too_many and not known:
+            return False
+        if not known:
+            self.guessing = self._with_room(self.guessing)
+            self.guessing.append(NaiveSource(network(ip), self.limits.guesses_per_source_per_second))
+            _guess(self.guessing[-1].vessel, now)
+        return not too_many
+
+    def may_be_a_lucky_guess(
+        self, session: NaiveSession, ip: str, familiar: Collection[str | None], now: float
+    ) -> bool:
+        here = [one.vessel for one in self.guessing if one.network == network(ip)]
+        there = [] if ip in familiar else [session.guesses]
+        return any(vessel.level(now) > vessel.rate for vessel in here + there)
+
+    def _with_room(self, sources: list[NaiveSource]) -> list[NaiveSource]:
+        return sources[1:] if len(sources) >= self.most_sources else sources
 
     def _to_player(self, session: NaiveSession, data: bytes) -> Expected:
         connection_id = int.from_bytes(data[9:13], "little", signed=True)
@@ -232,6 +393,16 @@ class NaiveRelay:
 
     # Time
 
+    def expire_all(self, now: float) -> None:
+        """Ends all that is due, where nobody says in which order."""
+        for binding in list(self.bindings):
+            if self.binding_due(binding) <= now:
+                self.unbind(binding, now)
+        for session_id in list(self.sessions):
+            due = self.idle_due(session_id)
+            if due is not None and due <= now:
+                self.end_idle(session_id, now)
+
     def in_session(self, session_id: str) -> list[NaiveBinding]:
         return [binding for binding in self.bindings if binding.session_id == session_id]
 
@@ -246,3 +417,8 @@ class NaiveRelay:
     def deadlines(self) -> list[float]:
         idle = [due for due in map(self.idle_due, self.sessions) if due is not None]
         return idle + [self.binding_due(binding) for binding in self.bindings]
+
+
+def _guess(vessel: Vessel, now: float) -> None:
+    """One more: what is above the rate counts too, up to as much again."""
+    vessel.fill(1, now, most=2 * vessel.rate)

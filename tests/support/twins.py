@@ -9,7 +9,8 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.events import Event, EventKind
 from relayd.core.followers import Phase
-from relayd.core.limits import Limits
+from relayd.core.guesses import Guesses
+from relayd.core.limits import Limits, RefusalLimiter
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
@@ -21,14 +22,17 @@ class Twins:
     """Both, with one clock that is turned by hand.
 
     Args:
-        limits: with so many refusals a second that none is left untold: the naive relay counts none.
+        limits: of both.
+        most_sources: how many sources of guesses, and of refusals, both remember.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, most_sources: int = 10_000) -> None:
         self.now = 100.0
         self.table = Table(limits, self._new_connection_id)
         self.engine = Engine(self.table)
-        self.naive = NaiveRelay(limits)
+        self.engine.guesses = Guesses(limits, most_sources)
+        self.engine._refusals = RefusalLimiter(limits, most_sources)
+        self.naive = NaiveRelay(limits, most_sources)
         self._ids = 0
         self._events = Events()
         self.table.followers.subscribe(Phase.READERS, self._events)
@@ -96,10 +100,7 @@ class Twins:
         expected = self.naive.receive(endpoint, datagram, source, self.now)
         action = self.engine.handle(endpoint, datagram, source, self.now)
         self._learn_connection_ids()
-        sent = expected.before_id
-        if expected.connection_id_of is not None:
-            sent += self.naive.connection_ids[expected.connection_id_of].to_bytes(4, "little") + expected.after_id
-        assert action[:4] == (expected.verdict, expected.endpoint, expected.to, sent)
+        assert action[:4] == (expected.verdict, expected.endpoint, expected.to, self.naive.sent(expected))
         assert len(action.datagram) <= len(datagram)
         if action.player is not None:
             assert action.player.user.session.token == int.from_bytes(datagram[4:8], "little")
@@ -113,6 +114,11 @@ class Twins:
                 if user.connection_id:
                     self.naive.learn_connection_id((session.session_id, user.token), user.connection_id)
         assert not self.naive.to_be_renewed
+
+    def set_own(self, ports: list[int], addresses: list[str]) -> None:
+        """Where both relays themselves are reached."""
+        self.engine.bad_sources.own_ports = self.naive.own_ports = ports
+        self.engine.bad_sources.own_addresses = self.naive.own_addresses = addresses
 
     # Time
 

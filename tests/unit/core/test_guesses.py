@@ -175,3 +175,17 @@ def test_memory_is_bounded_whatever_sources_are_invented() -> None:
             source: Address = (".".join(str(address >> shift & 255) for shift in (24, 16, 8, 0)), 7)
             relay.player_pings(77, source, session)
     assert len(relay.engine.guesses._sources) == 10_000
+
+
+def test_a_source_is_noted_also_while_others_search_the_session() -> None:
+    relay = running()
+    assert relay.player_pings(5_000_000, STRANGER_AT).verdict is Verdict.UNKNOWN_PAIR
+    searched(relay)
+    searching(relay)
+    # The excess in the session is forgotten after a second, however large it was; that of the source began later.
+    relay.now += 0.5
+    for number in range(PER_SOURCE):
+        relay.player_pings(6_000_000 + number, STRANGER_AT)
+    relay.now += 0.75
+    assert relay.player_pings(BOB, STRANGER_AT).verdict is Verdict.GUESS_LIMITED
+    assert relay.player_pings(BOB, ("198.51.100.9", 7)).verdict is Verdict.ANSWERED
