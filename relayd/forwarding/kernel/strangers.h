@@ -116,6 +116,17 @@ static __always_inline void note_guess(const struct datagram *d)
 	bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
 }
 
+/* Whether even a right token may be a lucky guess from there: then user space looks closer, which knows more. */
+static __always_inline bool is_searched(const struct datagram *d)
+{
+	struct address source = network_of_source(d);
+	__u32 token = d->session;
+	const __u64 *in_session = bpf_map_lookup_elem(&guesses, &token);
+	const __u64 *of_source = bpf_map_lookup_elem(&guess_sources, &source);
+
+	return (in_session && too_many(*in_session, d->now_ns)) || (of_source && too_many(*of_source, d->now_ns));
+}
+
 static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
 {
 	__u64 *forgotten_ns;
