@@ -3,7 +3,7 @@
 import itertools
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -22,12 +22,14 @@ from relayd.settings import Settings
 from tests.integration.namespaces import Namespace
 from tests.scenarios.frames import Packet, Parsed, build, parse
 from tests.support.kept import NothingKept
+from tests.support.virtual_clock import KERNEL_CLOCK, VirtualClock, kernel_program
 
 XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
 RELAY = {4: "10.77.0.1", 6: "fd77::1"}
 FIRST_CONNECTION = 0x0101
 """The same in all worlds: random bytes may happen to name one."""
 PORTS = {Port.SERVER: 45000, Port.CLIENT: 45001}
+_LONG_SECONDS = 1024.0
 
 
 class Run(NamedTuple):
@@ -55,6 +57,7 @@ class Rig:
         content: an object in the place of the one in the tree.
         name: of its program.
         more_maps: that it has besides.
+        clock: what all goes by in the place of the real time, which takes a program compiled for it.
     """
 
     def __init__(
@@ -67,34 +70,46 @@ class Rig:
         content: bytes | None = None,
         name: str = "relay",
         more_maps: tuple[str, ...] = (),
+        clock: VirtualClock | None = None,
     ) -> None:
-        self.settings = Settings.model_validate(
-            {
-                "relay": {
-                    "bind": ["0.0.0.0", "::"],
-                    "server_port": PORTS[Port.SERVER],
-                    "client_port": PORTS[Port.CLIENT],
-                    "dscp": dscp,
-                },
-                "limits": limits or {},
-                "fast_path": fast_path or {},
-            }
-        )
+        if clock is not None:
+            content, more_maps = kernel_program(), (KERNEL_CLOCK,)
+        self._virtual = clock
+        self.clock: Callable[[], float] = clock or time.monotonic
+        self._dscp = dscp
+        self.configure(limits, fast_path)
         self._content, self._name, self._more = content, name, more_maps
         self._sizes = Sizes(authorized, bound)
         self._stack = ExitStack()
         self.kept: KeptCounts = NothingKept()
         self.endpoints = [Endpoint(Port(number % 2), number) for number in range(4)]
 
+    def configure(self, limits: Mapping[str, object] | None, fast_path: Mapping[str, object] | None) -> None:
+        """Sets what the next `start` goes by."""
+        self.settings = Settings.model_validate(
+            {
+                "relay": {
+                    "bind": ["0.0.0.0", "::"],
+                    "server_port": PORTS[Port.SERVER],
+                    "client_port": PORTS[Port.CLIENT],
+                    "dscp": self._dscp,
+                },
+                "limits": dict(limits or {}),
+                "fast_path": dict(fast_path or {}),
+            }
+        )
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.network = stack.enter_context(Namespace())
             self.network.ip("address", "add", f"{RELAY[4]}/24", "dev", "lo")
             self.network.ip("address", "add", f"{RELAY[6]}/64", "dev", "lo", "nodad")
-            self._sockets = self.network.run(self.open_sockets)
+            self.open_sockets()
             stack.callback(self.close_sockets)
             self.program = KernelProgram.load(self._sizes, content=self._content, name=self._name, more_maps=self._more)
             stack.callback(self.program.close)
+            if self._virtual is not None:
+                self._virtual.follow(self._set_clock)
             self._ids = itertools.count(FIRST_CONNECTION)
             self.start()
             self._stack = stack.pop_all()
@@ -102,6 +117,10 @@ class Rig:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
+
+    def _set_clock(self, _seconds: float) -> None:
+        assert self._virtual is not None
+        self.program.map(KERNEL_CLOCK).put(0, self._virtual.nanoseconds.to_bytes(8, "little"))
 
     def start(self, adopt: bool = False) -> None:
         """Makes table and engine. With ``adopt`` they are those of a new process after a crash, over the same maps."""
@@ -123,9 +142,25 @@ class Rig:
             adopt=adopt,
             later=waiting,
             kept=self.kept,
+            clock=self.clock,
         )
 
-    def open_sockets(self) -> list[socket.socket]:
+    def restart(self, limits: Mapping[str, object], fast_path: Mapping[str, object]) -> None:
+        """Begins anew with other settings and nobody in the table, on the same program, which takes long to load.
+
+        On a virtual clock, which is then so far ahead that nothing is remembered of what was before.
+        """
+        assert self._virtual is not None
+        self.table.apply(Snapshot.of([]), self.clock())
+        self.fast_path.mirror.flush()
+        self._virtual.advance(_LONG_SECONDS)
+        self.configure(limits, fast_path)
+        self.start()
+
+    def open_sockets(self) -> None:
+        self._sockets = self.network.run(self._open_sockets)
+
+    def _open_sockets(self) -> list[socket.socket]:
         opened = []
         for number in PORTS.values():
             for family in (socket.AF_INET, socket.AF_INET6):
@@ -147,7 +182,7 @@ class Rig:
             SessionSpec(session_id, token, tuple(UserSpec(user, None) for user in users))
             for session_id, token, users in sessions
         ]
-        self.table.apply(Snapshot.of(specs), time.monotonic())
+        self.table.apply(Snapshot.of(specs), self.clock())
         self.fast_path.mirror.flush()
 
     def run(self, frame: bytes, ifindex: int = 0) -> Run:
@@ -169,7 +204,7 @@ class Rig:
         port = next(port for port, number in PORTS.items() if number == packet.destination_port)
         endpoint = self.endpoints[2 * packet.is_ipv6 + port]
         source: Address = (packet.source, packet.source_port, *((0, 0) if packet.is_ipv6 else ()))
-        action = self.engine.handle(endpoint, packet.payload, source, time.monotonic())
+        action = self.engine.handle(endpoint, packet.payload, source, self.clock())
         self.fast_path.mirror.flush()
         return run, action
 

@@ -1,18 +1,29 @@
-"""Random sequences of steps: on every verdict and every byte the engine, the kernel program and the thread agree."""
+"""Random sequences of steps: on every verdict and every byte, all engines agree with the core engine.
 
-import time
-from collections.abc import Callable
+All of them are on a virtual clock and see the same times, to the nanosecond.
+"""
 
-from hypothesis import HealthCheck, Phase, given, note, settings
+from collections.abc import Iterator, Mapping
+
+import pytest
+from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
 from relayd.core.wire import Port
-from tests.scenarios.forwarder_world import ForwarderWorld
-from tests.scenarios.scenarios import (
-    HOST_TIMEOUT,
+from tests.scenarios import kernel_world
+from tests.scenarios.kernel_world import Kernel
+from tests.scenarios.play import LoopbackPlaces, Outcome, Places, Play, World
+from tests.scenarios.scenario import HOST_TIMEOUT, REBIND_AFTER, SILENT, Scenario
+from tests.scenarios.skips import needs_virtual_kernel, needs_virtual_thread
+from tests.scenarios.socket_worlds import ThreadWorld
+from tests.scenarios.steps import (
+    OWN,
     PLAYERS,
-    REBIND_AFTER,
+    Begin,
     Bytes,
+    Datagram,
+    Drain,
+    End,
     Peer,
     Ping,
     Raw,
@@ -23,52 +34,111 @@ from tests.scenarios.scenarios import (
     ToPlayer,
     Wait,
 )
-from tests.scenarios.skips import needs_kernel
-from tests.scenarios.worlds import EngineWorld, KernelWorld, Outcome, Play, World
-from tests.thread.compiled import needs_native
+from tests.scenarios.worlds import EngineWorld, NaiveWorld
+from tests.support.virtual_clock import TICK
 
-_peers = st.builds(
-    Peer, st.integers(0, PLAYERS + 1), st.integers(0, 1).map(lambda moved: 2 * moved), st.sampled_from((4, 4, 6))
+USER_TIMEOUT, IDLE_TIMEOUT = 4.0, 16.0
+TIMES: dict[str, object] = {"user_timeout": USER_TIMEOUT, "session_idle_timeout": IDLE_TIMEOUT}
+FEW_GUESSES: dict[str, object] = {"guesses_per_second": 4, "guesses_per_source_per_second": 2}
+LIMITS: list[dict[str, object]] = [
+    {},
+    TIMES,
+    {"pin_ip": True},
+    {"max_bound_users": 2},
+    {"user_datagrams_per_second": 4, "host_datagrams_per_second": 8},
+    {"user_bytes_per_second": 1280, "host_bytes_per_second": 2560},
+    {"session_datagrams_per_second": 8, "user_datagrams_per_second": 4},
+    {"session_bytes_per_second": 2560, "host_datagrams_per_second": 4},
+    {"refusals_per_second": 4, "refusals_per_source_per_second": 2},
+    FEW_GUESSES,
+    {"guesses_per_second": 2, "guesses_per_source_per_second": 4},
+    {**TIMES, **FEW_GUESSES, "user_datagrams_per_second": 2, "max_bound_users": 3, "rebind_after": 0},
+    {**FEW_GUESSES, "pin_ip": True, "connection_id_policy": "per_address"},
+]
+"""Rates, per second, that give times which are exact in a double."""
+NAMED: list[dict[int, Peer]] = [{}, {0: Peer(0), 1: Peer(1, 2), 2: Peer(2)}]
+"""From where users are authorized."""
+
+_addresses = st.integers(0, 1).map(lambda moved: 2 * moved)
+_families = st.sampled_from((4, 4, 6))
+_no = st.none()
+"""Where nothing else may be drawn."""
+_members = st.integers(0, PLAYERS)
+_users = st.one_of(*[_members] * 6, st.integers(PLAYERS + 1, PLAYERS + 20))
+_own = st.builds(Peer, _users, st.just(OWN), _families, st.sampled_from((Port.SERVER, Port.CLIENT)))
+_peers = st.one_of(*[st.builds(Peer, _users, _addresses, _families, _no)] * 12, _own)
+_payloads = st.one_of(
+    st.binary(max_size=20),
+    st.just(b"\x01" + bytes(9)),
+    st.just(b"\x01cookie..."),
+    st.sampled_from((300, 1187)).map(bytes),
 )
-_payloads = st.one_of(st.binary(max_size=20), st.just(b"\x01" + bytes(9)), st.just(b"\x01cookie..."))
-_datagrams = st.one_of(
+_datagrams: st.SearchStrategy[Datagram] = st.one_of(
     st.just(Ping()),
     st.builds(ToHost, _payloads),
-    st.builds(ToPlayer, st.integers(0, PLAYERS), _payloads, st.sampled_from((-1, -1, -2))),
+    st.builds(ToPlayer, _members, _payloads, st.sampled_from((-1, -1, -2))),
     st.builds(Raw, st.binary(max_size=12)),
     st.builds(Bytes, st.binary(max_size=12)),
 )
-_sends = st.builds(Send, _peers, st.sampled_from((Port.SERVER, Port.CLIENT)), _datagrams, st.just(""))
-_steps = st.one_of(
-    *[_sends] * 12,
-    st.sampled_from((Wait(REBIND_AFTER + 0.01), Wait(HOST_TIMEOUT + 0.01))),
-    st.builds(Revoke, st.integers(0, PLAYERS)),
+_sends = st.builds(Send, _peers, st.sampled_from((Port.SERVER, Port.CLIENT)), _datagrams, st.just(""), _no)
+_waits = st.sampled_from(
+    (TICK, TICK, 0.125, 0.25, REBIND_AFTER - TICK, REBIND_AFTER, HOST_TIMEOUT, USER_TIMEOUT, IDLE_TIMEOUT, 60.0)
+)
+_happenings: st.SearchStrategy[Step] = st.one_of(
+    *[st.builds(Wait, _waits)] * 4,
+    st.builds(Revoke, _members),
+    st.builds(Begin),
+    st.builds(End),
+    st.builds(Drain, st.booleans()),
 )
 
 
-_ATTEMPTS = 3
-_WAITS = 3
+@st.composite
+def _repeated(draw: st.DrawFn) -> list[Step]:
+    """One of them over and over, as whoever floods or does not understand a refusal."""
+    again: list[Step] = [draw(_sends)] * draw(st.integers(2, 12))
+    return again
 
 
-def _with_few_waits(steps: list[Step]) -> list[Step]:
-    """Without those that would only make it slow."""
-    late = [number for number, step in enumerate(steps) if isinstance(step, Wait)][_WAITS:]
-    return [step for number, step in enumerate(steps) if number not in late]
+@st.composite
+def _games(draw: st.DrawFn) -> list[Step]:
+    """A host and a player who play on."""
+    host, player = draw(st.builds(Peer, st.integers(0, 1), _addresses, _families, _no)), draw(_peers)
+    there = Send(host, Port.SERVER, Ping(), "")
+    here = Send(player, Port.CLIENT, ToHost(draw(_payloads)), "")
+    back = Send(host, Port.SERVER, ToPlayer(player.user, draw(_payloads)), "")
+    return [there, there, here, here, back]
 
 
-def outcomes(play: Play, steps: list[Step], before_step: Callable[[int], None]) -> list[Outcome]:
-    """What became of each datagram; connection ids as the engine counts them, from 1."""
-    found = []
-    for number, step in enumerate(steps):
-        before_step(number)
-        if isinstance(step, Wait):
-            play.world.wait(step.seconds)
-        elif isinstance(step, Revoke):
-            play.world.revoke(step.user)
+@st.composite
+def _searches(draw: st.DrawFn) -> list[Step]:
+    """Somebody tries one user token after another, and maybe finds one."""
+    source = draw(st.builds(Peer, _members, _addresses, _families, _no))
+    tried = range(PLAYERS + 1, PLAYERS + 1 + draw(st.integers(2, 12)))
+    users = [*tried, source.user][: draw(st.sampled_from((None, None, -1)))]
+    return [Send(source._replace(user=user), Port.CLIENT, Ping(), "") for user in users]
+
+
+_one: st.SearchStrategy[list[Step]] = st.one_of(*[_sends] * 6, _happenings).map(lambda step: [step])
+_parts = st.one_of(*[_one] * 12, _repeated(), _games(), _searches())
+_sequences = st.lists(_parts, min_size=8, max_size=40).map(lambda parts: [step for part in parts for step in part])
+
+
+@st.composite
+def relays(draw: st.DrawFn) -> Scenario:
+    """What is to happen, at a relay with some limits."""
+    return Scenario(draw(_sequences), draw(st.sampled_from(LIMITS)), named=draw(st.sampled_from(NAMED)))
+
+
+def outcomes(world: World, steps: list[Step]) -> Iterator[tuple[Step, Outcome]]:
+    """What became of each datagram; connection ids by their number, from 1, among those of a player."""
+    play = Play(world)
+    for step in steps:
+        if isinstance(step, Send):
+            outcome = world.send(step.peer, step.port, play.encode(step.peer, step.datagram))
+            yield step, _with_plain_id(play, step, outcome)
         else:
-            outcome = play.world.send(step.peer, step.port, play.encode(step.peer, step.datagram))
-            found.append(_with_plain_id(play, step, outcome))
-    return found
+            play.happen(step)
 
 
 def _with_plain_id(play: Play, step: Send, outcome: Outcome) -> Outcome:
@@ -83,59 +153,52 @@ def _with_plain_id(play: Play, step: Send, outcome: Outcome) -> Outcome:
     return Outcome(outcome.verdict, (to, datagram[:1] + bytes([plain]) + datagram[5:]))
 
 
-def agree(world: World, steps: list[Step]) -> bool:
-    """Whether the engine alone finds the same.
-
-    Neither kernel nor thread have another clock than their own, so the engine is given the times at which their steps
-    were. A step that is held up just where a timeout ends can still fall on different sides of it; that does not happen
-    each time, as a real disagreement does.
-    """
-    times: list[float] = []
-    found = outcomes(Play(world), steps, lambda _number: times.append(time.monotonic()))
-    engine = EngineWorld()
-
-    def set_clock(number: int) -> None:
-        engine.now = max(engine.now, times[number])
-
-    engine.now = times[0]
-    expected = outcomes(Play(engine), steps, set_clock)
-    if found != expected:
-        note(f"found  {found}")
-        note(f"engine {expected}")
-    return found == expected
+def assert_agrees(world: World, relay: Scenario, places: Places) -> None:
+    """The engine alone finds the same."""
+    note(f"limits {relay.limits}, authorized from {relay.named}")
+    found = outcomes(world, relay.steps)
+    expected = outcomes(EngineWorld(relay, places), relay.steps)
+    for number, ((step, here), (_, there)) in enumerate(zip(found, expected, strict=True)):
+        assert here == there, f"datagram {number}, {step}: {here}, and the engine says {there}"
 
 
-# Each example waits in real time: to shrink one would take many minutes.
-_a_few = settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    print_blob=True,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-)
-_sequences = st.lists(_steps, min_size=15, max_size=40).map(_with_few_waits)
+# To shrink a failure takes minutes and finds little: the steps are printed as they were.
+_many = settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
-@needs_kernel
-@_a_few
-@given(_sequences, st.sampled_from(("full", "partial", "none")))
-def test_engine_and_kernel_agree(steps: list[Step], checksum: str) -> None:
-    if checksum == "none" and any(isinstance(step, Send) and step.peer.family == 6 for step in steps):
-        checksum = "full"
-
-    def attempt() -> bool:
-        with KernelWorld(checksum) as world:
-            return agree(world, steps)
-
-    assert any(attempt() for _ in range(_ATTEMPTS)), "they disagreed each time"
+@settings(_many, max_examples=200)
+@given(relays())
+def test_engine_and_naive_relay_agree(relay: Scenario) -> None:
+    assert_agrees(NaiveWorld(relay), relay, Places())
 
 
-@needs_native
-@_a_few
-@given(_sequences, st.booleans())
-def test_engine_and_forwarding_thread_agree(steps: list[Step], merge: bool) -> None:
-    def attempt() -> bool:
-        with ForwarderWorld(merge) as world:
-            return agree(world, steps)
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    with kernel_world.loaded() as kernel:
+        yield kernel
 
-    assert any(attempt() for _ in range(_ATTEMPTS)), "they disagreed each time"
+
+@needs_virtual_kernel
+@settings(_many, max_examples=100)
+@given(relays(), st.sampled_from(("full", "partial", "none")))
+def test_engine_and_kernel_program_agree(kernel: Kernel, relay: Scenario, checksum: str) -> None:
+    assert_agrees(kernel.world(relay, checksum), relay, Places())
+
+
+@needs_virtual_kernel
+@settings(_many, max_examples=50)
+@given(relays(), st.sampled_from(("full", "partial", "none")))
+def test_they_agree_where_the_program_passes_no_unknown_token_up(
+    kernel: Kernel, relay: Scenario, checksum: str
+) -> None:
+    limits: Mapping[str, object] = {**relay.limits, "refusals_per_second": 0}
+    silent = relay._replace(limits=limits, fast_path=SILENT)
+    assert_agrees(kernel.world(silent, checksum), silent, Places())
+
+
+@needs_virtual_thread
+@settings(_many, max_examples=100)
+@given(relays(), st.booleans())
+def test_engine_and_forwarding_thread_agree(relay: Scenario, merge: bool) -> None:
+    with ThreadWorld(relay, merge) as world:
+        assert_agrees(world, relay, LoopbackPlaces())

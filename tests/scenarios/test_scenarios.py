@@ -1,48 +1,66 @@
 """Every scenario, against every engine."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from fnmatch import fnmatch
 
 import pytest
 
-from tests.scenarios.forwarder_world import ForwarderWorld
-from tests.scenarios.relay_world import relay_world
+from tests.scenarios import kernel_world
+from tests.scenarios.kernel_world import Kernel
+from tests.scenarios.play import Play
 from tests.scenarios.scenarios import SCENARIOS
-from tests.scenarios.skips import needs_kernel
-from tests.scenarios.worlds import EngineWorld, KernelWorld, Play
-from tests.thread.compiled import needs_native
+from tests.scenarios.skips import needs_virtual_kernel, needs_virtual_thread
+from tests.scenarios.socket_worlds import ThreadWorld, UvloopWorld
+from tests.scenarios.worlds import EngineWorld, NaiveWorld
+
+ENGINE_ALONE = {"no host", "a network of IPv6 addresses is one source"} | {
+    name for name, one in SCENARIOS.items() if any(fnmatch(limit, "session_*_per_second") for limit in one.limits)
+}
+"""Where nothing has to be for anybody but the engine, which alone keeps the rate of a session."""
+STRANGERS_ALONE = {"malformed from strangers"}
+"""Where all that arrives is for the engine, if it is not dropped before it reaches a socket."""
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+def those_of(world: str) -> list[str]:
+    """Names of the scenarios that are played there."""
+    return [name for name, scenario in SCENARIOS.items() if world not in scenario.without]
+
+
+@pytest.mark.parametrize("name", those_of("naive"))
+def test_naive_relay(name: str) -> None:
+    Play(NaiveWorld(SCENARIOS[name])).run(SCENARIOS[name].steps)
+
+
+@pytest.mark.parametrize("name", those_of("engine"))
 def test_core_engine(name: str) -> None:
-    Play(EngineWorld()).run(SCENARIOS[name])
+    Play(EngineWorld(SCENARIOS[name])).run(SCENARIOS[name].steps)
 
 
-@pytest.fixture(params=["full", "partial"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[KernelWorld]:
-    with KernelWorld(request.param) as world:
-        yield world
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    with kernel_world.loaded() as kernel:
+        yield kernel
 
 
-@needs_kernel
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_kernel_program(name: str, kernel: KernelWorld) -> None:
-    Play(kernel).run(SCENARIOS[name])
-    assert kernel.by_kernel or name in ("no host",)
+@needs_virtual_kernel
+@pytest.mark.parametrize("checksum", ["full", "partial"])
+@pytest.mark.parametrize("name", those_of("kernel"))
+def test_kernel_program(name: str, checksum: str, kernel: Kernel) -> None:
+    world = kernel.world(SCENARIOS[name], checksum)
+    Play(world).run(SCENARIOS[name].steps)
+    assert world.by_kernel or name in ENGINE_ALONE
 
 
-@needs_native
+@needs_virtual_thread
 @pytest.mark.parametrize("merge", [True, False])
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", those_of("thread"))
 def test_forwarding_thread(name: str, merge: bool) -> None:
-    with ForwarderWorld(merge) as world:
-        Play(world).run(SCENARIOS[name])
-        assert world.by_thread or name in ("no host", "malformed from strangers")
+    with ThreadWorld(SCENARIOS[name], merge) as world:
+        Play(world).run(SCENARIOS[name].steps)
+        assert world.by_thread or name in {*ENGINE_ALONE, *STRANGERS_ALONE}
 
 
-@needs_kernel
-@pytest.mark.parametrize("where", [pytest.param("native", marks=needs_native), "python", "lo", "veth"])
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_relayd(name: str, where: str, tmp_path: Path) -> None:
-    with relay_world(tmp_path, where) as world:
-        Play(world).run(SCENARIOS[name])
+@pytest.mark.parametrize("name", those_of("uvloop"))
+def test_python_forwarder(name: str) -> None:
+    with UvloopWorld(SCENARIOS[name]) as world:
+        Play(world).run(SCENARIOS[name].steps)

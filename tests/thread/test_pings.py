@@ -14,10 +14,11 @@ from relayd.core.pings import LONGEST_INTERVAL_NS, Pings
 from relayd.core.session import Binding
 from relayd.core.wire import Port, encode_ping
 from tests.integration.relay_process import REPOSITORY
-from tests.scenarios.forwarder_world import ForwarderWorld
-from tests.scenarios.scenarios import Peer
-from tests.scenarios.worlds import FIRST_USER
-from tests.scenarios.worlds import SESSION as WORLD_SESSION
+from tests.scenarios.play import Tokens
+from tests.scenarios.scenario import Scenario
+from tests.scenarios.skips import needs_virtual_thread
+from tests.scenarios.socket_worlds import ThreadWorld
+from tests.scenarios.steps import Peer
 from tests.thread import compiled
 from tests.thread.rig import ALICE, SESSION, VALID, C, Rig
 
@@ -95,28 +96,29 @@ def test_a_slot_that_is_given_out_again_begins_anew() -> None:
         assert rig.forwarder.bare.pings(slot) == (0, 0, 0, 0)
 
 
-@compiled.needs_native
+@needs_virtual_thread
 def test_thread_and_engine_together_hear_every_one() -> None:
     """However a binding passes from one to the other."""
-    ping = encode_ping(FIRST_USER + 1, WORLD_SESSION)
+    tokens = Tokens()
+    ping = tokens.header(1) + b"\x01"
 
     def answered(address: int) -> Binding:
         assert world.send(Peer(1, address), Port.CLIENT, ping).verdict == "answered"
-        binding = session.users[FIRST_USER + 1].client_binding
+        binding = session.users[tokens.users()[1]].client_binding
         assert binding is not None
         return binding
 
-    with ForwarderWorld() as world:
-        session = world.table.by_token[WORLD_SESSION]
+    with ThreadWorld(Scenario([])) as world:
+        session = world.table.by_token[tokens.session]
         sent = 0
         for address in (0, 1, 0):
-            world.wait(0.4)
+            world.wait(0.5)
             for _ in range(3):
                 answered(address)
-            world.table.watch(session, time.monotonic())
+            world.table.watch(session, world.clock())
             for _ in range(2):
                 answered(address)
-            world.table.unwatch(session, time.monotonic())
+            world.table.unwatch(session, world.clock())
             binding = answered(address)
             sent += 6
             assert numbers(world.table.presence.pings(binding))[1] == sent

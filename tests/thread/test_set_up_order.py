@@ -103,7 +103,7 @@ class World(Rig):
                 if part == "kernel":
                     self.fast_path = self.network.run(self.make_fast_path, adopt)
                 elif part == "thread":
-                    self.flows = compiled.Flows(self.forwarder, self.table, self.records)
+                    self.flows = compiled.Flows(self.forwarder, self.table, self.records, lambda _flush: None)
                 elif part == "records":
                     self.records.follow(followers)
         self.series = SessionSeries(10)
@@ -135,6 +135,7 @@ class World(Rig):
         while hears not in select.select([hears, self.forwarder.fileno()], [], [], PATIENCE_SECONDS)[0]:
             for number, data, source in self.forwarder.take(10):
                 self._judge.receive(self._bound[number].endpoint, data, source, time.monotonic())
+            self.flows.flush()
         self.peers[receiver].recv(2048)
 
     def to_program(self, user: int, datagram: bytes) -> Verdict | None:
@@ -153,6 +154,7 @@ class World(Rig):
         self.flows.absorb(self.table.sessions.values())
         self.fast_path.absorb(self.table.sessions.values())
         self.fast_path.mirror.flush()
+        self.flows.flush()
 
 
 def numbers(traffic: Traffic | None) -> tuple[int, int, int, int]:

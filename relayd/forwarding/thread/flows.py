@@ -1,6 +1,10 @@
-"""Keeps the forwarding thread true to the table: it forwards for those bindings about which nothing is open."""
+"""Keeps the forwarding thread true to the table: it forwards for those bindings about which nothing is open.
 
-from collections.abc import Iterable
+Taking away happens at once, while the event is told. Giving happens a moment later, once the datagram that bound or
+moved somebody is judged and counts for its user's rate, which the thread then goes on with.
+"""
+
+from collections.abc import Callable, Iterable
 
 from relayd.core.declaration.common import TRAFFIC
 from relayd.core.declaration.thread import COUNTED_DROPS
@@ -26,11 +30,20 @@ class Flows:
         forwarder: the thread.
         table: the table; its `presence` includes from now on what the thread heard.
         records: gives each binding its slot.
+        later: has a function called soon, from the event loop.
     """
 
-    def __init__(self, forwarder: Forwarder, table: Table, records: BindingRecords) -> None:
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        table: Table,
+        records: BindingRecords,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._forwarder = forwarder
         self._records = records
+        self._later = later
+        self._to_link: dict[Binding, None] = {}
         self._linked: set[Binding] = set()
         self._only_engine_forwards = table.only_engine_forwards
         self._history = table.history
@@ -49,10 +62,18 @@ class Flows:
             self._watch(event)
             return
         if event.kind in UNBOUND or event.kind in _CHANGES:
+            self._to_link.pop(binding, None)
             self._remove(binding)
             self._records.end(binding)
         if event.kind in _BEGINS or event.kind in _CHANGES:
-            self._add(binding, self._records.begin(binding))
+            self._records.begin(binding)
+            self._link_soon(binding)
+
+    def flush(self) -> None:
+        """Gives the thread all that waits to be given."""
+        waiting, self._to_link = self._to_link, {}
+        for binding in waiting:
+            self._add(binding)
 
     def last_heard(self, binding: Binding) -> float:
         """See `Hearer.last_heard`."""
@@ -76,10 +97,15 @@ class Flows:
             if event.kind is EventKind.WATCH_BEGAN:
                 self._remove(binding)
             elif event.kind is EventKind.WATCH_ENDED:
-                self._add(binding, self._records.slot_of(binding))
+                self._link_soon(binding)
 
-    def _add(self, binding: Binding, slot: int) -> None:
-        user = binding.user
+    def _link_soon(self, binding: Binding) -> None:
+        if not self._to_link:
+            self._later(self.flush)
+        self._to_link[binding] = None
+
+    def _add(self, binding: Binding) -> None:
+        user, slot = binding.user, self._records.slot_of(binding)
         if not slot or binding in self._linked or self._only_engine_forwards(binding):
             return
         meter = binding.meter

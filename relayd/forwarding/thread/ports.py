@@ -1,7 +1,7 @@
 """The relay's sockets in the hands of the forwarding thread; what it passes up goes through the engine."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from relayd.core.declaration import thread
 from relayd.core.declaration.thread import DELAY_BOUNDS_NS
@@ -45,7 +45,7 @@ class NativePorts:
         self._forwarder = Forwarder(
             [(one.socket.fileno(), int(one.endpoint.port)) for one in sockets], merge, *records.counts
         )
-        self._flows = Flows(self._forwarder, engine.table, records)
+        self._flows = Flows(self._forwarder, engine.table, records, _soon)
 
     async def start(self) -> None:
         """Begins to take datagrams in."""
@@ -96,3 +96,7 @@ class NativePorts:
         for number, data, source in datagrams:
             self._judge.receive(self._sockets[number].endpoint, data, source, now)
         return bool(datagrams)
+
+
+def _soon(function: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(function)

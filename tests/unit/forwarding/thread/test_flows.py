@@ -34,12 +34,13 @@ class World:
         self.thread = FakeForwarder()
         self.records = FakeRecords(most)
         self.relay = Relay(limits or NO_RATES)
-        self.flows = Flows(any_forwarder(self.thread), self.relay.table, self.records)
+        self.flows = Flows(any_forwarder(self.thread), self.relay.table, self.records, lambda _flush: None)
 
     def bind(self) -> None:
         """A host and Alice."""
         self.relay.host_pings()
         self.relay.player_pings()
+        self.flows.flush()
 
     def binding(self, user: int = ALICE) -> Binding:
         found = self.relay.user(user)
@@ -51,7 +52,8 @@ class World:
         return self.records.slot_of(self.binding(user))
 
     def served(self) -> dict[int, Flow]:
-        """Flows by the token of their user."""
+        """Flows by the token of their user, once the thread has what is new."""
+        self.flows.flush()
         return {flow.user: flow for flow in self.thread.flows.values()}
 
     def absorb(self) -> None:
@@ -224,7 +226,9 @@ def test_what_a_user_may_send_goes_with_it_to_the_thread_and_back() -> None:
     world.bind()
     meter = world.binding().meter
     assert meter is not None
-    assert world.served()[ALICE].meter == (100, 50_000, 0, 0)
+    let_through = meter.datagrams_due_ns, meter.bytes_due_ns
+    assert all(let_through), "what bound it counts too"
+    assert world.served()[ALICE].meter == (100, 50_000, *let_through)
     world.thread.due_ns[world.slot()] = (123, 456)
     world.relay.table.watch(world.relay.table.sessions["game"], world.relay.now)
     assert (meter.datagrams_due_ns, meter.bytes_due_ns) == (123, 456), "else watching would be a way around its rate"

@@ -1,0 +1,48 @@
+"""Nothing that can become of a datagram is left untried: every verdict has a scenario, or a test that is named here."""
+
+import ast
+
+import pytest
+
+from relayd.core.verdict import Verdict
+from tests.integration.relay_process import REPOSITORY
+from tests.scenarios.scenario import PROCESSES, VIRTUAL
+from tests.scenarios.scenarios import SCENARIOS
+from tests.scenarios.steps import Send
+
+PROVOKED_ELSEWHERE = {
+    Verdict.SEND_QUEUE_FULL: ("tests/integration/test_send_errors.py", "test_send_queue_full"),
+    Verdict.SEND_FAILED: ("tests/integration/test_send_errors.py", "test_send_failed"),
+    Verdict.OVERLOADED: (
+        "tests/thread/test_passed_up.py",
+        "test_what_there_is_no_room_for_is_counted_as_overloaded",
+    ),
+}
+"""What takes a network that does not accept what is sent, or an engine that does not keep up: file, and test in it."""
+
+PROVOKED = {step.verdict for one in SCENARIOS.values() for step in one.steps if isinstance(step, Send)}
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_every_verdict_is_provoked(verdict: Verdict) -> None:
+    if verdict in PROVOKED_ELSEWHERE:
+        file, name = PROVOKED_ELSEWHERE[verdict]
+        functions = [node for node in ast.parse((REPOSITORY / file).read_text()).body if hasattr(node, "name")]
+        assert name in [function.name for function in functions], f"{file} has no {name} any more"
+        assert verdict.label not in PROVOKED, f"{verdict.label} has a scenario: take it out of PROVOKED_ELSEWHERE"
+        return
+    assert verdict.label in PROVOKED, (
+        f"no scenario provokes {verdict.label}: add one to tests/scenarios/table,"
+        f" or name the test that does in PROVOKED_ELSEWHERE of {__name__}"
+    )
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_is_played_somewhere_and_says_why_not_elsewhere(name: str) -> None:
+    without = SCENARIOS[name].without
+    assert set(without) < {*VIRTUAL, *PROCESSES}
+    assert all(without.values())
+
+
+def test_scenarios_name_no_verdict_that_there_is_not() -> None:
+    assert {verdict.label for verdict in Verdict} >= PROVOKED
