@@ -6,7 +6,7 @@ import pytest
 
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.endpoint import Address
-from relayd.core.guesses import Noted
+from relayd.core.guesses import Guesses, Noted
 from relayd.core.limits import Limits
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
@@ -189,3 +189,14 @@ def test_a_source_is_noted_also_while_others_search_the_session() -> None:
     relay.now += 0.75
     assert relay.player_pings(BOB, STRANGER_AT).verdict is Verdict.GUESS_LIMITED
     assert relay.player_pings(BOB, ("198.51.100.9", 7)).verdict is Verdict.ANSWERED
+
+
+def test_of_too_many_sources_the_one_first_heard_is_forgotten() -> None:
+    relay = running()
+    session, bob = relay.table.sessions["game"], relay.user(BOB)
+    guesses = Guesses(Limits(guesses_per_second=1_000_000), most_sources=2)
+    for ip_address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        for _ in range(4 * PER_SOURCE):
+            guesses.note(session, ip_address, relay.now)
+    held_back = [guesses.holds_back(bob, None, f"192.0.2.{last}", relay.now) for last in (1, 2, 3)]
+    assert held_back == [False, True, True]

@@ -184,3 +184,17 @@ def test_of_too_many_different_things_the_one_heard_longest_ago_is_forgotten() -
         ("first", 2, 0.0, 3.0),
         ("fourth", 1, 4.0, 4.0),
     ]
+
+
+def test_of_too_many_sessions_the_one_heard_longest_ago_is_forgotten() -> None:
+    history = History({token: Session(f"game-{token}", token, 0.0) for token in range(1, 5)}, most_sessions=2)
+    for token in (1, 2, 1, 3):
+        history.refused(Verdict.UNKNOWN_PAIR, Port.CLIENT, encode_ping(9, token), STRANGER_AT, 1.0)
+    assert list(history.sessions) == [1, 3]
+
+
+def test_of_too_many_sources_the_one_heard_longest_ago_is_forgotten() -> None:
+    history = History({}, most_sources=2)
+    for last in (1, 2, 1, 3):
+        history.refused(Verdict.TOO_SHORT, Port.CLIENT, b"", (f"192.0.2.{last}", 5), 1.0)
+    assert list(history.strangers) == ["192.0.2.1", "192.0.2.3"]

@@ -297,3 +297,11 @@ def test_sessions_that_ended_before_a_restart_are_forgotten_in_their_time_whatev
     relay.expire()
     assert relay.table.next_deadline() == ended_at + 60
     assert relay.table.ended_recently(SESSION, relay.now)
+
+
+def test_of_too_many_sessions_that_ended_the_first_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relayd.core.table._MOST_TOMBSTONES", 2)
+    relay = Relay(specs=[spec(f"game-{token}", token) for token in (1, 2, 3, 4)])
+    for left in ((2, 3, 4), (3, 4), (4,)):
+        relay.apply(*(spec(f"game-{token}", token) for token in left))
+    assert [relay.table.ended_recently(token, relay.now) for token in (1, 2, 3, 4)] == [False, True, True, False]
