@@ -59,7 +59,9 @@ class Named:
         """
         before = (root / self.file).read_text("utf-8")
         if before.count(self.old) != 1:
-            raise StaleEntryError(f"{NAMED}: {self.name}: {self.file} has {before.count(self.old)} of {self.old!r}")
+            raise StaleEntryError(
+                f"{NAMED}: {self.name}: {self.file} has {before.count(self.old)} of {self.old!r}: bring it up to date"
+            )
         first = before[: before.index(self.old)].count("\n") + 1
         after = before.replace(self.old, self.new)
         lines = first, first + self.old.rstrip("\n").count("\n")
