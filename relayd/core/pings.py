@@ -1,7 +1,7 @@
 """How evenly a peer's PINGs come: what that says of loss and jitter on its way here, with no help of the client.
 
 A client PINGs every half a second. Whole numbers of nanoseconds, so that the same PINGs give the same numbers wherever
-they are heard: native/pings.h has the same for the forwarding thread and the kernel program.
+they are heard: thread/pings.h has the same for the forwarding thread and the kernel program.
 """
 
 PERIOD_NS = 500_000_000

@@ -141,7 +141,7 @@ TAKEN_OVER = Struct(
     " program does not touch it.",
 )
 
-_TOTALS = Amount("PORTS * VERDICTS", PORTS.amount.value * VERDICTS.amount.value)
+_TOTALS = PORTS.amount.value * VERDICTS.amount.value
 _SMALL = MapFlag.NO_PREALLOC
 
 MAPS = (

@@ -239,7 +239,7 @@ class Map:
     kind: MapKind
     key: Scalar | Struct
     value: Scalar | Struct
-    entries: int | Amount | Room
+    entries: int | Room
     flags: MapFlag = NO_FLAGS
     comment: str = ""
 
@@ -253,9 +253,7 @@ class Map:
 
     def most_entries(self, room: int) -> int:
         """How many entries it is made for, with so many where the loader says."""
-        if isinstance(self.entries, Room):
-            return room
-        return self.entries.value if isinstance(self.entries, Amount) else self.entries
+        return room if isinstance(self.entries, Room) else self.entries
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from relayd.core import verdict, wire
 from relayd.core.declaration import kernel_maps, thread
 from relayd.core.declaration.common import DUES, PINGS, PORTS, RATE, STATES, TOTAL, VERDICTS
 from relayd.core.declaration.kernel_maps import MAPS
-from relayd.core.declaration.terms import Amount, Constant, Field, Map, MapFlag, Numbers, Room, Row, Scalar, Struct
+from relayd.core.declaration.terms import Constant, Field, Map, MapFlag, Numbers, Row, Scalar, Struct
 from relayd.forwarding.generated.comments import texts_below
 
 _COLUMNS = 116
@@ -124,7 +124,8 @@ def _enum(numbers: Numbers, texts: dict[str, str]) -> Iterator[str]:
 def _row(row: Row, count: str) -> Iterator[str]:
     yield from _comment(row.comment)
     yield f"#define {count} {len(row.values)}"
-    yield from _macro(row.name, map(str, row.values))
+    # As clang-format has it: as many in a line as there is room for.
+    yield from _macro(row.name, textwrap.wrap(", ".join(map(str, row.values)), _COLUMNS - 16))
 
 
 def _macro(name: str, items: Iterable[str]) -> Iterator[str]:
@@ -165,7 +166,7 @@ def _assertions(structure: Struct) -> Iterator[str]:
     name = structure.name
     yield f'_Static_assert(sizeof(struct {name}) == {structure.size_bytes}, "struct {name}");'
     for field, offset in structure.offsets.items():
-        yield f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {offset}, "struct {name}: {field}");'
+        yield f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {offset}, "{field}");'
 
 
 def _map(one: Map) -> Iterator[str]:
@@ -176,16 +177,10 @@ def _map(one: Map) -> Iterator[str]:
     for flag in MapFlag:
         if flag in one.flags:
             yield f"\t__uint(map_flags, BPF_F_{flag.name});"
-    yield f"\t__uint(max_entries, {_entries(one)});"
+    yield f"\t__uint(max_entries, {one.most_entries(1)});"
     yield f"\t__type(key, {_type(one.key)});"
     yield f"\t__type(value, {_type(one.value)});"
     yield f'}} {one.name} SEC(".maps");'
-
-
-def _entries(one: Map) -> str:
-    if isinstance(one.entries, Room):
-        return "1"
-    return one.entries.name if isinstance(one.entries, Amount) else str(one.entries)
 
 
 def _type(of: Scalar | Struct) -> str:

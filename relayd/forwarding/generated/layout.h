@@ -19,17 +19,7 @@
 #define DELAY_BUCKETS 12
 #define DELAY_BOUNDS_NS \
 	{ \
-		10000, \
-		25000, \
-		50000, \
-		100000, \
-		250000, \
-		500000, \
-		1000000, \
-		2500000, \
-		5000000, \
-		10000000, \
-		50000000, \
+		10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 50000000,, \
 		250000000, \
 	}
 
@@ -41,8 +31,8 @@ struct rate {
 	__u64 bytes_per_second;
 };
 _Static_assert(sizeof(struct rate) == 16, "struct rate");
-_Static_assert(__builtin_offsetof(struct rate, datagram_ns) == 0, "struct rate: datagram_ns");
-_Static_assert(__builtin_offsetof(struct rate, bytes_per_second) == 8, "struct rate: bytes_per_second");
+_Static_assert(__builtin_offsetof(struct rate, datagram_ns) == 0, "datagram_ns");
+_Static_assert(__builtin_offsetof(struct rate, bytes_per_second) == 8, "bytes_per_second");
 
 /* When what was let through would all have been due, had it come evenly. */
 struct dues {
@@ -51,8 +41,8 @@ struct dues {
 	__u64 bytes_ns;
 };
 _Static_assert(sizeof(struct dues) == 16, "struct dues");
-_Static_assert(__builtin_offsetof(struct dues, datagrams_ns) == 0, "struct dues: datagrams_ns");
-_Static_assert(__builtin_offsetof(struct dues, bytes_ns) == 8, "struct dues: bytes_ns");
+_Static_assert(__builtin_offsetof(struct dues, datagrams_ns) == 0, "datagrams_ns");
+_Static_assert(__builtin_offsetof(struct dues, bytes_ns) == 8, "bytes_ns");
 
 /* How evenly a peer's PINGs come: relayd/core/pings.py. */
 struct pings {
@@ -63,10 +53,10 @@ struct pings {
 	__u64 jitter_sixteenths_ns;
 };
 _Static_assert(sizeof(struct pings) == 32, "struct pings");
-_Static_assert(__builtin_offsetof(struct pings, last_ns) == 0, "struct pings: last_ns");
-_Static_assert(__builtin_offsetof(struct pings, heard) == 8, "struct pings: heard");
-_Static_assert(__builtin_offsetof(struct pings, missed) == 16, "struct pings: missed");
-_Static_assert(__builtin_offsetof(struct pings, jitter_sixteenths_ns) == 24, "struct pings: jitter_sixteenths_ns");
+_Static_assert(__builtin_offsetof(struct pings, last_ns) == 0, "last_ns");
+_Static_assert(__builtin_offsetof(struct pings, heard) == 8, "heard");
+_Static_assert(__builtin_offsetof(struct pings, missed) == 16, "missed");
+_Static_assert(__builtin_offsetof(struct pings, jitter_sixteenths_ns) == 24, "jitter_sixteenths_ns");
 
 /* Of one verdict at one port. */
 struct total {
@@ -74,8 +64,8 @@ struct total {
 	__u64 bytes;
 };
 _Static_assert(sizeof(struct total) == 16, "struct total");
-_Static_assert(__builtin_offsetof(struct total, datagrams) == 0, "struct total: datagrams");
-_Static_assert(__builtin_offsetof(struct total, bytes) == 8, "struct total: bytes");
+_Static_assert(__builtin_offsetof(struct total, datagrams) == 0, "datagrams");
+_Static_assert(__builtin_offsetof(struct total, bytes) == 8, "bytes");
 
 /* What is counted of a binding: a line of the cache, in the owner's memory, which may outlive the process. Counts
  * begin where the owner left them. */
@@ -91,13 +81,13 @@ struct counts {
 	__u64 rate_limited;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct counts) == 64, "struct counts");
-_Static_assert(__builtin_offsetof(struct counts, last_seen_seconds) == 0, "struct counts: last_seen_seconds");
-_Static_assert(__builtin_offsetof(struct counts, to_host_datagrams) == 8, "struct counts: to_host_datagrams");
-_Static_assert(__builtin_offsetof(struct counts, to_host_bytes) == 16, "struct counts: to_host_bytes");
-_Static_assert(__builtin_offsetof(struct counts, to_player_datagrams) == 24, "struct counts: to_player_datagrams");
-_Static_assert(__builtin_offsetof(struct counts, to_player_bytes) == 32, "struct counts: to_player_bytes");
-_Static_assert(__builtin_offsetof(struct counts, send_queue_full) == 40, "struct counts: send_queue_full");
-_Static_assert(__builtin_offsetof(struct counts, send_failed) == 48, "struct counts: send_failed");
-_Static_assert(__builtin_offsetof(struct counts, rate_limited) == 56, "struct counts: rate_limited");
+_Static_assert(__builtin_offsetof(struct counts, last_seen_seconds) == 0, "last_seen_seconds");
+_Static_assert(__builtin_offsetof(struct counts, to_host_datagrams) == 8, "to_host_datagrams");
+_Static_assert(__builtin_offsetof(struct counts, to_host_bytes) == 16, "to_host_bytes");
+_Static_assert(__builtin_offsetof(struct counts, to_player_datagrams) == 24, "to_player_datagrams");
+_Static_assert(__builtin_offsetof(struct counts, to_player_bytes) == 32, "to_player_bytes");
+_Static_assert(__builtin_offsetof(struct counts, send_queue_full) == 40, "send_queue_full");
+_Static_assert(__builtin_offsetof(struct counts, send_failed) == 48, "send_failed");
+_Static_assert(__builtin_offsetof(struct counts, rate_limited) == 56, "rate_limited");
 
 #endif

@@ -44,18 +44,18 @@ struct control {
 	struct rate rates[PORTS];
 };
 _Static_assert(sizeof(struct control) == 104, "struct control");
-_Static_assert(__builtin_offsetof(struct control, layout) == 0, "struct control: layout");
-_Static_assert(__builtin_offsetof(struct control, flags) == 8, "struct control: flags");
-_Static_assert(__builtin_offsetof(struct control, ports) == 12, "struct control: ports");
-_Static_assert(__builtin_offsetof(struct control, tos) == 16, "struct control: tos");
-_Static_assert(__builtin_offsetof(struct control, reserved) == 17, "struct control: reserved");
-_Static_assert(__builtin_offsetof(struct control, rebind_after_ns) == 24, "struct control: rebind_after_ns");
-_Static_assert(__builtin_offsetof(struct control, source_interval_ns) == 32, "struct control: source_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, total_interval_ns) == 40, "struct control: total_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, bind_digest) == 48, "struct control: bind_digest");
-_Static_assert(__builtin_offsetof(struct control, guess_interval_ns) == 56, "struct control: guess_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, source_guess_interval_ns) == 64, "struct control: source_guess_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, rates) == 72, "struct control: rates");
+_Static_assert(__builtin_offsetof(struct control, layout) == 0, "layout");
+_Static_assert(__builtin_offsetof(struct control, flags) == 8, "flags");
+_Static_assert(__builtin_offsetof(struct control, ports) == 12, "ports");
+_Static_assert(__builtin_offsetof(struct control, tos) == 16, "tos");
+_Static_assert(__builtin_offsetof(struct control, reserved) == 17, "reserved");
+_Static_assert(__builtin_offsetof(struct control, rebind_after_ns) == 24, "rebind_after_ns");
+_Static_assert(__builtin_offsetof(struct control, source_interval_ns) == 32, "source_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, total_interval_ns) == 40, "total_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, bind_digest) == 48, "bind_digest");
+_Static_assert(__builtin_offsetof(struct control, guess_interval_ns) == 56, "guess_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, source_guess_interval_ns) == 64, "source_guess_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, rates) == 72, "rates");
 
 /* Both tokens of a user. */
 struct pair_key {
@@ -63,8 +63,8 @@ struct pair_key {
 	__u32 session;
 };
 _Static_assert(sizeof(struct pair_key) == 8, "struct pair_key");
-_Static_assert(__builtin_offsetof(struct pair_key, user) == 0, "struct pair_key: user");
-_Static_assert(__builtin_offsetof(struct pair_key, session) == 4, "struct pair_key: session");
+_Static_assert(__builtin_offsetof(struct pair_key, user) == 0, "user");
+_Static_assert(__builtin_offsetof(struct pair_key, session) == 4, "session");
 
 /* Where a user is bound. */
 struct pair {
@@ -72,7 +72,7 @@ struct pair {
 	__u32 slots[PORTS];
 };
 _Static_assert(sizeof(struct pair) == 8, "struct pair");
-_Static_assert(__builtin_offsetof(struct pair, slots) == 0, "struct pair: slots");
+_Static_assert(__builtin_offsetof(struct pair, slots) == 0, "slots");
 
 /* What user space knows of a binding. Never changed while a pair, a connection or a session names its slot. */
 struct binding {
@@ -88,14 +88,14 @@ struct binding {
 	__u32 session_index;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct binding) == 64, "struct binding");
-_Static_assert(__builtin_offsetof(struct binding, peer) == 0, "struct binding: peer");
-_Static_assert(__builtin_offsetof(struct binding, peer_port) == 16, "struct binding: peer_port");
-_Static_assert(__builtin_offsetof(struct binding, family) == 18, "struct binding: family");
-_Static_assert(__builtin_offsetof(struct binding, endpoint) == 20, "struct binding: endpoint");
-_Static_assert(__builtin_offsetof(struct binding, user) == 24, "struct binding: user");
-_Static_assert(__builtin_offsetof(struct binding, session) == 28, "struct binding: session");
-_Static_assert(__builtin_offsetof(struct binding, connection_id) == 32, "struct binding: connection_id");
-_Static_assert(__builtin_offsetof(struct binding, session_index) == 36, "struct binding: session_index");
+_Static_assert(__builtin_offsetof(struct binding, peer) == 0, "peer");
+_Static_assert(__builtin_offsetof(struct binding, peer_port) == 16, "peer_port");
+_Static_assert(__builtin_offsetof(struct binding, family) == 18, "family");
+_Static_assert(__builtin_offsetof(struct binding, endpoint) == 20, "endpoint");
+_Static_assert(__builtin_offsetof(struct binding, user) == 24, "user");
+_Static_assert(__builtin_offsetof(struct binding, session) == 28, "session");
+_Static_assert(__builtin_offsetof(struct binding, connection_id) == 32, "connection_id");
+_Static_assert(__builtin_offsetof(struct binding, session_index) == 36, "session_index");
 
 /* How to reach a peer on its link. Both MAC addresses carry 16 bits of the epoch, so that words of two writers never
  * pass for one entry. */
@@ -108,10 +108,10 @@ struct next_hop {
 	__u32 epoch;
 };
 _Static_assert(sizeof(struct next_hop) == 24, "struct next_hop");
-_Static_assert(__builtin_offsetof(struct next_hop, to) == 0, "struct next_hop: to");
-_Static_assert(__builtin_offsetof(struct next_hop, from) == 8, "struct next_hop: from");
-_Static_assert(__builtin_offsetof(struct next_hop, ifindex) == 16, "struct next_hop: ifindex");
-_Static_assert(__builtin_offsetof(struct next_hop, epoch) == 20, "struct next_hop: epoch");
+_Static_assert(__builtin_offsetof(struct next_hop, to) == 0, "to");
+_Static_assert(__builtin_offsetof(struct next_hop, from) == 8, "from");
+_Static_assert(__builtin_offsetof(struct next_hop, ifindex) == 16, "ifindex");
+_Static_assert(__builtin_offsetof(struct next_hop, epoch) == 20, "epoch");
 
 /* What the program knows of a binding. */
 struct state {
@@ -133,18 +133,18 @@ struct state {
 	__u64 limited_datagrams;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct state) == 192, "struct state");
-_Static_assert(__builtin_offsetof(struct state, last_seen_ns) == 0, "struct state: last_seen_ns");
-_Static_assert(__builtin_offsetof(struct state, to_host_datagrams) == 8, "struct state: to_host_datagrams");
-_Static_assert(__builtin_offsetof(struct state, to_host_bytes) == 16, "struct state: to_host_bytes");
-_Static_assert(__builtin_offsetof(struct state, to_player_datagrams) == 24, "struct state: to_player_datagrams");
-_Static_assert(__builtin_offsetof(struct state, to_player_bytes) == 32, "struct state: to_player_bytes");
-_Static_assert(__builtin_offsetof(struct state, dues) == 40, "struct state: dues");
-_Static_assert(__builtin_offsetof(struct state, local) == 56, "struct state: local");
-_Static_assert(__builtin_offsetof(struct state, came_by) == 72, "struct state: came_by");
-_Static_assert(__builtin_offsetof(struct state, route) == 96, "struct state: route");
-_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 120, "struct state: answered_datagrams");
-_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 128, "struct state: conflict_datagrams");
-_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 136, "struct state: limited_datagrams");
+_Static_assert(__builtin_offsetof(struct state, last_seen_ns) == 0, "last_seen_ns");
+_Static_assert(__builtin_offsetof(struct state, to_host_datagrams) == 8, "to_host_datagrams");
+_Static_assert(__builtin_offsetof(struct state, to_host_bytes) == 16, "to_host_bytes");
+_Static_assert(__builtin_offsetof(struct state, to_player_datagrams) == 24, "to_player_datagrams");
+_Static_assert(__builtin_offsetof(struct state, to_player_bytes) == 32, "to_player_bytes");
+_Static_assert(__builtin_offsetof(struct state, dues) == 40, "dues");
+_Static_assert(__builtin_offsetof(struct state, local) == 56, "local");
+_Static_assert(__builtin_offsetof(struct state, came_by) == 72, "came_by");
+_Static_assert(__builtin_offsetof(struct state, route) == 96, "route");
+_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 120, "answered_datagrams");
+_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 128, "conflict_datagrams");
+_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 136, "limited_datagrams");
 
 /* Whose players send to which host. */
 struct session {
@@ -153,8 +153,8 @@ struct session {
 	__u32 host_slot;
 };
 _Static_assert(sizeof(struct session) == 8, "struct session");
-_Static_assert(__builtin_offsetof(struct session, token) == 0, "struct session: token");
-_Static_assert(__builtin_offsetof(struct session, host_slot) == 4, "struct session: host_slot");
+_Static_assert(__builtin_offsetof(struct session, token) == 0, "token");
+_Static_assert(__builtin_offsetof(struct session, host_slot) == 4, "host_slot");
 
 /* How a host names one of its players. */
 struct connection_key {
@@ -162,15 +162,15 @@ struct connection_key {
 	__u32 connection_id;
 };
 _Static_assert(sizeof(struct connection_key) == 8, "struct connection_key");
-_Static_assert(__builtin_offsetof(struct connection_key, session) == 0, "struct connection_key: session");
-_Static_assert(__builtin_offsetof(struct connection_key, connection_id) == 4, "struct connection_key: connection_id");
+_Static_assert(__builtin_offsetof(struct connection_key, session) == 0, "session");
+_Static_assert(__builtin_offsetof(struct connection_key, connection_id) == 4, "connection_id");
 
 /* An IP address. */
 struct address {
 	__u32 words[4];
 };
 _Static_assert(sizeof(struct address) == 16, "struct address");
-_Static_assert(__builtin_offsetof(struct address, words) == 0, "struct address: words");
+_Static_assert(__builtin_offsetof(struct address, words) == 0, "words");
 
 /* What of a slot user space has added to its own counts so far, kept here so that it outlives the process; the program
  * does not touch it. */
@@ -181,10 +181,10 @@ struct taken_over {
 	__u64 to_player_bytes;
 };
 _Static_assert(sizeof(struct taken_over) == 32, "struct taken_over");
-_Static_assert(__builtin_offsetof(struct taken_over, to_host_datagrams) == 0, "struct taken_over: to_host_datagrams");
-_Static_assert(__builtin_offsetof(struct taken_over, to_host_bytes) == 8, "struct taken_over: to_host_bytes");
-_Static_assert(__builtin_offsetof(struct taken_over, to_player_datagrams) == 16, "struct taken_over: to_player_datagrams");
-_Static_assert(__builtin_offsetof(struct taken_over, to_player_bytes) == 24, "struct taken_over: to_player_bytes");
+_Static_assert(__builtin_offsetof(struct taken_over, to_host_datagrams) == 0, "to_host_datagrams");
+_Static_assert(__builtin_offsetof(struct taken_over, to_host_bytes) == 8, "to_host_bytes");
+_Static_assert(__builtin_offsetof(struct taken_over, to_player_datagrams) == 16, "to_player_datagrams");
+_Static_assert(__builtin_offsetof(struct taken_over, to_player_bytes) == 24, "to_player_bytes");
 
 /* max_entries of the maps that grow with the number of users are set by the loader. */
 
@@ -269,7 +269,7 @@ struct {
 /* By port and verdict. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, PORTS * VERDICTS);
+	__uint(max_entries, 44);
 	__type(key, __u32);
 	__type(value, struct total);
 } totals SEC(".maps");
@@ -318,7 +318,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, PORTS * VERDICTS);
+	__uint(max_entries, 44);
 	__type(key, __u32);
 	__type(value, struct total);
 } totals_taken_over SEC(".maps");

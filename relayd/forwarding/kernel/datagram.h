@@ -22,17 +22,17 @@ struct datagram {
 	__u32 source[4];
 	__u32 local[4];
 	__u32 ifindex;
-	__u32 network_bytes;	/* length of its IP header */
-	__u32 size;		/* length of the UDP payload */
+	__u32 network_bytes; /* length of its IP header */
+	__u32 size;	     /* length of the UDP payload */
 	__u32 user;
 	__u32 session;
-	__u32 connection_id;	/* 0 where it has none */
+	__u32 connection_id; /* 0 where it has none */
 	__u16 family;
 	__be16 source_port;
 	__u16 checksum;
 	__u8 port;
 	__u8 kind;
-	__u8 header_bytes;	/* what stands before the payload */
+	__u8 header_bytes; /* what stands before the payload */
 };
 
 static __always_inline __be16 port_number(const struct datagram *d, enum port port)

@@ -131,8 +131,8 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	sender = binding_of(slot, &state);
 	if (!sender || sender->user != d->user || sender->session != d->session)
 		return is_bad_source(d) ? drop(d, BAD_SOURCE) : pass_up(ctx, d);
-	if (sender->peer_port != d->source_port || sender->family != d->family ||
-	    sender->endpoint != endpoint || !same_address(sender->peer, d->source)) {
+	if (sender->peer_port != d->source_port || sender->family != d->family || sender->endpoint != endpoint ||
+	    !same_address(sender->peer, d->source)) {
 		if (is_bad_source(d))
 			return drop(d, BAD_SOURCE);
 		if ((d->control->flags & PIN_IP) || is_searched(d) ||

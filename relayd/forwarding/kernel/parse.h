@@ -95,7 +95,8 @@ static __always_inline void read_udp(struct datagram *d, const struct udphdr *ud
 }
 
 /* Whether all of it is there, and no more than it says. */
-static __always_inline bool is_whole(const struct datagram *d, const struct udphdr *udp, const void *end, __u32 udp_bytes)
+static __always_inline bool is_whole(const struct datagram *d, const struct udphdr *udp, const void *end,
+				     __u32 udp_bytes)
 {
 	return bpf_ntohs(udp->len) == udp_bytes && udp_bytes >= sizeof(*udp) && (const void *)udp + udp_bytes <= end &&
 	       (d->family != AF_INET6 || d->checksum);

@@ -137,16 +137,16 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 	if (looped || !d->checksum) {
 		sum = 0;
 	} else if (partial) {
-		sum = sum_pseudo_header(local, peer->peer, peer->family, udp_bytes) + sum_whole(ctx, ETH_HLEN + network_bytes);
+		sum = sum_pseudo_header(local, peer->peer, peer->family, udp_bytes) +
+		      sum_whole(ctx, ETH_HLEN + network_bytes);
 	} else {
 		/* The length stands in the pseudo-header too, hence twice. */
 		sum = (__u16)~d->checksum;
 		sum += sum_addresses(local, peer->peer, peer->family);
 		sum += (__u64)local_port + peer->peer_port + 2 * (__u64)bpf_htons(udp_bytes) + sum_of(head);
 		sum += (__u16)~fold(sum_addresses(d->source, d->local, d->family) + d->source_port +
-				    port_number(d, d->port) +
-				    2 * (__u64)bpf_htons(sizeof(*udp) + d->size) + d->user + (__u64)d->session +
-				    sum_of(type_and_connection(d->kind, d->connection_id)));
+				    port_number(d, d->port) + 2 * (__u64)bpf_htons(sizeof(*udp) + d->size) + d->user +
+				    (__u64)d->session + sum_of(type_and_connection(d->kind, d->connection_id)));
 	}
 	if (sum) {
 		udp->check = ~fold(sum);

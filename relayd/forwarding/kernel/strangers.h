@@ -14,8 +14,7 @@ static __always_inline bool is_bad_source(const struct datagram *d)
 
 	if (!d->source_port)
 		return true;
-	if (d->family == AF_INET6 &&
-	    (first == 0xff || !(d->source[0] | d->source[1] | d->source[2] | d->source[3])))
+	if (d->family == AF_INET6 && (first == 0xff || !(d->source[0] | d->source[1] | d->source[2] | d->source[3])))
 		return true;
 	if (d->family == AF_INET && (!first || first >= 224))
 		return true;
