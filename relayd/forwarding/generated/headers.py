@@ -125,7 +125,8 @@ def _row(row: Row, count: str) -> Iterator[str]:
     yield from _comment(row.comment)
     yield f"#define {count} {len(row.values)}"
     # As clang-format has it: as many in a line as there is room for.
-    yield from _macro(row.name, textwrap.wrap(", ".join(map(str, row.values)), _COLUMNS - 16))
+    lines = textwrap.wrap(", ".join(map(str, row.values)), _COLUMNS - 12)
+    yield from _macro(row.name, (line.removesuffix(",") for line in lines))
 
 
 def _macro(name: str, items: Iterable[str]) -> Iterator[str]:
