@@ -79,3 +79,17 @@ def test_where_it_was_not_compiled_the_way_out_is_said(
     assert "C compiler" in logs[0]["why"]
     with pytest.raises(UnavailableError, match="C compiler"):
         opened("native", sockets)
+
+
+def test_a_thread_of_another_declaration_is_not_used(
+    sockets: list[BoundSocket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(PORTS)
+    monkeypatch.setattr(f"{PORTS}.LAYOUT", 1)
+    with capture_logs() as logs:
+        assert isinstance(opened("auto", sockets), UdpPorts)
+    assert [line["why"] for line in logs] == [
+        "its C part was compiled for another version of relayd: install relayd again"
+    ]
+    with pytest.raises(UnavailableError, match="install relayd again"):
+        opened("native", sockets)

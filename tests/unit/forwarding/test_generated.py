@@ -1,6 +1,8 @@
 """The C headers are what the declaration gives, and C has no second place for any of it."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,30 @@ def test_who_checks_is_told_what_to_do(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setitem(HEADERS, "wire.h", lambda: "#define PING 3\n")
     assert main(["--check"]) == 1
     assert capsys.readouterr().err == "wire.h is not what relayd/core/declaration gives: run make generate\n"
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_compiler_takes_all_of_it(tmp_path: Path) -> None:
+    program = tmp_path / "all.c"
+    includes = "".join(f'#include "{name}"\n' for name in HEADERS if name != "maps.h")
+    program.write_text(
+        f"{includes}const __u64 bounds[DELAY_BUCKETS] = DELAY_BOUNDS_NS;\n"
+        "const char *const labels[VERDICTS] = VERDICT_LABELS;\n",
+        encoding="utf-8",
+    )
+    options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{FOLDER}"]
+    done = subprocess.run(["gcc", *options, str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_outdated_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relayd.forwarding.generated.__main__.FOLDER", tmp_path)
+    assert len(outdated()) == len(HEADERS)
+    assert main([]) == 0
+    assert outdated() == []
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in FOLDER.glob("*.h")
+    }
 
 
 def test_every_verdict_has_its_number_in_c() -> None:
