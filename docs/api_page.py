@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from relayd.control_plane.api.openapi import document
+from relayd.control_plane.api.application import document
 
 _INTRODUCTION = """\
 # The REST API
 
 What a game's backend asks of the [control plane](control-plane.md). Paths, field names and statuses are those of
-Edgegap's distributed relay, so what was written for that works here. A running control plane shows this page's content
-at `/docs`, and at `/openapi.json` for tools.
+Edgegap's distributed relay, so what was written for that works here. A running control plane has the same at `/docs`,
+where each request can be tried in the browser, and at `/openapi.json` for tools.
 
-- Each request carries a key: `Authorization: token KEY`, or `Bearer KEY`. `relayd control-plane keys add` makes one.
-  GET needs the scope `sessions:read`, all else here `sessions:write`; relays need `nodes:write`.
+[Usage](usage.md) and the requests of relays are relayd's own: Edgegap's API has no such thing. What is below
+`/v1/relays/nodes` is for relays alone, and may change with any version.
+
+- Each request carries a key: `Authorization: token KEY`, or `Bearer KEY`. `relayd control-plane keys add` makes one
+  with the scopes it is to have.
 - Bodies are JSON, whatever the content type says, of at most 256 KiB. Unknown fields are ignored.
 - Errors are `{"message": "…"}`: what is wrong, and the way out.
 - A session is created as `Initializing`. Ask for it until it is `Ready`, or have it sent to you by a
@@ -21,28 +24,7 @@ at `/docs`, and at `/openapi.json` for tools.
 
 What a running relay tells and does itself is [another API](running.md#admin-http), on its admin port.
 
-This page is written by `docs/generate.py` from `relayd/control_plane/api/openapi.py`.
-"""
-
-_RELAYS = """
-## Usage
-
-- `GET /v1/relays/usage`, of scope `sessions:read`: what each session used, also those that are gone.
-  [Usage records](usage.md#sums-from-the-control-plane) has its parameters and an answer. It is relayd's own: Edgegap's
-  API has no such thing.
-
-## Between relay and control plane
-
-Three more requests, of scope `nodes:write`; relayd itself is their only user, and they may change with any version.
-
-- `PUT /v1/relays/nodes/{name}`: a relay's heartbeat. It says where the relay is reached, its attributes and
-  coordinates, its capacity and load, whether it drains, the revision it has applied, and which sessions ended there.
-  The answer names the newest revision of its sessions; `wait` holds it back, for up to 30 s, until there is something
-  new.
-- `GET /v1/relays/nodes/{name}/sessions`: its sessions, in pages. With `epoch` and `since` only what changed after that
-  revision. Answers 304 to an `If-None-Match` that still holds.
-- `POST /v1/relays/nodes/{name}/usage`: up to 1,000 [usage records](usage.md), as they stand in the file, and their
-  stream. 204 once no crash loses them; the same may come again.
+This page is written by `docs/generate.py` from the routes in `relayd/control_plane/api` and their models.
 """
 
 _Json = dict[str, Any]
@@ -50,7 +32,7 @@ _Json = dict[str, Any]
 
 def api_page() -> str:
     """The whole page."""
-    return "\n".join(_lines(document())) + "\n" + _RELAYS
+    return "\n".join(_lines(document())) + "\n"
 
 
 def _lines(api: _Json) -> Iterator[str]:
@@ -83,17 +65,18 @@ def _operation(path: str, method: str, operation: _Json) -> Iterator[str]:
     yield f"`{method} {path}`"
     yield ""
     yield f"{operation['summary']}. {operation['description']}"
-    in_query = [one for one in operation["parameters"] if one["in"] == "query"]
+    in_query = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
     if in_query:
         yield ""
         yield "| in the query | | |"
         yield "|---|---|---|"
         for one in in_query:
-            default = f"; {one['schema']['default']} if not given"
-            yield f"| `{one['name']}` | {_shape(one['schema'])} | {one['description']}{default} |"
+            default = one["schema"].get("default")
+            told = one["description"] + ("" if default is None else f" {default} if not given.")
+            yield f"| `{one['name']}` | {_shape(one['schema'])} | {told} |"
     if "requestBody" in operation:
         yield ""
-        yield from _fields(_schema_of(operation["requestBody"]), "in the body")
+        yield f"Body: {_shape(_schema_of(operation['requestBody']))}."
     yield ""
     yield "Answers: " + "; ".join(_answers(operation["responses"])) + "."
 
@@ -105,28 +88,30 @@ def _answers(responses: _Json) -> Iterator[str]:
         if status >= "400":
             errors.append(f"{status} {answer['description']}")
         elif "content" in answer:
-            yield f"{status} with a {_shape(_schema_of(answer))}"
+            yield f"{status} with {_shape(_schema_of(answer))}"
         else:
             yield f"{status} {answer['description']}"
-    yield f"with an [Error](#error) {', '.join(errors)}"
+    yield f"with [Error](#error) {', '.join(errors)}"
 
 
 def _type(schema: _Json) -> Iterator[str]:
-    if "anyOf" in schema:
-        *plain, first = (one for one in schema["anyOf"] if "not" not in one)
-        yield f"{_shape({'anyOf': plain})}, or an object; the address may be called `ip_address` too."
+    yield schema["description"]
+    if "enum" in schema:
         yield ""
-        schema = first
-    yield from _fields(schema, "field")
+        yield f"{_shape(schema)}."
+    # Of several forms of an object the first; the description names the others.
+    objects = [one for one in (schema, *schema.get("anyOf", ())) if "properties" in one]
+    if objects:
+        yield ""
+        yield from _fields(objects[0])
 
 
-def _fields(schema: _Json, heading: str) -> Iterator[str]:
-    yield f"| {heading} | | |"
+def _fields(schema: _Json) -> Iterator[str]:
+    yield "| field | | |"
     yield "|---|---|---|"
     for name, field in schema["properties"].items():
         optional = "" if name in schema["required"] else ", optional"
-        told = field.get("description", "")
-        yield f"| `{name}` | {_shape(field)}{optional} | {told[:1].upper()}{told[1:]} |"
+        yield f"| `{name}` | {_shape(field)}{optional} | {field.get('description', '')} |"
 
 
 def _schema_of(part: _Json) -> _Json:
@@ -136,13 +121,8 @@ def _schema_of(part: _Json) -> _Json:
 
 def _shape(schema: _Json) -> str:
     """A type in a few words."""
-    return _named_or_plain(schema) + (" or null" if schema.get("nullable") else "")
-
-
-def _named_or_plain(schema: _Json) -> str:
-    reference = schema.get("$ref") or next((one["$ref"] for one in schema.get("allOf", ())), None)
-    if reference:
-        name = reference.rpartition("/")[2]
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(_shape(one) for one in schema["anyOf"])
@@ -152,7 +132,7 @@ def _named_or_plain(schema: _Json) -> str:
         bounds = _bounds(schema, "minItems", "maxItems").strip()
         return f"list{f' ({bounds})' if bounds else ''} of {_shape(schema['items'])}"
     if schema["type"] == "object":
-        return "{" + ", ".join(f"`{name}`: {_shape(one)}" for name, one in schema["properties"].items()) + "}"
+        return f"object of {_shape(schema['additionalProperties'])}"
     if schema.get("format") in ("ipv4", "ipv6"):
         return {"ipv4": "IPv4", "ipv6": "IPv6"}[schema["format"]] + " address"
     if schema["type"] == "string":
@@ -163,6 +143,7 @@ def _named_or_plain(schema: _Json) -> str:
 
 def _bounds(schema: _Json, least: str, most: str) -> str:
     """As words with a space behind them, or nothing."""
-    if least in schema and most in schema:
-        return f"{schema[least]} to {schema[most]} "
-    return f"at most {schema[most]} " if most in schema else f"from {schema[least]} " if least in schema else ""
+    low, high = (int(schema[name]) if name in schema else None for name in (least, most))
+    if low is not None and high is not None:
+        return f"{low} to {high} "
+    return f"at most {high} " if high is not None else f"from {low} " if low is not None else ""

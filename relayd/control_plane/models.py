@@ -1,13 +1,22 @@
-"""What goes over HTTP besides `RelaySession`: requests, their validation, and answers."""
+"""What goes over HTTP besides `RelaySession`. Validation, the OpenAPI document and the page are all made of it."""
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
-from relayd.core.relay_session import IpAddress, RelaySession
+from relayd.core.relay_session import IpAddress, RelaySession, SessionState, SessionUser
 
 PAGE_LIMIT = 1000
 """Most sessions in one answer."""
@@ -31,13 +40,40 @@ def _checked_webhook_url(url: str) -> str:
     return url
 
 
-WebhookUrl = Annotated[str, AfterValidator(_checked_webhook_url)]
+WebhookUrl = Annotated[
+    str, AfterValidator(_checked_webhook_url), WithJsonSchema({"type": "string", "pattern": WEBHOOK_URL_PATTERN})
+]
 Latitude = Annotated[float, Field(strict=True, ge=-90, le=90)]
 Longitude = Annotated[float, Field(strict=True, ge=-180, le=180)]
 
 
-class NewUser(BaseModel):
-    """One of a new session's users."""
+class Described(BaseModel):
+    """What is asked or answered; what stands below a field describes it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+def _all_forms(schema: dict[str, Any]) -> None:
+    """A bare address, `ip` and `ip_address` all name the address; with both, `ip` counts."""
+    address, where = schema["properties"].pop("ip"), schema["properties"]
+    forms = [
+        {"type": "object", "properties": {"ip": address, **where}, "required": ["ip"]},
+        {
+            "type": "object",
+            "properties": {"ip_address": address, **where},
+            "required": ["ip_address"],
+            "not": {"required": ["ip"]},
+        },
+    ]
+    description = schema["description"]
+    schema.clear()
+    schema |= {"description": description, "anyOf": [*address["anyOf"], *forms]}
+
+
+class NewUser(Described):
+    """A user of a new session: a bare address, or an object; the address may be called `ip_address` too."""
+
+    model_config = ConfigDict(json_schema_extra=_all_forms)
 
     ip: IpAddress
     latitude: Latitude | None = None
@@ -46,7 +82,6 @@ class NewUser(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_form(cls, value: Any) -> Any:
-        """A bare address, `ip` and `ip_address` all name the address."""
         if isinstance(value, str):
             return {"ip": value}
         if isinstance(value, dict) and "ip" not in value and "ip_address" in value:
@@ -54,12 +89,14 @@ class NewUser(BaseModel):
         return value
 
 
-class Filter(BaseModel):
+class Filter(Described):
     """A condition on one of the location attributes of a relay."""
 
     field: Annotated[str, Field(min_length=1, max_length=64)]
+    """Attribute: city, country, continent, region …"""
     values: Annotated[list[Annotated[str, Field(max_length=256)]], Field(min_length=1, max_length=100)]
     filter_type: Literal["any", "all", "not"]
+    """Any of the values, all of them, or none of them."""
 
 
 def _given(value: Any) -> Any:
@@ -69,26 +106,48 @@ def _given(value: Any) -> Any:
     return value
 
 
-class CreateRequest(BaseModel):
-    """Body of `relay-session-create`."""
+class CreateRequest(Described):
+    """What a new session is to be like."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"users": ["198.51.100.1", "198.51.100.2"]}]})
 
     users: Annotated[list[NewUser], Field(min_length=1, max_length=1000)]
+    """The host first; a bare address is a user too."""
     filters: Annotated[list[Filter], Field(max_length=100), BeforeValidator(_given)] = []
-    webhook_url: Annotated[WebhookUrl | None, BeforeValidator(_given)] = None
+    """Conditions on the location of the relay; all must hold."""
+    webhook_url: Annotated[WebhookUrl | SkipJsonSchema[None], BeforeValidator(_given)] = None
+    """Called with the session once it is ready; the host may be a literal IP address too."""
 
 
-class AuthorizeRequest(BaseModel):
-    """Body of `relay-user-authorize`."""
+SESSION_ID_PATTERN = "^[0-9a-f]{12}-S$"
 
-    session_id: str
+
+def _checked_session_id(text: str) -> str:
+    # The contract has no 404 where this is asked for. What cannot be an id is a bad request; an id that is gone is a
+    # 404, as everywhere else.
+    if not re.fullmatch(SESSION_ID_PATTERN, text) or text.endswith("\n"):
+        raise ValueError("is no session id; they look like 0724828881e2-S")
+    return text
+
+
+class AuthorizeRequest(Described):
+    """Whom to let in."""
+
+    session_id: Annotated[
+        str, AfterValidator(_checked_session_id), WithJsonSchema({"type": "string", "pattern": SESSION_ID_PATTERN})
+    ]
+    """Such as 0724828881e2-S."""
     user_ip: IpAddress
+    """Address of the user to let in."""
 
 
-class RevokeRequest(BaseModel):
-    """Body of `relay-user-revoke`. Any integer is a well-formed question; one that is no token finds no user."""
+class RevokeRequest(Described):
+    """Whom to take out. Any integer is a well-formed question; one that is no token finds no user."""
 
     session_id: str
+    """Such as 0724828881e2-S."""
     authorization_token: Annotated[int, Field(strict=True)]
+    """Token of the user to take out."""
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -96,14 +155,15 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Amount = Annotated[int, Field(ge=0, le=2**53)]
 
 
-class Heartbeat(BaseModel):
-    """Body of a relay's heartbeat: where it is reached, where it stands, how it fares, what it has applied."""
+class Heartbeat(Described):
+    """Where a relay is reached, where it stands, how it fares, what it has applied."""
 
     ip: IpAddress
     host: Annotated[str, Field(min_length=1, max_length=253)]
     server_port: Port
     client_port: Port
     attributes: Annotated[dict[Name, Annotated[str, Field(max_length=256)]], Field(max_length=64)] = {}
+    """What filters look at: city, country, continent, region …"""
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     capacity: Amount
@@ -112,8 +172,9 @@ class Heartbeat(BaseModel):
     """Users bound now."""
     draining: bool = False
     epoch: str | None = None
-    """The history its revision belongs to; None before it has applied anything."""
+    """The history its revision belongs to; null before it has applied anything."""
     revision: Amount = 0
+    """Newest change that it has applied."""
     ended: list[str] = []
     """Sessions it ended because nobody used them."""
 
@@ -123,14 +184,14 @@ class Heartbeat(BaseModel):
         return self.ip, self.server_port, self.client_port
 
 
-class NodeRevision(BaseModel):
-    """Answer to a heartbeat: the newest state there is for that relay."""
+class NodeRevision(Described):
+    """The newest state there is for a relay."""
 
     epoch: str
     revision: int
 
 
-class NodeSessions(BaseModel):
+class NodeSessions(Described):
     """A page of a relay's sessions, or of what changed in them.
 
     A relay that has read all pages has applied the revision of the *first*: whatever changed while it read the
@@ -145,11 +206,11 @@ class NodeSessions(BaseModel):
     removed: list[str]
     """On the first page of a delta only."""
     next: str | None
-    """What to pass as `after` for the following page; None on the last."""
+    """What to pass as `after` for the following page; null on the last."""
 
 
-class SessionPage(BaseModel):
-    """A page of the public list."""
+class SessionPage(NamedTuple):
+    """A page of all sessions."""
 
     sessions: list[RelaySession]
     total: int
@@ -158,7 +219,62 @@ class SessionPage(BaseModel):
     """1-based."""
     limit: int
 
-    @property
-    def pages(self) -> int:
-        """Pages there are; an empty list has one."""
-        return max(1, -(-self.total // self.limit))
+
+class Paginator(Described):
+    """All pages."""
+
+    num_pages: Annotated[int, Field(ge=1)]
+
+
+class Pagination(Described):
+    """Where a page stands among all."""
+
+    number: Annotated[int, Field(ge=0)]
+    next_page_number: Annotated[int, Field(ge=1)] | None
+    previous_page_number: Annotated[int, Field(ge=1)] | None
+    paginator: Paginator
+    has_next: bool
+    has_previous: bool
+
+    @classmethod
+    def of(cls, page: SessionPage) -> Self:
+        """A page beyond the last has none after it, and the last one before it. An empty list has one page."""
+        pages = max(1, -(-page.total // page.limit))
+        has_next, has_previous = page.page < pages, page.page > 1
+        return cls(
+            number=page.page,
+            next_page_number=page.page + 1 if has_next else None,
+            previous_page_number=min(page.page - 1, pages) if has_previous else None,
+            paginator=Paginator(num_pages=pages),
+            has_next=has_next,
+            has_previous=has_previous,
+        )
+
+
+class SessionList(Described):
+    """A page of all sessions, oldest first."""
+
+    sessions: list[RelaySession]
+    total_count: Annotated[int, Field(ge=0)]
+    pagination: Pagination
+
+
+class AuthorizedUser(SessionState):
+    """A session, and who was let in."""
+
+    session_user: SessionUser
+    """The user let in."""
+
+    @classmethod
+    def of(cls, session: RelaySession, user: SessionUser) -> "AuthorizedUser":
+        """The session, with that user alone."""
+        fields = dict(session)
+        del fields["session_users"]
+        return cls.model_construct(session_user=user, **fields)
+
+
+class Error(Described):
+    """Why a request was refused."""
+
+    message: str
+    """What is wrong, and the way out."""

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from relayd.core.relay_session import RelaySession
+from relayd.core.relay_session import RelaySession, SessionState
 
 
-def session_fields(session: RelaySession) -> dict[str, Any]:
+def session_fields(session: SessionState) -> dict[str, Any]:
     """The session's fields for JSON.
 
     The contract has no nullable field, so what a session lacks is left out; only while it initializes do `relay` and

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import structlog
 from fastapi import FastAPI
 
+from relayd.control_plane.api.application import create_app
 from relayd.control_plane.api.auth import Authenticator
-from relayd.control_plane.api.routes import create_app
 from relayd.control_plane.errors import StoreUnusableError
 from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.store.sqlite import SqliteStore
@@ -50,7 +50,7 @@ async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) 
     webhooks = Webhooks(store, secret, allow_private=api.webhook_allow_private)
     control_plane = ControlPlane(store, webhooks, usage_kept_seconds=api.usage_kept_days * _DAY_SECONDS)
     try:
-        authenticator = Authenticator(store, api.token_file, extra_key)
+        authenticator = Authenticator(store, token_file=api.token_file, extra_key=extra_key)
         await control_plane.start()
         yield Opened(control_plane, create_app(control_plane, authenticator))
     finally:

@@ -56,6 +56,7 @@ class ControlPlane:
         self,
         store: Store,
         webhooks: Webhooks,
+        *,
         clock: Callable[[], float] = time.time,
         usage_kept_seconds: float = 0.0,
     ) -> None:
@@ -227,7 +228,7 @@ class ControlPlane:
         return await self._store.usage(query)
 
     async def node_sessions(
-        self, node_id: str, since: int = 0, epoch: str | None = None, after: str | None = None, limit: int = 200
+        self, node_id: str, *, since: int = 0, epoch: str | None = None, after: str | None = None, limit: int = 200
     ) -> NodeSessions:
         """A page of a relay's sessions: what changed after `since` of `epoch`, or all if that cannot be told.
 

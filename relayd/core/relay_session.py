@@ -1,9 +1,10 @@
 """`RelaySession` of the relay API (openapi/edgegap-relays-v1.json), as session files and the REST API carry it."""
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.wire import MAX_TOKEN
@@ -22,53 +23,94 @@ def canonical_ip(text: str) -> str:
 
 
 Token = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKEN)]
-IpAddress = Annotated[str, AfterValidator(canonical_ip)]
+IpAddress = Annotated[
+    str,
+    AfterValidator(canonical_ip),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]}),
+]
 
 
-class SessionUser(BaseModel):
-    """One of `session_users`."""
+def _as_answered(schema: dict[str, Any], model: "type[_Shown]") -> None:
+    """An answer has no defaults: a field is there, or it is left out."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+    schema["required"] = sorted({*schema.get("required", ()), *model.ALWAYS})
 
-    ip_address: IpAddress | None = None
-    latitude: float | None = None
-    longitude: float | None = None
+
+class _Shown(BaseModel):
+    """What the API answers and what session files say; those may leave out more, or say null instead."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra=_as_answered)
+
+    ALWAYS: ClassVar[tuple[str, ...]] = ()
+    """Fields that every answer has, though a file may leave them out."""
+
+
+class SessionUser(_Shown):
+    """A user of a session."""
+
+    ALWAYS = ("ip_address",)
+
+    ip_address: IpAddress | SkipJsonSchema[None] = None
+    """Where it plays from."""
+    latitude: float | SkipJsonSchema[None] = None
+    longitude: float | SkipJsonSchema[None] = None
     authorization_token: Token
+    """What the user proves itself with."""
 
 
-class RelayPort(BaseModel):
-    """One of `relay.ports`."""
+class RelayPort(_Shown):
+    """A port of a relay."""
+
+    ALWAYS = ("protocol",)
 
     port: int
     protocol: str = "UDP"
     link: str
+    """`host:port`."""
 
 
-class RelayPorts(BaseModel):
-    """`relay.ports`: where the host and where the players send to."""
+class RelayPorts(_Shown):
+    """Where the host and where the players send to."""
 
     server: RelayPort
     client: RelayPort
 
 
-class Relay(BaseModel):
-    """`relay`: the relay a session is linked to."""
+class Relay(_Shown):
+    """The relay a session is linked to."""
 
     ip: str
     host: str
     ports: RelayPorts
 
 
-class RelaySession(BaseModel):
-    """A session as the API shows it. Until it is linked it has no tokens, no users and no relay."""
+class SessionState(_Shown):
+    """What is the same in every answer about a session."""
+
+    ALWAYS = ("status", "ready", "linked")
 
     session_id: Annotated[str, Field(min_length=1, max_length=128)]
     authorization_token: Token | None = None
-    status: str = "Ready"
+    """What all of the session prove themselves with; null while it initializes."""
+    status: Annotated[str, Field(json_schema_extra={"enum": ["Initializing", "Ready", "Error"]})] = "Ready"
     ready: bool = True
+    """Whether it can be used."""
     linked: bool = True
-    error: str | None = None
-    session_users: list[SessionUser] = []
+    """Whether a relay has it."""
+    error: str | SkipJsonSchema[None] = None
+    """Why it failed."""
     relay: Relay | None = None
-    webhook_url: str | None = None
+    """Null while it initializes."""
+    webhook_url: str | SkipJsonSchema[None] = None
+    """What is called once it is ready."""
+
+
+class RelaySession(SessionState):
+    """A session as the API shows it. Until it is linked it has no tokens, no users and no relay."""
+
+    session_users: list[SessionUser] = []
+    """The host first; none while it initializes."""
 
     def spec(self) -> SessionSpec | None:
         """What the relay's table needs of it; None while it has no token, so that nobody could use it."""

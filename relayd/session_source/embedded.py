@@ -54,7 +54,7 @@ class EmbeddedLink:
         version: Version | None = None
         while True:
             try:
-                page = await self._control_plane.node_sessions(self._relay.id, since, epoch, after)
+                page = await self._control_plane.node_sessions(self._relay.id, since=since, epoch=epoch, after=after)
             except (StoreUnavailableError, NotFoundError) as error:
                 raise LinkError(str(error)) from None
             version = version or Version(page.epoch, page.revision)

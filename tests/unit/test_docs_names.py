@@ -14,7 +14,7 @@ import typer
 from relayd import settings
 from relayd.admin.explain.causes import Cause
 from relayd.cli import COMMANDS, cli, load
-from relayd.control_plane.api.openapi import document
+from relayd.control_plane.api.application import document
 from relayd.core.events import EventKind
 from relayd.core.usage import UsageRecord
 from relayd.core.verdict import Verdict

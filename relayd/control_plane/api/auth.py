@@ -17,7 +17,7 @@ log = structlog.get_logger()
 class Authenticator:
     """Checks keys. A stored key is looked up for each request, so that revoking it takes effect at once."""
 
-    def __init__(self, store: KeyStore, token_file: Path | None = None, extra_key: str | None = None) -> None:
+    def __init__(self, store: KeyStore, *, token_file: Path | None = None, extra_key: str | None = None) -> None:
         """The key in the file, and the extra one, have every scope.
 
         Raises:

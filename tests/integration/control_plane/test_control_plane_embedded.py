@@ -25,7 +25,7 @@ def test_service_and_server_in_a_loop_of_ours() -> None:
             beat = Heartbeat(ip="127.0.0.1", host="localhost", server_port=1, client_port=2, capacity=9, load=0)
             newest = await plane.heartbeat("here", beat)
             session = await plane.create(CreateRequest.model_validate({"users": ["127.0.0.1"]}))
-            page = await plane.node_sessions("here", newest.revision, newest.epoch)
+            page = await plane.node_sessions("here", since=newest.revision, epoch=newest.epoch)
             assert [one.session_id for one in page.sessions] == [session.session_id]
             assert page.sessions[0].spec() is not None
             await plane.heartbeat("here", beat.model_copy(update={"epoch": page.epoch, "revision": page.revision}))

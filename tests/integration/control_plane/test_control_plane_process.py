@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.control_plane.process import FakeRelay, Made, Server, until
+from tests.integration.control_plane.process import FakeRelay, Made, Server
 from tests.integration.waiting import PATIENCE_SECONDS
 
 SESSIONS = "/v1/relays/sessions"
@@ -182,4 +182,16 @@ def test_names_of_keys_that_are_refused_end_with_64(server: Server, name: str) -
 def test_docs_and_document_need_no_key(shared: Server) -> None:
     for path in ("/docs", "/openapi.json"):
         assert shared.client.get(path, headers={"Authorization": ""}).status_code == 200
-    assert until("docs", lambda: "relay-session-create" in shared.client.get("/docs").text)
+    assert "relay-session-create" in shared.client.get("/docs").text
+
+
+def test_all_that_the_page_loads_is_served_here(shared: Server) -> None:
+    page = shared.client.get("/docs", headers={"Authorization": ""})
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    loaded = re.findall(r'<(?:script src|link rel="stylesheet" href)="([^"]*)"', page.text)
+    assert loaded == ["docs/swagger-ui.css", "docs/swagger-ui-bundle.js", "docs/docs.js"]
+    for path in loaded:
+        answer = shared.client.get(f"/{path}", headers={"Authorization": ""})
+        assert (answer.status_code, len(answer.content) > 100) == (200, True)
+        assert answer.headers["content-type"].startswith("text/css" if path.endswith("css") else "text/javascript")
+    assert shared.client.get("/docs/redoc.standalone.js").status_code == 404

@@ -29,7 +29,7 @@ class Running:
         self.now = 1000.0
         self.store = SqliteStore(":memory:")
         self.webhooks = Webhooks(self.store, "secret", allow_private=True, clock=lambda: self.now)
-        self.plane = ControlPlane(self.store, self.webhooks, lambda: self.now)
+        self.plane = ControlPlane(self.store, self.webhooks, clock=lambda: self.now)
 
     async def status(self, session_id: str) -> str:
         return (await self.plane.get(session_id)).status
@@ -105,7 +105,7 @@ def test_a_session_whose_relay_dies_before_it_took_it_fails_after_30_s() -> None
         await running.until(failed)
         assert plane.newest("n").revision > before.revision, "else the relay would not ask what changed"
         back = await plane.heartbeat("n", BEAT.model_copy(update={"epoch": newest.epoch}))
-        delta = await plane.node_sessions("n", before.revision, newest.epoch)
+        delta = await plane.node_sessions("n", since=before.revision, epoch=newest.epoch)
         assert (delta.removed, delta.sessions, delta.revision) == ([made], [], back.revision)
 
     run(work)
