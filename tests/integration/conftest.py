@@ -8,8 +8,11 @@ from typing import Protocol
 import pytest
 
 from tests.integration.config import Sections, SessionKeys, with_forwarder
+from tests.integration.hellos import hellos
 from tests.integration.relay_process import RelayProcess
 from tests.thread.compiled import needs_native
+
+__all__ = ["StartRelay", "forwarder", "hellos", "start_relay"]
 
 
 class StartRelay(Protocol):

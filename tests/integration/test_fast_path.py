@@ -6,10 +6,9 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,6 @@ from relayd.forwarding.kernel.attach import attached_program
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.simulation.game import Game, GameKeys
-from relayd.simulation.payload import HELLO_SEQUENCE
 from relayd.simulation.peers import Host, Player
 from tests.integration.captures import load_capture
 from tests.integration.commands import relayd, write_config
@@ -86,10 +84,8 @@ def session_total(relay: RelayProcess, session: SessionKeys) -> list[float]:
 
 
 @pytest.mark.parametrize("away_seconds", [10.0])
-def test_a_game_outlives_the_process(
-    away_seconds: float, tmp_path: Path, pins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session, hellos = new_session("outlives", players=8), counted_hellos(monkeypatch)
+def test_a_game_outlives_the_process(away_seconds: float, tmp_path: Path, pins: Path, hellos: Counter[type]) -> None:
+    session = new_session("outlives", players=8)
     relay = relay_in(tmp_path / "relay", pins, session)
     relay.__enter__()
     game = Game(keys_of(relay, session))
@@ -141,22 +137,6 @@ def until_played_on(game: Game) -> None:
     eventually(
         lambda: all(report.received >= heard[report.number] + 100 for report in game.reports()), "everybody plays on"
     )
-
-
-def counted_hellos(monkeypatch: pytest.MonkeyPatch) -> Counter[type]:
-    """How many hellos players send and the host answers, from now on."""
-    counts: Counter[type] = Counter()
-
-    def counting(kind: type, say: Callable[..., None], at: int) -> Callable[..., None]:
-        def counted(*arguments: Any) -> None:
-            counts[kind] += arguments[at] == HELLO_SEQUENCE
-            say(*arguments)
-
-        return counted
-
-    monkeypatch.setattr(Player, "_say", counting(Player, Player._say, 1))
-    monkeypatch.setattr(Host, "_say", counting(Host, Host._say, 2))
-    return counts
 
 
 def test_junk_is_dropped_before_it_reaches_the_process(tmp_path: Path, pins: Path) -> None:

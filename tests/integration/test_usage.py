@@ -180,7 +180,7 @@ def test_the_control_plane_is_away_for_a_while(control_plane: Server, tmp_path: 
             forwarded = forwarded.plus(play(relay, keys))
             eventually(partial(more_made, relay, made), "a record more")
         control_plane.start()
-        eventually(recorded(control_plane, keys, forwarded), "they are taken in the end", seconds=60.0)
+        eventually(recorded(control_plane, keys, forwarded), "they are taken in the end")
         eventually(lambda: relay.metrics()["relayd_usage_unsent",] == 0, "none waits")
 
 
