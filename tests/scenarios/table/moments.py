@@ -50,6 +50,11 @@ MOMENTS: dict[str, Scenario] = {
             pings(STRANGER, "relay_away"),
             Send(HOST, S, Raw(b"\x02\xff\xff\xff\x7fdata"), "relay_away"),
             Send(ONE, C, Raw(b"\x03"), "unknown_type"),
+            sends(ONE_MOVED, "address_conflict"),
+            # Another processor heard the player a moment ago, by its own clock.
+            Wait(-TICK),
+            sends(ONE_MOVED, "address_conflict"),
+            Wait(TICK),
             Away(on=False),
             pings(TWO),
         ],
