@@ -30,6 +30,16 @@ def forwarder(request: pytest.FixtureRequest) -> str:
     return chosen
 
 
+@pytest.fixture(autouse=True)
+def _shared_relay_runs(request: pytest.FixtureRequest) -> None:
+    """A relay that tests of a module share, and that did not survive one of them, is started again for the next."""
+    if "relay" in request.fixturenames:
+        shared = request.getfixturevalue("relay")
+        if isinstance(shared, RelayProcess) and shared.process.poll() is not None:
+            shared.kill()
+            shared.__enter__()
+
+
 @pytest.fixture
 def start_relay(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartRelay]:
     chosen = request.getfixturevalue("forwarder") if "forwarder" in request.fixturenames else None
