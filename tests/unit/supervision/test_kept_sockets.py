@@ -15,9 +15,6 @@ from relayd.supervision.kept_sockets import take_kept_sockets
 from relayd.supervision.service_manager import ServiceManager
 from tests.support.managers import ListeningManager
 
-_FAR = 200
-"""Nobody has so many descriptors open."""
-
 
 def bound(kind: int = socket.SOCK_DGRAM) -> socket.socket:
     sock = socket.socket(socket.AF_INET, kind)
@@ -29,13 +26,15 @@ class Passed:
     """Descriptors one after another, as systemd leaves them, and the variables that name them."""
 
     def __init__(self) -> None:
+        self.first_fd = 50 + max(int(path.name) for path in Path("/proc/self/fd").iterdir())
         self.count = 0
         self.names: list[str] = []
         self.ports: list[int] = []
 
     def add(self, sock: socket.socket, name: str = "") -> None:
         self.ports.append(sock.getsockname()[1])
-        assert fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, _FAR + self.count) == _FAR + self.count
+        wanted = self.first_fd + self.count
+        assert fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, wanted) == wanted
         self.count += 1
         self.names.append(name)
         sock.close()
@@ -48,7 +47,7 @@ class Passed:
 
     def still_open(self) -> list[int]:
         found = []
-        for fd in range(_FAR, _FAR + self.count):
+        for fd in range(self.first_fd, self.first_fd + self.count):
             try:
                 os.fstat(fd)
             except OSError:
@@ -84,7 +83,7 @@ def test_those_that_fit_are_taken_up(passed: Passed) -> None:
         passed.add(bound())
     environment = passed.environment(HOME="/")
     with capture_logs() as logs:
-        kept = take_kept_sockets(environment, settings_for(*passed.ports), None, _FAR)
+        kept = take_kept_sockets(environment, settings_for(*passed.ports), None, passed.first_fd)
     assert [sock.getsockname()[1] for sock in kept] == passed.ports
     assert not any(sock.get_inheritable() or sock.getblocking() for sock in kept)
     assert environment == {"HOME": "/"}, "they are meant for one process alone"
@@ -100,9 +99,9 @@ def test_those_that_do_not_fit_are_closed_here_and_where_they_are_kept(
     passed.add(bound(socket.SOCK_STREAM), "tcp")
     passed.add(bound())
     listening, manager = told
-    kept = take_kept_sockets(passed.environment(), settings_for(passed.ports[2], 1), manager, _FAR)
+    kept = take_kept_sockets(passed.environment(), settings_for(passed.ports[2], 1), manager, passed.first_fd)
     assert [sock.getsockname()[1] for sock in kept] == [passed.ports[2]]
-    assert passed.still_open() == [_FAR + 2]
+    assert passed.still_open() == [passed.first_fd + 2]
     lines = listening.lines()
     assert lines[:4] == ["FDSTOREREMOVE=1", "FDNAME=udp-old", "FDSTOREREMOVE=1", "FDNAME=tcp"]
     for sock in kept:
@@ -114,16 +113,16 @@ def test_one_without_a_name_is_taken_out_under_the_name_it_was_given(
 ) -> None:
     passed.add(bound())
     listening, manager = told
-    assert take_kept_sockets(passed.environment(), settings_for(1, 2), manager, _FAR) == []
+    assert take_kept_sockets(passed.environment(), settings_for(1, 2), manager, passed.first_fd) == []
     assert f"FDNAME=udp-127.0.0.1-{passed.ports[0]}" in listening.lines()
 
 
 def test_what_is_no_socket_is_closed(passed: Passed, tmp_path: Path) -> None:
     file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
-    assert fcntl.fcntl(file, fcntl.F_DUPFD, _FAR) == _FAR
+    assert fcntl.fcntl(file, fcntl.F_DUPFD, passed.first_fd) == passed.first_fd
     os.close(file)
     passed.count = 2  # the second is none at all
-    assert take_kept_sockets(passed.environment(), settings_for(1, 2), None, _FAR) == []
+    assert take_kept_sockets(passed.environment(), settings_for(1, 2), None, passed.first_fd) == []
     assert passed.still_open() == []
 
 
@@ -131,6 +130,6 @@ def test_what_is_no_socket_is_closed(passed: Passed, tmp_path: Path) -> None:
 def test_what_is_meant_for_another_process_is_left_alone(passed: Passed, odd: dict[str, str]) -> None:
     passed.add(bound())
     environment = passed.environment(**odd)
-    assert take_kept_sockets(environment, settings_for(passed.ports[0], 2), None, _FAR) == []
-    assert passed.still_open() == [_FAR]
+    assert take_kept_sockets(environment, settings_for(passed.ports[0], 2), None, passed.first_fd) == []
+    assert passed.still_open() == [passed.first_fd]
     assert environment == {}
