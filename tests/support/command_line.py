@@ -11,7 +11,7 @@ import pytest
 
 from relayd.cli import main
 from tests.integration.config import Sections, to_toml
-from tests.support.admin import AdminWorld
+from tests.support.admin_server import AdminWorld
 from tests.support.virtual_loop import VirtualClockLoop
 
 

@@ -12,7 +12,7 @@ from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.log import short_token
-from tests.support.admin import AdminWorld, FakeKernel, with_admin
+from tests.support.admin_server import AdminWorld, FakeKernel, with_admin
 from tests.support.relays import ALICE, ALICE_AT, HOST, ONGOING, SESSION, spec
 from tests.support.virtual_loop import now
 

@@ -11,7 +11,7 @@ from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data
-from tests.support.admin import AdminWorld, FakeKernel, with_admin
+from tests.support.admin_server import AdminWorld, FakeKernel, with_admin
 from tests.support.relays import (
     ALICE,
     ALICE_AT,

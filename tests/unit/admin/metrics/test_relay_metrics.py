@@ -7,7 +7,7 @@ from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
-from tests.support.admin import AdminWorld, FakeKernel, with_admin
+from tests.support.admin_server import AdminWorld, FakeKernel, with_admin
 from tests.support.virtual_loop import now
 
 
