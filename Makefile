@@ -8,7 +8,7 @@ LOCKED := $(PIP) --require-hashes --requirement requirements
 # relayd itself: all that it needs, to be built too, is installed by then.
 ITSELF := $(PIP) --no-deps --no-build-isolation
 
-.PHONY: run test quick coverage install lint generate lock bench bench-quick clean
+.PHONY: run test quick coverage install lint check-generated hooks generate lock bench bench-quick clean
 
 run: install
 	$(BIN)/relayd dev --players 4
@@ -39,7 +39,20 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
+	$(MAKE) --no-print-directory check-generated
+
+# All C that is written by hand.
+C_SOURCES = $(shell find relayd bench fuzz tests -name '*.[ch]' -not -path '*/generated/*')
+
+# Whether `make generate` would change anything, but for the compiled program: tests/unit/kernel/test_object.py.
+check-generated: $(VENV)/.installed
 	$(BIN)/python -m relayd.forwarding.generated --check
+	$(BIN)/python docs/generate.py --check
+
+# `make lint` in front of every commit, as far as a commit touches it.
+hooks: $(VENV)/.installed-dev
+	$(BIN)/pre-commit install
 
 # All that is made from the code: C headers, what is compiled from them (clang 14), pages of docs/.
 generate: $(VENV)/.installed

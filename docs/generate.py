@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are made from the code: ``python docs/generate.py``."""
+"""Writes the pages of docs/ that are made from the code: ``python docs/generate.py``; see `main` for ``--check``."""
 
 import json
 import sys
@@ -118,17 +118,26 @@ PAGES = {
 }
 
 
-def main() -> int:
-    """Returns the exit status: of a page for which a text is missing nothing is written."""
-    missing = []
+def main(arguments: list[str]) -> int:
+    """Returns the exit status: of a page for which a text is missing nothing is written.
+
+    With ``--check`` nothing is written at all, and every page that is not current is named.
+    """
+    said = []
     for name, page in PAGES.items():
+        path = _FOLDER / name
         try:
-            (_FOLDER / name).write_text(page(), encoding="utf-8")
+            text = page()
         except MissingTextError as error:
-            missing.append(str(error))
-    sys.stderr.write("".join(f"{line}\n" for line in missing))
-    return 1 if missing else 0
+            said.append(str(error))
+            continue
+        if arguments != ["--check"]:
+            path.write_text(text, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != text:
+            said.append(f"docs/{name} is not what the code gives: run make generate")
+    sys.stderr.write("".join(f"{line}\n" for line in said))
+    return 1 if said else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

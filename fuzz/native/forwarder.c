@@ -22,7 +22,8 @@
 
 static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout);
 static int fake_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
-static ssize_t fake_sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to, socklen_t length);
+static ssize_t fake_sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to,
+			   socklen_t length);
 static int fake_clock_gettime(clockid_t clock, struct timespec *now);
 
 #define recvmmsg fake_recvmmsg
@@ -82,7 +83,7 @@ static struct forwarder forwarder;
 static struct total totals[PORTS][VERDICTS];
 static uint8_t all_counts[SLOTS * STRIDE] __attribute__((aligned(64)));
 static struct endpoint endpoints[ENDPOINTS] = { { 100, SERVER }, { 101, CLIENT }, { 102, SERVER }, { 103, CLIENT } };
-static struct flow known[SLOTS];	/* the same flows, looked at one by one */
+static struct flow known[SLOTS]; /* the same flows, looked at one by one */
 static unsigned known_most;
 /* By sender: to whom something of it was passed up last, and until what is taken from the ring this waits. */
 static struct waits {
@@ -259,9 +260,9 @@ struct arrived {
 	uint8_t bytes[BUFFER_BYTES];
 	uint32_t size;
 	struct peer source;
-	struct flow *from;		/* NULL: never to leave here, whatever else */
+	struct flow *from; /* NULL: never to leave here, whatever else */
 	struct flow *to;
-	struct flow *above_rate;	/* the sender, if this is more than it may send */
+	struct flow *above_rate; /* the sender, if this is more than it may send */
 	enum verdict verdict;
 	uint8_t leaves[MAX_DATAGRAM_BYTES];
 	uint32_t leaves_bytes;
@@ -312,7 +313,8 @@ static void next_datagram(struct arrived *a, union address *source)
 	if (at_server) {
 		struct flow *player = any_known(number());
 
-		put_u32(a->bytes + HEADER_BYTES, kind & 8 && player ? player->connection_id : OF(connection_ids, kind >> 4));
+		put_u32(a->bytes + HEADER_BYTES,
+			kind & 8 && player ? player->connection_id : OF(connection_ids, kind >> 4));
 		a->size = HOST_DATA_HEADER_BYTES;
 	}
 	switch (kind >> 6) {
@@ -320,7 +322,7 @@ static void next_datagram(struct arrived *a, union address *source)
 		a->size += (uint32_t)some_bytes(a->bytes + a->size, 1 + (kind >> 4 & 3));
 		break;
 	case 1:
-		a->size += 20;	/* all of one length, as what can leave as one */
+		a->size += 20; /* all of one length, as what can leave as one */
 		break;
 	case 2:
 		a->size = MAX_DATAGRAM_BYTES - (kind >> 4 & 1);
@@ -338,7 +340,8 @@ static void expect(struct arrived *a)
 	struct flow *from;
 
 	a->from = a->to = a->above_rate = NULL;
-	if (a->size < HEADER_BYTES || a->size > MAX_DATAGRAM_BYTES || (a->bytes[TYPE_OFFSET] != PING && a->bytes[TYPE_OFFSET] != DATA))
+	if (a->size < HEADER_BYTES || a->size > MAX_DATAGRAM_BYTES ||
+	    (a->bytes[TYPE_OFFSET] != PING && a->bytes[TYPE_OFFSET] != DATA))
 		return;
 	header = port == CLIENT ? HEADER_BYTES : HOST_DATA_HEADER_BYTES;
 	if (a->bytes[TYPE_OFFSET] == DATA && a->size <= header)
@@ -393,7 +396,7 @@ static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int fl
 		memcpy(part->iov_base, batch_in[i].bytes,
 		       batch_in[i].size < part->iov_len ? batch_in[i].size : part->iov_len);
 		expect(&batch_in[i]);
-		if (!input_left)	/* what would follow is all the same */
+		if (!input_left) /* what would follow is all the same */
 			batch_count = i + 1;
 	}
 	if (arrival_clock & 1) {
@@ -475,7 +478,8 @@ static int fake_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int f
 	return (int)taken;
 }
 
-static ssize_t fake_sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to, socklen_t length)
+static ssize_t fake_sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to,
+			   socklen_t length)
 {
 	CHECK(flags == MSG_DONTWAIT);
 	if (send_behaviour & 2 && number() & 1) {
@@ -586,7 +590,8 @@ static void serve_and_check(void)
 {
 	static struct counts before[SLOTS];
 	enum port port = endpoints[at_endpoint].port;
-	uint64_t head_before = forwarder.ring_head, sent[VERDICTS] = { 0 }, lost = 0, overloaded, in_all = 0, limited = 0;
+	uint64_t head_before = forwarder.ring_head, sent[VERDICTS] = { 0 }, lost = 0, overloaded, in_all = 0,
+		 limited = 0;
 	struct total was[VERDICTS];
 	bool exact = all_settled();
 	unsigned passed_up;
@@ -630,7 +635,7 @@ static void serve_and_check(void)
 		CHECK(counts->rate_limited - before[slot].rate_limited == above_rate);
 		/* Where something is lost, two that look alike at one address cannot be told apart. */
 		CHECK(lost || forwarded == counts->to_host_datagrams - before[slot].to_host_datagrams +
-					   counts->to_player_datagrams - before[slot].to_player_datagrams);
+						   counts->to_player_datagrams - before[slot].to_player_datagrams);
 		CHECK(lost_of(counts) - lost_of(&before[slot]) <= lost);
 	}
 	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
@@ -661,10 +666,11 @@ static void one_operation(void)
 		add(slot, where, OF(tokens, who), OF(tokens, who >> 3), OF(connection_ids, where >> 2), number());
 		break;
 	case 1:
-		if (operation & 128) {	/* players by the hundred, so that the maps grow */
+		if (operation & 128) { /* players by the hundred, so that the maps grow */
 			count = number();
 			for (unsigned i = 0; i < count; i++)
-				add(256 + i + 2 * operation, 1, 5000 + i, OF(tokens, operation >> 3), 5000 + i, (uint8_t)i);
+				add(256 + i + 2 * operation, 1, 5000 + i, OF(tokens, operation >> 3), 5000 + i,
+				    (uint8_t)i);
 		} else {
 			take_out(operation & 64 ? 256 + 2u * number() : number());
 		}
@@ -680,7 +686,7 @@ static void one_operation(void)
 		batch_count = operation & 4 && operation & 128 ? BATCH : batch_count;
 		where = number();
 		at_endpoint = where % ENDPOINTS;
-		if (where < 128)	/* it mostly keeps up */
+		if (where < 128) /* it mostly keeps up */
 			owner_judges(PASSED_UP);
 		send_behaviour = operation & 2 ? number() : 0;
 		arrival_clock = operation & 1 ? number() : 0;
@@ -718,7 +724,8 @@ static void say_what_is_done(void)
 {
 	static const char *const labels[VERDICTS] = VERDICT_LABELS;
 
-	printf("{\"runs\": %lu, \"checks\": %lu, \"outcomes\": {\"passed up\": %lu", done.runs, done.checks, done.passed_up);
+	printf("{\"runs\": %lu, \"checks\": %lu, \"outcomes\": {\"passed up\": %lu", done.runs, done.checks,
+	       done.passed_up);
 	for (unsigned verdict = 0; verdict < VERDICTS; verdict++)
 		if (done.by_verdict[verdict])
 			printf(", \"%s\": %lu", labels[verdict], done.by_verdict[verdict]);

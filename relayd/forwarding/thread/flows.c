@@ -161,7 +161,8 @@ bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding)
 	struct pings **pings = &flows->pings[slot >> CHUNK_BITS];
 	uint32_t generation;
 
-	if (!map_reserve(&flows->pairs[binding->port]) || !map_reserve(&flows->connections) || !map_reserve(&flows->hosts))
+	if (!map_reserve(&flows->pairs[binding->port]) || !map_reserve(&flows->connections) ||
+	    !map_reserve(&flows->hosts))
 		return false;
 	if (!*pings)
 		*pings = calloc(CHUNK, sizeof(**pings));

@@ -15,8 +15,8 @@
 /* A peer's address in one form for both families, every byte of it set, so that two can be compared as bytes. */
 struct peer {
 	uint16_t family;
-	uint16_t port;		/* network order */
-	uint8_t address[16];	/* IPv4: the first four */
+	uint16_t port;	     /* network order */
+	uint8_t address[16]; /* IPv4: the first four */
 	uint32_t scope;
 };
 
@@ -29,10 +29,10 @@ struct flow {
 	uint16_t endpoint;
 	uint8_t port;
 	bool used;
-	uint64_t passed_up;	/* the last datagram that may have to reach the peers before any that is forwarded here */
-	double settled_at;	/* seconds; from then on `passed_up` is no reason to wait any more */
-	uint32_t generation;	/* another one for each binding that had this slot */
-	bool metered;		/* whether there is a rate to keep */
+	uint64_t passed_up;  /* the last datagram that may have to reach the peers before any that is forwarded here */
+	double settled_at;   /* seconds; from then on `passed_up` is no reason to wait any more */
+	uint32_t generation; /* another one for each binding that had this slot */
+	bool metered;	     /* whether there is a rate to keep */
 	struct rate rate __attribute__((aligned(64)));
 	struct dues dues;
 } __attribute__((aligned(64)));
@@ -45,18 +45,18 @@ struct map_entry {
 
 struct map {
 	struct map_entry *entries;
-	uint64_t seed;		/* so that nobody can choose tokens that fall on one place */
+	uint64_t seed; /* so that nobody can choose tokens that fall on one place */
 	size_t mask;
 	size_t used;
 };
 
 struct flows {
-	struct map pairs[PORTS];	/* user and session token → who sent it */
-	struct map connections;		/* session token and connection id → player */
-	struct map hosts;		/* session token → host */
-	struct flow **chunks;		/* each allocated with its first slot */
-	struct pings **pings;		/* by slot, in chunks too: apart from what every datagram needs */
-	uint32_t slots;			/* slot 0 is nobody's */
+	struct map pairs[PORTS]; /* user and session token → who sent it */
+	struct map connections;	 /* session token and connection id → player */
+	struct map hosts;	 /* session token → host */
+	struct flow **chunks;	 /* each allocated with its first slot */
+	struct pings **pings;	 /* by slot, in chunks too: apart from what every datagram needs */
+	uint32_t slots;		 /* slot 0 is nobody's */
 };
 
 /* Returns false without memory. */

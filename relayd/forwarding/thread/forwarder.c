@@ -33,8 +33,8 @@ struct datagram {
 	struct peer source;
 	uint32_t user;
 	uint32_t session;
-	uint8_t kind;		/* 0: nothing for this thread to decide */
-	uint64_t next_key;	/* what its receiver is found by */
+	uint8_t kind;	   /* 0: nothing for this thread to decide */
+	uint64_t next_key; /* what its receiver is found by */
 	uint32_t from_slot;
 	uint32_t to_slot;
 	struct flow *from;
@@ -52,7 +52,7 @@ struct work {
 	} arrival;
 	struct datagram batch[BATCH];
 
-	struct out outs[];	/* by endpoint */
+	struct out outs[]; /* by endpoint */
 };
 
 static uint32_t little_u32(const uint8_t *bytes)
@@ -334,7 +334,7 @@ static void note_delay(struct forwarder *f, uint64_t arrived)
 	uint64_t now_ns = clock_real_ns(), delay_ns;
 	unsigned bucket = 0;
 
-	if (now_ns < arrived)	/* the clock was set back meanwhile */
+	if (now_ns < arrived) /* the clock was set back meanwhile */
 		return;
 	delay_ns = now_ns - arrived;
 	while (bucket < DELAY_BUCKETS && delay_ns > delay_bounds_ns[bucket])

@@ -20,9 +20,9 @@
 
 /* The owner's memory, in which all is counted. */
 struct memory {
-	struct total (*totals)[VERDICTS];	/* by port */
-	uint8_t *first_counts;			/* of slot 0 */
-	size_t counts_stride;			/* from one slot's `struct counts` to the next one's */
+	struct total (*totals)[VERDICTS]; /* by port */
+	uint8_t *first_counts;		  /* of slot 0 */
+	size_t counts_stride;		  /* from one slot's `struct counts` to the next one's */
 	uint32_t slots;
 };
 
@@ -42,7 +42,7 @@ struct endpoint {
 struct passed_up {
 	struct peer source;
 	uint32_t endpoint;
-	uint32_t size;				/* as it arrived: may be more than is kept */
+	uint32_t size; /* as it arrived: may be more than is kept */
 	uint8_t bytes[MAX_DATAGRAM_BYTES + 1];
 };
 
@@ -50,19 +50,19 @@ struct forwarder {
 	/* Set before the thread starts, never changed after. */
 	struct endpoint *endpoints;
 	unsigned endpoint_count;
-	bool merge;				/* whether datagrams to one peer may leave as one (UDP_SEGMENT) */
-	int wake_owner;				/* eventfd: readable while something is passed up */
-	int stop;				/* eventfd */
+	bool merge;	/* whether datagrams to one peer may leave as one (UDP_SEGMENT) */
+	int wake_owner; /* eventfd: readable while something is passed up */
+	int stop;	/* eventfd */
 	int poll;
-	struct work *work;			/* the thread's own */
+	struct work *work; /* the thread's own */
 	struct memory memory;
 
-	pthread_mutex_t lock;			/* over all that follows */
+	pthread_mutex_t lock; /* over all that follows */
 	struct flows flows;
 	struct delays delays;
 	struct passed_up *ring;
-	uint64_t ring_head;			/* number of the next one to be put in */
-	uint64_t ring_tail;			/* number of the first that the owner is not done with */
+	uint64_t ring_head; /* number of the next one to be put in */
+	uint64_t ring_tail; /* number of the first that the owner is not done with */
 	bool owner_woken;
 };
 

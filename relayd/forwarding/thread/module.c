@@ -17,7 +17,7 @@ typedef struct {
 	pthread_t thread;
 	bool created;
 	bool running;
-	unsigned taken;		/* passed up, and by now in the owner's hands */
+	unsigned taken; /* passed up, and by now in the owner's hands */
 } Forwarder;
 
 /* ---- Addresses, as Python's socket module has them: (ip, port) or (ip, port, flow info, scope) ------------------- */
@@ -80,10 +80,9 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	unsigned long long bytes_per_second = 0, datagrams_due_ns = 0, bytes_due_ns = 0;
 	bool taken, added;
 
-	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type, &address,
-			      u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
-			      &datagrams_per_second, &bytes_per_second, &datagrams_due_ns,
-			      &bytes_due_ns) ||
+	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type,
+			      &address, u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
+			      &datagrams_per_second, &bytes_per_second, &datagrams_due_ns, &bytes_due_ns) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
@@ -356,15 +355,17 @@ static int parse_memory(const Py_buffer *buffer, Py_ssize_t totals_at, Py_ssize_
 {
 	const Py_ssize_t totals_bytes = PORTS * VERDICTS * sizeof(struct total);
 
-	if (totals_at < 0 || totals_at % 8 || totals_at > buffer->len - totals_bytes || counts_at < 0 || counts_at % 64 ||
-	    stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 || counts_at > buffer->len - stride) {
+	if (totals_at < 0 || totals_at % 8 || totals_at > buffer->len - totals_bytes || counts_at < 0 ||
+	    counts_at % 64 || stride < (Py_ssize_t)sizeof(struct counts) || stride % 64 ||
+	    counts_at > buffer->len - stride) {
 		PyErr_SetString(PyExc_ValueError, "totals or counts are not in the memory");
 		return -1;
 	}
 	memory->totals = (struct total(*)[VERDICTS])((char *)buffer->buf + totals_at);
 	memory->first_counts = (uint8_t *)buffer->buf + counts_at;
 	memory->counts_stride = (size_t)stride;
-	memory->slots = (uint32_t)((size_t)(buffer->len - counts_at - (Py_ssize_t)sizeof(struct counts)) / (size_t)stride + 1);
+	memory->slots =
+		(uint32_t)((size_t)(buffer->len - counts_at - (Py_ssize_t)sizeof(struct counts)) / (size_t)stride + 1);
 	return 0;
 }
 
@@ -425,6 +426,8 @@ static PyMethodDef methods[] = {
 	{ NULL },
 };
 
+/* The macro ends with a comma of its own. */
+/* clang-format off */
 static PyTypeObject forwarder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0)
 	.tp_name = "relayd.forwarding.thread._forwarder.Forwarder",
@@ -435,6 +438,7 @@ static PyTypeObject forwarder_type = {
 	.tp_dealloc = (destructor)deallocate,
 	.tp_methods = methods,
 };
+/* clang-format on */
 
 static struct PyModuleDef definition = {
 	PyModuleDef_HEAD_INIT,

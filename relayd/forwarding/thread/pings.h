@@ -20,8 +20,8 @@ static inline void pings_note(struct pings *pings, __u64 now_ns)
 		pings->missed += periods - 1;
 		/* RFC 3550, 6.4.1, in the whole numbers of its A.8. */
 		pings->jitter_sixteenths_ns -= (pings->jitter_sixteenths_ns + 8) >> 4;
-		pings->jitter_sixteenths_ns +=
-			interval_ns > expected_ns ? interval_ns - expected_ns : expected_ns - interval_ns;
+		pings->jitter_sixteenths_ns += interval_ns > expected_ns ? interval_ns - expected_ns
+									 : expected_ns - interval_ns;
 	}
 	pings->last_ns = now_ns;
 }

@@ -11,12 +11,12 @@
 /* Few sessions, users and ids, so that the same ones are taken up and removed again and again. */
 enum { SESSIONS = 700, USERS = 9, MOST = 3000 };
 
-#define CHECK(condition)                                                                                          \
-	do {                                                                                                      \
-		if (!(condition)) {                                                                               \
-			fprintf(stderr, "step %lu, line %d: %s\n", step, __LINE__, #condition);                   \
-			exit(1);                                                                                  \
-		}                                                                                                 \
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "step %lu, line %d: %s\n", step, __LINE__, #condition); \
+			exit(1); \
+		} \
 	} while (0)
 
 static struct {

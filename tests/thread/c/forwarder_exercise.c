@@ -17,12 +17,12 @@
 
 enum { USERS = 24, SESSIONS = 3, SENDERS = 2, TURN_DATAGRAMS = 100, AT_ONCE = 50 };
 
-#define CHECK(condition)                                                                      \
-	do {                                                                                  \
-		if (!(condition)) {                                                           \
-			fprintf(stderr, "line %d: %s\n", __LINE__, #condition);               \
-			exit(1);                                                              \
-		}                                                                             \
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
+			exit(1); \
+		} \
 	} while (0)
 
 static struct sockaddr_in relay_at[PORTS], peer_at;
@@ -63,7 +63,8 @@ static void *send_all(void *seed)
 	for (unsigned n = 0; n < turns * TURN_DATAGRAMS; n++) {
 		enum port port = (enum port)(rand_r(&chance) % PORTS);
 		unsigned kind = (unsigned)rand_r(&chance) % 16;
-		size_t size = kind == 0 ? (size_t)rand_r(&chance) % sizeof(bytes) : 14 + (size_t)rand_r(&chance) % 3 * 500;
+		size_t size = kind == 0 ? (size_t)rand_r(&chance) % sizeof(bytes)
+					: 14 + (size_t)rand_r(&chance) % 3 * 500;
 
 		put_u32(bytes + USER_OFFSET, (uint32_t)rand_r(&chance) % USERS);
 		put_u32(bytes + SESSION_OFFSET, (uint32_t)rand_r(&chance) % SESSIONS);
@@ -187,7 +188,8 @@ static void own(pthread_t *senders, pthread_t *forwarding)
 
 	for (unsigned turn = 0; atomic_load(&sending); turn++) {
 		for (unsigned i = 0; i < 4; i++)
-			add_or_remove(rand() % 4 ? CLIENT : SERVER, (uint32_t)rand() % SESSIONS, (uint32_t)rand() % USERS);
+			add_or_remove(rand() % 4 ? CLIENT : SERVER, (uint32_t)rand() % SESSIONS,
+				      (uint32_t)rand() % USERS);
 		take();
 		(void)decided(false);
 		usleep(50);
