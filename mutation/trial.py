@@ -10,8 +10,10 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -177,12 +179,15 @@ def _in_child(request: Request, result: int) -> None:
 
 
 def _try(request: Request) -> Answer:
-    """Runs the tests in a child, and ends all that it leaves behind."""
+    """Runs the tests in a child, and clears away all that it leaves behind."""
     started = time.monotonic()
     reading, writing = os.pipe()
+    # Short, for the names of sockets, and taken away even where the child had no time to.
+    temporary = tempfile.mkdtemp(prefix="mutant-")
     child = os.fork()
     if child == 0:
         os.close(reading)
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary
         try:
             _in_child(request, writing)
         except BaseException:  # noqa: BLE001 - nothing of the parent's is to run here
@@ -193,6 +198,7 @@ def _try(request: Request) -> Answer:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    shutil.rmtree(temporary, ignore_errors=True)
     if found:
         answer = json.loads(found)
         return Answer(**{**answer, "outcome": Outcome(answer["outcome"])})
