@@ -96,10 +96,12 @@ def mutant(root: Path, place: Place, draw: random.Random) -> Mutant:
 
 
 def _left_out(node: Node) -> bool:
-    """Annotations and unions of types, which are the type checker's; `slots` and `frozen` of data classes too."""
+    """What is the type checker's: annotations, unions of types, protocols, `slots` and `frozen` of data classes."""
     while node.parent is not None:
         above = node.parent
         if above.type in ("annassign", "tfpdef") and node is above.children[1 if above.type == "annassign" else 2]:
+            return True
+        if above.type == "classdef" and "Protocol" in _bases(above):
             return True
         if above.type == "funcdef" and node is above.annotation:
             return True
@@ -109,6 +111,11 @@ def _left_out(node: Node) -> bool:
             return True
         node = above
     return False
+
+
+def _bases(class_: Node) -> str:
+    bases = class_.get_super_arglist()
+    return "" if bases is None else str(bases.get_code())
 
 
 def _lines(node: Node) -> tuple[int, int]:

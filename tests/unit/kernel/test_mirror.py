@@ -396,3 +396,11 @@ def test_pings_that_the_kernel_answered_stay_with_the_binding() -> None:
         assert (heard.heard, heard.missed, heard.jitter_sixteenths_ns) == (11, 4, 160)
         world.table.watch(world.session, world.now)
     assert world.mirror.pings(alice) is None
+
+
+def test_the_place_of_a_session_stays_its_own_though_one_of_its_players_finds_no_slot() -> None:
+    world = playing(program=PlayedProgram(bound=2))
+    world.ping(BOB, ELSEWHERE)
+    world.mirror.flush()
+    assert world.mirror.rows[world.session].index not in world.mirror.indexes._free
+    assert len(world.mirror.slot_of) == 2

@@ -32,7 +32,7 @@ from relayd.forwarding.kernel.attach import (
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.layout import ControlFlag, InterfaceMode
-from relayd.forwarding.kernel.libbpf import kind_of
+from relayd.forwarding.kernel.libbpf import XdpQuery, kind_of
 from relayd.forwarding.kernel.pins import Pins, in_bpf_file_system
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.forwarding.kernel.start import start_fast_path
@@ -363,3 +363,11 @@ def test_check_warns_or_refuses(pins: Path, tmp_path: Path) -> None:
     assert line.startswith("ok       fast path is off: fast_path.interfaces names none")
     with pytest.raises(UnavailableError, match="names none"):
         examine_fast_path(settings(pins, interfaces=[]))
+
+
+@pytest.mark.parametrize("field", ["prog_id", "drv_prog_id", "skb_prog_id", "hw_prog_id"])
+def test_another_program_is_seen_wherever_it_is(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = XdpQuery()
+    setattr(query, field, 7)
+    monkeypatch.setattr("relayd.forwarding.kernel.attach._query", lambda _ifindex: query)
+    assert attached_program(LO) == 7

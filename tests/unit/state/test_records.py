@@ -5,37 +5,13 @@ from pathlib import Path
 import pytest
 
 from relayd.core.counters import Traffic
-from relayd.core.events import Event
-from relayd.core.session import Binding, Session
+from relayd.core.session import Binding
 from relayd.core.wire import Port, encode_ping
 from relayd.state import layout
 from relayd.state.layout import NO_SPAN, Identity, Kind
 from relayd.state.memory import StateMemory
 from relayd.state.records import Records
-from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S
-
-SPAN = b"a span of usage."
-
-
-class Spans:
-    """Whoever records usage: one span for all."""
-
-    def __init__(self) -> None:
-        self.asked: list[Session] = []
-        self.ended_with: list[list[int]] = []
-
-    def of(self, session: Session) -> bytes:
-        self.asked.append(session)
-        return SPAN
-
-    def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
-        return True
-
-    def ended(self, event: Event, slots: list[int]) -> None:
-        self.ended_with.append(slots)
-
-    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
-        """Nobody is."""
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, SPAN, THERE, C, Life, S, Spans
 
 
 def written(life: Life) -> dict[int, Identity]:
@@ -87,6 +63,8 @@ def test_a_binding_and_an_account_for_each_who_came(tmp_path: Path) -> None:
         (Kind.ACCOUNT, ALICE): alice_id,
     }
     assert {(one.session, one.game) for one in found.values()} == {(SESSION, game)}
+    (account,) = (one for one in found.values() if (one.kind, one.user) == (Kind.ACCOUNT, ALICE))
+    assert account == Identity(Kind.ACCOUNT, 0, False, ALICE, SESSION, alice_id, 0, 0, 0, 0, NO_SPAN, game)
     alice = found[life.records.slot_of(binding(life, ALICE))]
     assert (alice.kind, alice.port, alice.endpoint, alice.peer_port) == (Kind.BINDING, Port.CLIENT, C.number, THERE[1])
     assert life.records.slot_of(Binding(life.table.by_token[SESSION].users[BOB], C, THERE, 0.0)) == 0

@@ -11,7 +11,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.state import layout
 from relayd.state.memory import NAME
-from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, THERE, C, Life, S, first_life
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, SPAN, THERE, C, Life, S, Spans, first_life
 
 
 def test_bindings_ids_and_counts_go_on(tmp_path: Path) -> None:
@@ -267,3 +267,23 @@ def test_more_than_the_first_room(tmp_path: Path) -> None:
     life.restoration.finish()
     assert life.restoration.restored == len(users)
     assert life.table.bound[Port.CLIENT] == len(users)
+
+
+def test_what_was_counted_for_a_user_of_another_session_with_its_tokens_is_kept_under_its_span(tmp_path: Path) -> None:
+    before = Life(tmp_path)
+    before.records.spans = Spans()
+    before.authorize(game=(HOST, ALICE))
+    before.handle(C, encode_ping(ALICE, SESSION), THERE)
+    binding = before.table.by_token[SESSION].users[ALICE].client_binding
+    assert binding is not None
+    at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
+    layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, *layout.NO_DROPS)
+    before.killed()
+    life = Life(tmp_path)
+    life.records.spans = spans = Spans()
+    life.authorize(another=(HOST, ALICE))
+    assert life.restoration.restored == 0
+    assert life.table.by_token[SESSION].users[ALICE].traffic is None
+    life.restoration.finish()
+    ((span, counts, slots),) = spans.gone_with
+    assert (span, counts.to_host_datagrams, counts.to_player_bytes, len(slots)) == (SPAN, 5, 600, 1)

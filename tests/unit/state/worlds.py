@@ -3,11 +3,14 @@
 import struct
 from pathlib import Path
 
+from relayd.core.counters import Traffic
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Action, Engine
+from relayd.core.events import Event
 from relayd.core.followers import Phase
 from relayd.core.limits import Limits
+from relayd.core.session import Session
 from relayd.core.table import Table
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.forwarding.python.udp import RecordKeeper
@@ -22,9 +25,32 @@ HOST, ALICE, BOB = 10, 11, 12
 HERE = ("198.51.100.1", 4000)
 THERE = ("2001:db8::7", 5000, 0, 0)
 TIMEOUT_SECONDS = 30.0
+SPAN = b"a span of usage."
 PAYLOAD = b"\x01\0\0\0\0hello"
 
 _ids = iter(range(1000, 2**31))
+
+
+class Spans:
+    """Whoever records usage: one span for all."""
+
+    def __init__(self) -> None:
+        self.asked: list[Session] = []
+        self.ended_with: list[list[int]] = []
+        self.gone_with: list[tuple[bytes, Traffic, list[int]]] = []
+
+    def of(self, session: Session) -> bytes:
+        self.asked.append(session)
+        return SPAN
+
+    def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
+        return True
+
+    def ended(self, event: Event, slots: list[int]) -> None:
+        self.ended_with.append(slots)
+
+    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
+        self.gone_with.append((span, counts, slots))
 
 
 class Life:

@@ -244,3 +244,11 @@ def test_a_port_without_a_rate_has_no_meter(port: Port) -> None:
     world.bind()
     user = HOST if port is Port.SERVER else ALICE
     assert world.served()[user].meter == (0, 0, 0, 0)
+
+
+def test_whom_the_thread_does_not_serve_it_never_heard() -> None:
+    world = World()
+    world.bind()
+    assert world.flows.last_heard(world.binding()) == world.records.last_seen(world.slot())
+    world.relay.player_pings(BOB, BOB_AT)
+    assert world.flows.last_heard(world.binding(BOB)) == 0.0
