@@ -4,6 +4,7 @@ import socket
 from io import BytesIO
 
 from bench.sender import BatchSender
+from tests.integration.waiting import PATIENCE_SECONDS
 
 
 def test_every_datagram_of_a_batch_arrives_as_it_was_given() -> None:
@@ -12,7 +13,7 @@ def test_every_datagram_of_a_batch_arrives_as_it_was_given() -> None:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
     ):
         there.bind(("127.0.0.1", 0))
-        there.settimeout(5)
+        there.settimeout(PATIENCE_SECONDS)
         here.connect(there.getsockname())
         sizes_bytes = (11, 0, 40, 1, 25)
         sender = BatchSender(here, sizes_bytes)

@@ -9,6 +9,7 @@ from tests.integration.config import SessionKeys, new_session, new_sessions, wit
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID, Player
 from tests.integration.relay_process import RelayProcess, counted, told
+from tests.integration.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("forwarder")
 
@@ -118,7 +119,7 @@ def test_all_that_is_sent_comes_from_the_port_that_was_contacted(relay: RelayPro
     ):
         for sock in (at_host, at_player):
             sock.bind((ip, 0))
-            sock.settimeout(10)
+            sock.settimeout(PATIENCE_SECONDS)
         at_host.sendto(host.header + b"\x01", relay.address("server", ip))
         assert _from(at_host) == (VALID, relay.address("server", ip))
         at_player.sendto(player.data(OPENS_CONNECTION), relay.address("client", ip))
@@ -152,7 +153,7 @@ def test_dscp_marks_all_that_is_sent(start_relay: StartRelay, dscp: int) -> None
 
 def _received_mark(sock: socket.socket) -> tuple[bytes, int]:
     """A datagram and its DSCP: the upper six bits of an octet that IPv4 gives as one byte, IPv6 as an int."""
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_SECONDS)
     datagram, extras, _, _ = sock.recvmsg(2048, 64)
     ((_, _, octet),) = extras
     return datagram, int.from_bytes(octet, "little") >> 2

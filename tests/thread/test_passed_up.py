@@ -7,6 +7,7 @@ import pytest
 
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from tests.integration.waiting import PATIENCE_SECONDS
 from tests.thread import compiled
 from tests.thread.rig import ALICE, BOB, HOST, SESSION, VALID, C, Rig, S, heard_by_now
 
@@ -165,7 +166,7 @@ def test_a_user_bound_at_two_addresses_of_the_relay_is_told_apart_by_the_socket(
         forwarder = compiled.Forwarder([(one.fileno(), int(C)), (other.fileno(), int(C))], True)
         forwarder.add(1, bob.getsockname(), BOB, SESSION, 7)
         forwarder.start()
-        bob.settimeout(10)
+        bob.settimeout(PATIENCE_SECONDS)
         for sock in (one, other):
             bob.sendto(encode_ping(BOB, SESSION), sock.getsockname())
         assert bob.recvfrom(100) == (VALID, other.getsockname())

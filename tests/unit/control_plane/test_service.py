@@ -17,6 +17,7 @@ from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.control_plane.webhooks import delivery
 from relayd.control_plane.webhooks.delivery import Webhooks
+from tests.integration.waiting import PATIENCE_SECONDS
 
 BEAT = Heartbeat(ip="203.0.113.7", host="r", server_port=1, client_port=2, capacity=10, load=0)
 ONE_USER = CreateRequest.model_validate({"users": ["1.1.1.1"]})
@@ -35,7 +36,7 @@ class Running:
         return (await self.plane.get(session_id)).status
 
     async def until(self, probe: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await probe():  # noqa: ASYNC110 - what is waited for tells nobody
                 await asyncio.sleep(0.005)
 
