@@ -14,7 +14,7 @@ from mutation import c_places, native, python_places, touching
 from mutation.copies import Copy, copy_tree, share
 from mutation.lists import StaleEntryError, accepted, named
 from mutation.mutant import Mutant
-from mutation.report import Result, keep, summary
+from mutation.report import Result, keep, summary, unnoticed
 from mutation.touching import FailingTestsError, Touching
 from mutation.trial import Answer, Outcome, Request
 
@@ -30,6 +30,9 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 _Sample = Annotated[int, typer.Option(min=1, help="How many mutants to try.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Of a run before, to repeat it.", show_default="any")]
 _Workers = Annotated[int, typer.Option(min=1, help="How many to try at once.")]
+_Again = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Only what was not noticed in the run that wrote this file.")
+]
 _Only = Annotated[list[str] | None, typer.Option(help="Only files whose path begins like this.")]
 
 
@@ -39,7 +42,9 @@ def mutation() -> None:
 
 
 @cli.command("python")
-def of_python(sample: _Sample = 500, seed: _Seed = 0, only: _Only = None, workers: _Workers = 2) -> None:
+def of_python(
+    sample: _Sample = 500, seed: _Seed = 0, only: _Only = None, workers: _Workers = 2, again: _Again = None
+) -> None:
     """Changes the Python of core, forwarding, state and session_source, and looks whether a test notices."""
     seed = seed or 1 + secrets.randbelow(_MOST_SEED)
     typer.echo(f"seed {seed}")
@@ -47,7 +52,10 @@ def of_python(sample: _Sample = 500, seed: _Seed = 0, only: _Only = None, worker
     draw = random.Random(seed)
     files = _files([path for room in ROOMS for path in sorted((TREE / room).rglob("*.py"))], only)
     found = [place for file in files for place in python_places.places(TREE, file)]
-    mutants = [python_places.mutant(TREE, place, draw) for place in draw.sample(found, min(sample, len(found)))]
+    if again is None:
+        mutants = [python_places.mutant(TREE, place, draw) for place in draw.sample(found, min(sample, len(found)))]
+    else:
+        mutants = python_places.with_keys(TREE, found, unnoticed(again))
     with ExitStack() as stack:
         touched, copies = _python_copies(stack, workers)
         results = _try(copies, mutants, lambda copy, mutant: _try_python(copy, mutant, touched))
@@ -106,12 +114,12 @@ def _python_copies(stack: ExitStack, workers: int) -> tuple[Touching, list[Copy]
     touched = touching.known(TREE, kept, tree)
     if touched is None:
         typer.echo("running all tests once, to see what they touch")
-        with Copy(TREE, BUILD / "0") as first:
-            touched = touching.look(TREE, first)
+        with ExitStack() as while_looking:
+            copies = [while_looking.enter_context(Copy(TREE, BUILD / str(number))) for number in range(workers)]
+            touched = touching.look(TREE, copies)
         touching.keep(touched, kept, tree)
     typer.echo(f"{len(touched.seconds)} tests, {sum(touched.seconds.values()):.0f} s")
-    copies = [stack.enter_context(Copy(TREE, BUILD / str(number), touched.modules)) for number in range(1, workers + 1)]
-    return touched, copies
+    return touched, [stack.enter_context(Copy(TREE, BUILD / str(number), touched.modules)) for number in range(workers)]
 
 
 def _try_python(copy: Copy, mutant: Mutant, touched: Touching) -> Answer:

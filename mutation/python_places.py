@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,8 +88,20 @@ def places(root: Path, file: str) -> list[Place]:
 
 def mutant(root: Path, place: Place, draw: random.Random) -> Mutant:
     """One of the mutants of a place."""
+    return _mutant(root, place, draw.choice(place.ways))
+
+
+def with_keys(root: Path, found: Sequence[Place], keys: set[tuple[str, str, str, str]]) -> list[Mutant]:
+    """The mutants of these places that have one of these keys; one for each key, where there are several."""
+    places = {(key[0], key[1]) for key in keys}
+    mutants = (
+        _mutant(root, place, way) for place in found if (place.file, place.where) in places for way in place.ways
+    )
+    return list({mutant.key: mutant for mutant in mutants if mutant.key in keys}.values())
+
+
+def _mutant(root: Path, place: Place, way: Way) -> Mutant:
     before = (root / place.file).read_text("utf-8")
-    way = draw.choice(place.ways)
     after = MutationVisitor.mutate_code(before, _operators()[way.operator], way.occurrence)
     assert after is not None, place
     return Mutant(place.file, place.where, place.lines, way.operator, after, *changed_lines(before, after))

@@ -74,3 +74,10 @@ def keep(path: Path, results: Sequence[Result]) -> None:
         for result in results
     ]
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
+
+
+def unnoticed(path: Path) -> set[tuple[str, str, str, str]]:
+    """The keys of the mutants that survived in a run, by what `keep` wrote of it."""
+    results = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    survived = (Outcome.SURVIVED, Outcome.UNTOUCHED)
+    return {(one["file"], one["where"], one["old"], one["new"]) for one in results if one["outcome"] in survived}

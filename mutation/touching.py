@@ -4,13 +4,14 @@ import ast
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from coverage import CoverageData
 
-from mutation.copies import Copy
+from mutation.copies import Copy, share
 from mutation.mutant import Mutant
 from mutation.trial import Answer, Outcome, Request
 
@@ -101,23 +102,34 @@ def digest(root: Path) -> str:
     return found.hexdigest()
 
 
-def look(root: Path, copy: Copy) -> Touching:
-    """Runs all tests once.
+def look(root: Path, copies: Sequence[Copy]) -> Touching:
+    """Runs all tests once, each in one of the copies.
 
     Raises:
         FailingTestsError: one fails or is skipped.
     """
-    answer = copy.run(Request(list(TESTS), touched=True, every=True, left_out=list(LEFT_OUT)))
-    check(answer)
-    data = CoverageData(str(copy.folder / "build" / "touched"))
-    data.read()
-    lines: dict[str, dict[int, set[str]]] = {}
-    for path in data.measured_files():
-        of_file: dict[int, set[str]] = defaultdict(set)
-        for line, contexts in data.contexts_by_lineno(path).items():
-            of_file[line] = {context for context in contexts if context in answer.tests}
-        lines[str(Path(path).relative_to(copy.folder.resolve()))] = of_file
-    return Touching(root, lines, answer.tests, answer.modules)
+    files = sorted(str(path.relative_to(root)) for folder in TESTS for path in (root / folder).rglob("test_*.py"))
+    files = [file for file in files if not any(word in file for word in LEFT_OUT)]
+    answers: list[tuple[Copy, Answer]] = []
+
+    def run(copy: Copy, some: list[str]) -> None:
+        answers.append((copy, copy.run(Request(some, touched=True, every=True, left_out=list(LEFT_OUT)))))
+
+    share(copies, [files[first :: len(copies)] for first in range(len(copies))], run)
+    lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    seconds: dict[str, float] = {}
+    modules: dict[str, None] = {}
+    for copy, answer in answers:
+        check(answer)
+        seconds |= answer.tests
+        modules |= dict.fromkeys(answer.modules)
+        data = CoverageData(str(copy.folder / "build" / "touched"))
+        data.read()
+        for path in data.measured_files():
+            file = str(Path(path).relative_to(copy.folder.resolve()))
+            for line, contexts in data.contexts_by_lineno(path).items():
+                lines[file][line] |= {context for context in contexts if context in answer.tests}
+    return Touching(root, lines, seconds, list(modules))
 
 
 def check(answer: Answer) -> None:
