@@ -188,3 +188,14 @@ def test_python_has_what_is_declared() -> None:
 def test_the_digest_stands_where_every_version_looks_for_it() -> None:
     assert kernel_maps.CONTROL.offsets["layout"] == 0
     assert state_file.HEADER.offsets["layout"] == 8
+
+
+def test_what_follows_the_last_member_is_skipped_in_an_array_whatever_its_length() -> None:
+    one = Struct("one", (Field("a", U32), Field("b", U16), Field("c", U8)))
+    several = Struct("several", (Field("of", one, count=Amount("TWO", 2)),))
+    assert struct.unpack(f"<{several.format}", struct.pack("<IHBxIHBx", 1, 2, 3, 4, 5, 6)) == (1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("area", [part for part in state_file.LAYOUT.parts if isinstance(part, Area)])
+def test_the_words_of_the_state_file_stand_where_a_processor_reads_them_whole(area: Area) -> None:
+    assert area.at % 8 == 0

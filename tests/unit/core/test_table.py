@@ -235,3 +235,17 @@ def test_a_session_that_ended_holds_nobody_and_is_held_by_nobody() -> None:
     relay.apply(spec("other", 77))
     assert (session.users, session.players, session.host) == ({}, {}, None)
     assert alice.client_binding is host.server_binding is None
+
+
+def test_sessions_with_somebody_in_them_are_counted() -> None:
+    relay = Relay(specs=[spec(), spec("other", 77)])
+    assert relay.table.active_sessions == 0
+    relay.host_pings()
+    relay.player_pings()
+    assert relay.table.active_sessions == 1
+    relay.host_pings(session=77)
+    assert relay.table.active_sessions == 2
+    relay.apply(spec(users=(ALICE,)))
+    assert relay.table.active_sessions == 1
+    relay.apply(spec(users=(BOB,)))
+    assert relay.table.active_sessions == 0

@@ -212,7 +212,9 @@ def test_where_nothing_was_made_nothing_is_pinned(pins: Path) -> None:
 
 def test_it_is_put_on_and_kept_and_the_next_process_goes_on_with_it(pins: Path) -> None:
     wanted = settings(pins)
-    first, table, engine = start(wanted)
+    with capture_logs() as logs:
+        first, table, engine = start(wanted)
+    assert [(line["event"], line["interface"], line["mode"]) for line in logs] == [("fast path is on", "lo", "generic")]
     assert first is not None
     assert first.adopted
     assert (first.up, [link.interface for link in first.links]) == (True, ["lo"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from structlog.testing import capture_logs
 
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
 from relayd.core.endpoint import Endpoint
@@ -125,8 +126,9 @@ def test_a_tombstone_that_would_stand_for_ever_is_not_believed(state: Path, forg
 @pytest.mark.parametrize("area", [layout.COUNTERS_AT, layout.DECISIONS_AT])
 def test_counts_that_cannot_be_begin_at_zero(state: Path, area: int) -> None:
     write(state, area, b"\xff" * 16)
-    with Life(state) as life:
+    with capture_logs() as logs, Life(state) as life:
         life.play()
+        assert "the counts of the relay before are not used: they were damaged" in [line["event"] for line in logs]
         assert life.engine.counters.datagrams[Port.SERVER][Verdict.FORWARDED] == 0
         assert life.table.bound == [1, 1]
 

@@ -123,3 +123,9 @@ def test_replaying_gives_the_same_ledger(ledger: Ledger) -> None:
     for record in ledger.unsent.values():
         again.replay(UsageRecord.from_fields(record.fields()))
     assert (again.unsent, again.spans, again.sequence) == (ledger.unsent, ledger.spans, ledger.sequence)
+
+
+def test_a_new_one_has_made_lost_and_handed_over_nothing() -> None:
+    ledger = Ledger("stream")
+    assert (ledger.made, ledger.taken, ledger.merged, ledger.lost, ledger.refused) == (0, 0, 0, 0, 0)
+    assert (ledger.sequence, ledger.acknowledged, ledger.kept) == (0, 0, True)

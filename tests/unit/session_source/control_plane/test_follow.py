@@ -379,3 +379,16 @@ def test_one_that_hangs_is_left_when_the_relay_ends() -> None:
         assert world.link.closed
 
     run(work())
+
+
+def test_the_first_question_about_an_unknown_player_waits_for_nothing() -> None:
+    async def work() -> None:
+        world = World()
+        async with world.running():
+            await asyncio.sleep(POLL_SECONDS * 4.3)
+            asked = len(world.link.reports)
+            world.source.lookups.state_of(7, 101, now())
+            await until(lambda: len(world.link.reports) > asked)
+            assert world.link.waits[asked] == 0.0, "a second one would wait, for the sake of the control plane"
+
+    run(work())

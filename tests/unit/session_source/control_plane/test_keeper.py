@@ -15,7 +15,7 @@ from relayd.session_source.control_plane.keeper import Keeper
 from relayd.session_source.control_plane.last_good import LastGood, LastGoodError
 from relayd.session_source.control_plane.link import LinkError, Version
 from tests.support.links import FakeSessionTable, session
-from tests.support.virtual_loop import Running, now, run, turns
+from tests.support.virtual_loop import Running, now, run, turns, until
 from tests.unit.session_source.control_plane.worlds import World
 
 
@@ -238,5 +238,17 @@ def test_what_is_kept_follows_what_changes(tmp_path: Path) -> None:
                 if number == 3:
                     break
         assert seen == [1, 2, 3]
+
+    run(work())
+
+
+def test_a_relay_that_ends_has_kept_its_sessions_before_it_is_gone(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = followed(tmp_path)
+        async with world.running():
+            await asyncio.sleep(5.0)
+            world.link.put(session(1))
+            await until(lambda: world.ids() == {"game-1"})
+        assert {one["session_id"] for one in head(tmp_path)["sessions"]} == {"game-1"}
 
     run(work())

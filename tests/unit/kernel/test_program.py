@@ -1,0 +1,42 @@
+"""Why the kernel took no program, in one sentence."""
+
+import errno
+
+import pytest
+
+from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel.libbpf import BpfError, checked
+from relayd.forwarding.kernel.program import explain_load
+
+REFUSED = ["libbpf: load", "-- BEGIN PROG LOAD LOG --\n0: R1=ctx\n  invalid access to packet  \n\n", " \n"]
+
+
+@pytest.mark.parametrize(
+    ("number", "log", "says"),
+    [
+        (errno.EPERM, [], "no right to load kernel programs: give relayd CAP_BPF"),
+        (errno.EACCES, ["libbpf: some words"], "no right to load kernel programs: give relayd CAP_BPF"),
+        (errno.ENOSYS, [], "this kernel has no BPF"),
+        (errno.ENOMEM, [], "the kernel has no memory for the maps"),
+        (errno.E2BIG, [], "the kernel has no memory for the maps"),
+        (errno.EACCES, REFUSED, "refuses the program (load: Permission denied)"),
+        (errno.E2BIG, REFUSED, "refuses the program (load: Argument list too long)"),
+        (errno.EINVAL, [], "Its last word: nothing"),
+        (errno.EINVAL, REFUSED, "Its last word: invalid access to packet"),
+        (errno.EINVAL, ["first", "second"], "Its last word: second"),
+    ],
+)
+def test_what_the_kernel_said_and_what_to_do(
+    number: int, log: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libbpf, "log", log)
+    assert says in explain_load(BpfError(number, "load"))
+
+
+def test_only_what_is_negative_is_an_error() -> None:
+    assert [checked(0, "ask"), checked(7, "ask")] == [0, 7]
+    with pytest.raises(BpfError, match="ask: ") as raised:
+        checked(-errno.ENOENT, "ask")
+    assert raised.value.errno in (errno.ENOENT, errno.EINVAL)
+    with pytest.raises(BpfError):
+        checked(None, "ask")
