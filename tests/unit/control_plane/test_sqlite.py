@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, event, inspect
 
 from relayd.control_plane import keys
-from relayd.control_plane.errors import InvalidRequestError, StoreUnavailableError, StoreUnusableError
+from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, StoreUnavailableError, StoreUnusableError
 from relayd.control_plane.keys import Scope
 from relayd.control_plane.models import Heartbeat, NewUser
 from relayd.control_plane.store import node_queries, schema, session_queries, sqlite
@@ -213,6 +213,21 @@ def test_a_question_that_takes_too_long_is_given_up(path: str, tmp_path: Path, m
         monkeypatch.undo()
         assert await store.usage(UsageQuery()) == []
         await store.close()
+
+    asyncio.run(work())
+
+
+def test_another_relay_of_the_same_name_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+    async def work() -> None:
+        for now, ip, refused in ((100.0, "203.0.113.7", False), (110.0, "203.0.113.8", True), (110.1, "::1", False)):
+            store = SqliteStore(str(tmp_path / "x.sqlite3"))
+            heard = store.heartbeat("n", BEAT.model_copy(update={"ip": ip}), now)
+            if refused:
+                with pytest.raises(NodeTakenError):
+                    await heard
+            else:
+                await heard
+            await store.close()
 
     asyncio.run(work())
 
