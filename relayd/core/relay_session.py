@@ -4,7 +4,6 @@ import ipaddress
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
 
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.wire import MAX_TOKEN
@@ -23,11 +22,14 @@ def canonical_ip(text: str) -> str:
 
 
 Token = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKEN)]
-IpAddress = Annotated[
-    str,
-    AfterValidator(canonical_ip),
-    WithJsonSchema({"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]}),
-]
+_IP_ADDRESS = {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]}
+IpAddress = Annotated[str, AfterValidator(canonical_ip), WithJsonSchema(_IP_ADDRESS)]
+
+# What is left out of an answer, while a file may also say null. Not a union with a hidden None: where it is mistaken,
+# Pydantic would name the branch of the union as if it were a field.
+_PerhapsIpAddress = Annotated[IpAddress | None, WithJsonSchema(_IP_ADDRESS)]
+_PerhapsNumber = Annotated[float | None, WithJsonSchema({"type": "number"})]
+_PerhapsText = Annotated[str | None, WithJsonSchema({"type": "string"})]
 
 
 def _as_answered(schema: dict[str, Any], model: "type[_Shown]") -> None:
@@ -51,10 +53,10 @@ class SessionUser(_Shown):
 
     ALWAYS = ("ip_address",)
 
-    ip_address: IpAddress | SkipJsonSchema[None] = None
+    ip_address: _PerhapsIpAddress = None
     """Where it plays from."""
-    latitude: float | SkipJsonSchema[None] = None
-    longitude: float | SkipJsonSchema[None] = None
+    latitude: _PerhapsNumber = None
+    longitude: _PerhapsNumber = None
     authorization_token: Token
     """What the user proves itself with."""
 
@@ -98,11 +100,11 @@ class SessionState(_Shown):
     """Whether it can be used."""
     linked: bool = True
     """Whether a relay has it."""
-    error: str | SkipJsonSchema[None] = None
+    error: _PerhapsText = None
     """Why it failed."""
     relay: Relay | None = None
     """Null while it initializes."""
-    webhook_url: str | SkipJsonSchema[None] = None
+    webhook_url: _PerhapsText = None
     """What is called once it is ready."""
 
 
