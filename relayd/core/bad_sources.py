@@ -1,4 +1,4 @@
-"""Where no datagram can rightly come from: whoever answers such, or forwards to there, may answer itself for ever."""
+"""Source addresses that no datagram can rightly have: an answer to one of them may start an endless loop."""
 
 from collections.abc import Collection
 
@@ -16,7 +16,7 @@ class BadSources:
         """IP addresses that the relay's sockets are reached at."""
 
     def is_bad(self, source: Address) -> bool:
-        """Whether a datagram from there is to be dropped unseen."""
+        """Whether a datagram from there is dropped before anything in it is read."""
         ip, port = source[0], source[1]
         return port == 0 or (port in self.own_ports and self._is_own(ip)) or is_nobodys(ip)
 

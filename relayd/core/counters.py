@@ -26,7 +26,7 @@ class Counters:
         """``refusals_told[port][state]``: how many dropped datagrams were answered with that state."""
 
     def go_on_in(self, memory: memoryview) -> None:
-        """Goes on with the counts in this memory of MEMORY_BYTES, and counts in it from now on."""
+        """Continues from the counts in this memory of MEMORY_BYTES, and keeps counting there."""
         words = memory.cast("Q")
         for port in Port:
             for field in PORT_COUNTERS.fields:
@@ -47,7 +47,7 @@ class Traffic:
         self.to_player_bytes = 0
 
     def count(self, to_host_datagrams: int, to_host_bytes: int, to_player_datagrams: int, to_player_bytes: int) -> None:
-        """Adds so many."""
+        """Adds these numbers."""
         self.to_host_datagrams += to_host_datagrams
         self.to_host_bytes += to_host_bytes
         self.to_player_datagrams += to_player_datagrams

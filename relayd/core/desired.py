@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 MOST_SESSIONS = 1_000_000
 MOST_USERS = 4_000_000
-"""That a relay holds, in all of its sessions: some 1.6 GB. A source that names more is refused, and not believed."""
+"""The most that a relay holds, in all of its sessions: some 1.6 GB. What a source says beyond that is refused."""
 
 
 class InvalidSessionsError(ValueError):

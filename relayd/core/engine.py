@@ -221,7 +221,7 @@ class Engine:
         return self.table.bind(user, endpoint, source, now)
 
     def _silence(self, binding: Binding, now: float) -> float:
-        """For how long a binding was not heard. Whatever forwards beside the engine may be ahead of its clock."""
+        """Seconds since a binding was last heard by any engine; another engine may have heard it after `now`."""
         return max(0.0, now - self.table.presence.last_heard(binding))
 
     def _refuse(
@@ -246,7 +246,7 @@ class Engine:
         return Action(verdict, endpoint, source, STATE_DATAGRAM[state])
 
     def _drop(self, verdict: Verdict, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
-        """Drops a datagram, and notes it for whoever asks why."""
+        """Drops a datagram, and notes it in the history."""
         self.table.history.refused(verdict, endpoint.port, data, source, now)
         return _DROP[verdict]
 

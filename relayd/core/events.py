@@ -23,7 +23,7 @@ class EventKind(enum.Enum):
     WATCH_ENDED = "session no longer captured"
 
     __hash__ = object.__hash__
-    """There is only one of each; that of `enum` is Python code, and asked for with every change that is remembered."""
+    """Members are singletons. Enum's own hash is Python code, and would be called for every change that is noted."""
 
 
 UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)

@@ -1,4 +1,4 @@
-"""Who follows the table, and in which order they are told: by named phases, whoever subscribed first.
+"""Who follows the table, and in which order they are told: by named phases, not by who subscribed first.
 
 A later phase reads what an earlier one wrote: what the kernel program counted for a binding that ends is in the counts
 of its user before the state file or a metric reads them. Within one phase the order does not matter, for no two in it
@@ -21,11 +21,11 @@ class Phase(enum.IntEnum):
     """When a follower is told, earliest first."""
 
     KERNEL = 0
-    """The kernel program, which goes on by itself: it takes up what it served before a restart before anybody else."""
+    """The kernel program, which keeps forwarding over a restart: it takes over its bindings before anybody else."""
     THREADS = 1
-    """Whoever serves the sockets; also writes down where bindings are."""
+    """What serves the sockets; it also has bindings written into the state file."""
     RECORDS = 2
-    """The state file: by now all that was counted for what ends is in the table. It brings back what nobody served."""
+    """The state file: by now all counts of what ends are in the table. Restores what the kernel did not keep."""
     READERS = 3
     """Session source, metrics and log."""
 
@@ -49,7 +49,7 @@ class UserFollower(Protocol):
 
 
 def raise_it(error: Exception) -> None:
-    """What is done about a follower that failed, unless told otherwise: whoever changes the table has to know."""
+    """The default for a follower that failed: the caller who changed the table gets its exception."""
     raise error
 
 
@@ -63,7 +63,7 @@ class Followers:
 
     def __init__(self, failed: Callable[[Exception], None] = raise_it) -> None:
         self._failed = failed
-        # Made anew with each subscription, so that one that ends while they are told disturbs nobody.
+        # Replaced with each subscription, not changed: one may end while followers are being told.
         self._of_changes: tuple[tuple[Phase, ChangeFollower], ...] = ()
         self._of_users: tuple[tuple[Phase, UserFollower], ...] = ()
 

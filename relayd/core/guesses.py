@@ -53,7 +53,7 @@ class Guesses:
         """Network → when its guesses would have been due."""
 
     def register(self, counter: GuessCounter) -> None:
-        """Goes by what this one noted as well."""
+        """Takes into account what this engine noted as well."""
         self._counters += (counter,)
 
     def unregister(self, counter: GuessCounter) -> None:
@@ -106,5 +106,5 @@ def _too_many(due: float, now: float) -> bool:
 
 
 def _later(due: float, interval: float, now: float) -> float:
-    """Counts also what is above the rate: whoever goes on too fast never comes below it."""
+    """Counts what is above the rate as well: a source that keeps guessing too fast never gets below it."""
     return min(max(due, now) + interval, now + _LONGEST_SECONDS)

@@ -18,7 +18,7 @@ from relayd.core.wire import DATA, HEADER_BYTES, Port, unpack_header
 ENTRIES = 16
 """Of each kind kept for one session, and of refusals for one source."""
 _NEW_SPELL_SECONDS = 60.0
-"""What comes again after so long a pause is counted anew."""
+"""After a pause this long, what comes again is counted from one."""
 
 
 class Refusal(NamedTuple):
@@ -70,7 +70,7 @@ class Ring(Generic[T]):
         self._spells: OrderedDict[T, Spell] = OrderedDict()
 
     def note(self, what: T, now: float, is_data: bool = False, times: int = 1) -> None:
-        """Adds one more, or so many."""
+        """Adds one occurrence, or `times`."""
         spell = self._spells.get(what)
         if spell is None or now - spell.last > _NEW_SPELL_SECONDS:
             if spell is None and len(self._spells) >= self._most:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from relayd.core.wire import State
 
 _DENIED_SECONDS = 5.0
-"""How long a no holds before the same pair is asked about again."""
+"""How long a denial is cached before the same pair is asked about again."""
 
 _Pair = tuple[int, int]
 

@@ -6,7 +6,7 @@ they are heard: thread/pings.h has the same for the forwarding thread and the ke
 
 PERIOD_NS = 500_000_000
 LONGEST_INTERVAL_NS = 30_000_000_000
-"""After so long the client was away, and nothing was lost. It is the default of limits.user_timeout."""
+"""A longer silence is no loss of PINGs, but an absence. The default of limits.user_timeout."""
 
 
 class Pings:

@@ -44,5 +44,5 @@ class Presence:
         return latest
 
     def pings(self, binding: Binding) -> Pings | None:
-        """Its PINGs, whoever answered them; None before the first."""
+        """Its PINGs, whichever engine answered them; None before the first."""
         return together(binding.pings, *(hearer.pings(binding) for hearer in self._hearers))

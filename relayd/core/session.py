@@ -56,13 +56,13 @@ class Binding:
         self.pings.note(int(now * 1e9))
 
     def take_pings(self, heard_elsewhere: Pings) -> None:
-        """Adds what was heard by whatever served this binding without the engine, and no longer does."""
+        """Adds the PINGs that another engine heard while it served this binding."""
         if self.pings is None:
             if not heard_elsewhere.heard:
                 return
             self.pings = Pings()
         self.pings.add(heard_elsewhere)
-        # Nobody heard all of the interval that goes on now.
+        # No engine hears both ends of the current interval.
         self.pings.last_ns = 0
 
 

@@ -1,4 +1,4 @@
-"""What a relay and whoever it follows know of each other: how fresh its sessions are, and how much it has to do."""
+"""How fresh a relay's sessions are, and the load that it reports to its control plane."""
 
 from typing import NamedTuple
 
@@ -23,16 +23,16 @@ class SourceStatus:
         self.problem: str | None = None
         """Why the table does not follow the origin at present; None while it does."""
         self.looked_at: float | None = None
-        """When the last look at the origin that is over began, on the event loop's clock."""
+        """When the last finished look at the origin began, on the event loop's clock."""
         self.told_draining: bool | None = None
-        """What the origin was last told of whether the relay drains; None where it is told nothing."""
+        """Whether the origin was last told that the relay drains; None where it is told nothing."""
 
     def started(self, now: float) -> None:
         """Following begins: until the first success, the age is that of the attempt."""
         self.fresh_at = now
 
     def looked(self, began: float) -> None:
-        """A look at the origin that began then is over, whatever came of it."""
+        """A look at the origin that began at that time has finished, with or without success."""
         self.looked_at = began
 
     def succeeded(self, now: float) -> None:

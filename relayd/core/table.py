@@ -26,7 +26,7 @@ TOMBSTONE_SECONDS = 60.0
 """How long an ended session is remembered, so that its players are told that it ended."""
 _MOST_TOMBSTONES = 100_000
 _STALE_ENTRIES = 1024
-"""How many of those that are gone a heap keeps, beyond as many as there are live ones, before it is cleared of them."""
+"""A heap is cleared of stale entries once they outnumber the live ones by this many."""
 
 
 class Table:
@@ -57,9 +57,9 @@ class Table:
         self.presence = Presence()
         """When bindings were last heard, by whichever engine."""
         self.watched: set[Session] = set()
-        """Sessions of which every datagram is to go through the engine: whatever forwards without it lets them be."""
+        """Sessions of which every datagram has to go through the engine: no other engine forwards for them."""
         self.history = History(self.by_token)
-        """What changed and what was refused of late."""
+        """What changed and what was refused recently."""
         self._user_rates = [limits.user_rate(port) for port in Port]
         self._session_rate = limits.session_rate
         self._new_connection_id = new_connection_id
@@ -200,9 +200,9 @@ class Table:
         session.players.clear()
 
     def remember_ended(self, session_token: int, forgotten_at: float) -> None:
-        """Goes on with what a process before this one knew of a session that ended; to be told newest first.
+        """Restores the predecessor's memory of a session that ended; to be called newest first.
 
-        Whatever has ended here since ended later.
+        Sessions that ended in this process ended later than all of these.
         """
         if session_token not in self.by_token and session_token not in self._tombstones:
             self._tombstones[session_token] = forgotten_at

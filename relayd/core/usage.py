@@ -1,9 +1,9 @@
 """What was used: records of what each session forwarded, made so that they add up whatever happens to them.
 
 A span is a stretch of a session at one relay over which its counts only grow; most sessions have one. A record carries
-all that its span has counted so far. Whoever adds records up takes for each span the difference to the most it has
-seen: then a record that comes twice, late or never makes no sum wrong. Records of one journal (its `stream`) are
-numbered, and a number is never given to two of them.
+all that its span has counted so far. A consumer adds for each span the difference to the most it has seen: a record
+that comes twice, late or never then makes no sum wrong. Records of one journal (its `stream`) are numbered, and no
+number is given twice.
 """
 
 import enum
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol, Self
 from relayd.core.counters import Traffic
 
 MOST_UNSENT = 200_000
-"""Records that wait for being taken; beyond that the oldest are given up."""
+"""Records that wait to be acknowledged, at most; beyond that the oldest are discarded."""
 _MERGE_FROM = 20_000
-"""From so many on that wait, a new one takes up the one of its span before it."""
+"""From this many waiting records on, a new one is merged with the one before it of its span."""
 
 
 class Kind(enum.StrEnum):
@@ -32,11 +32,11 @@ class Reason(enum.StrEnum):
     """Why a span ended."""
 
     REMOVED = "removed"
-    """Its source named the session no longer."""
+    """The source no longer names the session."""
     IDLE = "idle"
     """Nobody was there for limits.session_idle_timeout."""
     RESTART = "restart"
-    """After a restart of the relay the session was gone, or its counts could not be gone on with."""
+    """After a restart of the relay the session was gone, or its counts could not be continued."""
 
 
 class Counts(NamedTuple):
@@ -101,7 +101,7 @@ class UsageRecord(NamedTuple):
         """What `fields` gave.
 
         Raises:
-            KeyError, TypeError, ValueError: these fields are none of a record.
+            KeyError, TypeError, ValueError: these are not the fields of a record.
         """
         reason = fields["reason"]
         return cls(
@@ -126,7 +126,7 @@ class UsageBatch(NamedTuple):
 
 
 class UsageDelayedError(Exception):
-    """Records could not be taken now; perhaps they were all the same.
+    """Records could not be delivered now, or it is not known whether they were.
 
     Args:
         problem: why, in one sentence.
@@ -139,18 +139,18 @@ class UsageDelayedError(Exception):
 
 
 class UsageUnwantedError(Exception):
-    """There is nobody who takes records."""
+    """The receiver takes no usage records at all."""
 
 
 class UsageRefusedError(Exception):
-    """One of the records, or more, will never be taken; none of them was. The text says why."""
+    """At least one of the records will never be accepted, so none was taken. The text says why."""
 
 
 class UsageTaker(Protocol):
-    """Whoever records are handed to."""
+    """Where usage records are delivered: a control plane, or a file."""
 
     async def take(self, batch: UsageBatch) -> None:
-        """Takes them for good: on return they are where no crash loses them. The same may come again.
+        """Takes them for good: on return no crash loses them. The same records may come again.
 
         Raises:
             UsageDelayedError: not now.
@@ -160,7 +160,7 @@ class UsageTaker(Protocol):
 
 
 class Ledger:
-    """How far each span is recorded, and the records that nobody has taken yet.
+    """How far each span is recorded, and the records that wait to be acknowledged.
 
     Args:
         stream: names the journal.
@@ -179,17 +179,17 @@ class Ledger:
         self.unwritten: OrderedDict[int, UsageRecord] = OrderedDict()
         """Those of them that the journal does not have yet."""
         self._handed_out = 0
-        """Records up to this number were handed out, and may have been taken."""
+        """Records up to this number were sent, and may have arrived without being acknowledged."""
         self.kept = True
         """Whether the journal can be written at present."""
         self.made = 0
         self.taken = 0
         self.merged = 0
-        """Records that went up in a later one of their span."""
+        """Records merged into a later one of their span."""
         self.lost = 0
-        """Last records of spans that were given up, for too many waited."""
+        """Last records of spans that were discarded because too many waited."""
         self.refused = 0
-        """Records that will never be taken, and went elsewhere."""
+        """Records that the receiver refused for good, and that went to the file instead."""
 
     def start(self, span: str, session_id: str, now: float) -> None:
         """Begins a span that has counted nothing yet.
@@ -246,13 +246,13 @@ class Ledger:
         self.replay(record)
         self.unwritten[record.sequence] = record
         if len(self.unsent) > MOST_UNSENT:
-            # What a span that goes on has counted is in its later records; what only a last record says is lost.
+            # A span that continues has the same counts in its later records; only a discarded last record is a loss.
             number, oldest = self.unsent.popitem(last=False)
             self.unwritten.pop(number, None)
             self.lost += oldest.kind is Kind.STOP
 
     def _merged(self, record: UsageRecord) -> UsageRecord:
-        """The record, and in it the one before it, if that waits and was not handed out."""
+        """The record, merged with the one before it if that still waits and was not sent."""
         before = self.spans.get(record.span)
         if before is None or before.sequence <= self._handed_out or before.sequence not in self.unsent:
             return record
@@ -262,7 +262,7 @@ class Ledger:
         return record._replace(from_at=before.from_at, delta=before.delta.plus(record.delta))
 
     def replay(self, record: UsageRecord) -> None:
-        """Takes up a record that was made before; to be called in the order of their numbers."""
+        """Adds a record, also one that was read back; to be called in the order of their numbers."""
         self.sequence = max(self.sequence, record.sequence)
         before = self.spans.get(record.span)
         if before is not None and before.total.plus(record.delta) != record.total:
@@ -276,7 +276,7 @@ class Ledger:
             self.unsent[record.sequence] = record
 
     def batch(self, up_to: int, most: int) -> UsageBatch:
-        """The oldest records that nobody has taken yet, none of them numbered above ``up_to``."""
+        """The oldest records that wait to be acknowledged, none of them numbered above ``up_to``."""
         oldest = islice(self.unsent.values(), most)
         batch = UsageBatch(self.stream, [record for record in oldest if record.sequence <= up_to])
         if batch.records:

@@ -25,7 +25,7 @@ class Verdict(enum.IntEnum):
     SESSION_ENDED = 7
     """The session was there and ended a short while ago."""
     ADDRESS_CONFLICT = 8
-    """The user is bound to another address that was heard too recently to be left."""
+    """The user is bound to another address that was heard too recently for a move."""
     ADDRESS_REFUSED = 9
     """pin_ip is on and the session names another address for this user."""
     HOST_CONFLICT = 10
@@ -45,11 +45,11 @@ class Verdict(enum.IntEnum):
     RELAY_FULL = 17
     """The relay has max_bound_users already."""
     RELAY_AWAY = 18
-    """No relayd was there to decide, only its fast path, which would not let the kernel answer with an error."""
+    """No relayd was running, only its fast path, which drops what the kernel would answer with an ICMP error."""
     OVERLOADED = 19
-    """More came than relayd could judge. Players who are bound go on playing: theirs need no judging."""
+    """More arrived than relayd could decide on. Datagrams of bound players do not need that, and still pass."""
     BAD_SOURCE = 20
-    """From one of the relay's own ports, from port 0, or from an address that is nobody's (multicast, broadcast)."""
+    """From one of the relay's own ports, from port 0, or from an address that no host has (multicast, broadcast)."""
     GUESS_LIMITED = 21
     """A known user at a new address, maybe a lucky guess: too many are made from there or in its session."""
 

@@ -1,4 +1,4 @@
-"""What those who show counters need of sockets and kernel."""
+"""What metrics, admin API and state file see of the sockets and of the fast path."""
 
 from collections.abc import Callable, Iterable
 from mmap import mmap
@@ -27,24 +27,24 @@ class CountsMemory(NamedTuple):
 
 
 class KeptCounts(Protocol):
-    """Counts that outlive the process, as those see them who add to them what the kernel counted."""
+    """Counts that outlive the process, as seen by the fast path, which adds to them what the kernel counted."""
 
     @property
     def go_on(self) -> bool:
-        """Whether the counts are those of a process before this one."""
+        """Whether the counts were taken over from a predecessor."""
 
     def account(self, user: User) -> None:
         """To be called whenever something was added to the counts of a user."""
 
     def bring_back(self, user: User) -> None:
-        """Gives a user what that process counted for it, and its connection id: to be called before more is added."""
+        """Restores what the predecessor counted for a user, and its connection id; call it before more is added."""
 
     def count_left(self, session_token: int, user_token: int, traffic: Traffic) -> None:
-        """What was counted for a user whom nobody names any more."""
+        """Adds what was counted for a user whom no session names any more."""
 
 
 class BindingRecords(Protocol):
-    """What outlives the process, as those see it who serve the sockets."""
+    """The records of bindings that outlive the process, as seen by what serves the sockets."""
 
     counts: CountsMemory
 
@@ -52,7 +52,7 @@ class BindingRecords(Protocol):
         """Writes a binding down. Returns its slot, in which may be counted; 0 if there is no room."""
 
     def end(self, binding: Binding) -> None:
-        """Takes a binding out: what was counted in its slot has to be in its user's counts before."""
+        """Removes a binding's record; what was counted in its slot has to be in its user's counts by then."""
 
     def slot_of(self, binding: Binding) -> int:
         """Where a binding is written down; 0 if it is not."""
@@ -100,4 +100,4 @@ class KernelView(Protocol):
         """Of the engine's count, what the kernel decided."""
 
     def conflicts(self, binding: Binding) -> int:
-        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""
+        """Datagrams with this binding's tokens that the kernel dropped because they came from other addresses."""

@@ -31,7 +31,7 @@ class ControlFlag(enum.IntFlag):
     """Switches of the program."""
 
     PIN_IP = 1
-    """Whoever comes from another address is user space's to judge."""
+    """A user who comes from another address is passed up: user space decides."""
     PAIRS_INCOMPLETE = 2
     """`pairs` could not hold all: an unknown pair may be a known one."""
 
@@ -52,7 +52,7 @@ _LINE_BYTES = 64
 CONTROL = Struct(
     "control",
     (
-        Field("layout", U64, "KERNEL_MAPS_LAYOUT of whoever made the maps; in every layout it stands here"),
+        Field("layout", U64, "KERNEL_MAPS_LAYOUT of the relayd that made the maps; at this offset in every layout"),
         Field("flags", U32),
         Field("ports", NETWORK_U16, count=PORTS.amount),
         Field("tos", U8),

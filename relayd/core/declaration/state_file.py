@@ -46,7 +46,7 @@ HEADER = Struct(
     "state_header",
     (
         Field("magic", some_bytes(8)),
-        Field("layout", U64, "digest of whoever wrote it; stands here in every layout"),
+        Field("layout", U64, "digest of the relayd that wrote it; at this offset in every layout"),
         Field("bind_digest", U64, "of the addresses that sockets are numbered by"),
         Field("slots", U32, "records there is room for"),
         Field("checksum", U32, "of what stands before it"),

@@ -209,7 +209,7 @@ class Room(enum.Enum):
     """How many entries a map has that grows with the number of users: the loader says."""
 
     AUTHORIZED = "authorized users"
-    SLOTS = "bindings, and slot 0, which is nobody's"
+    SLOTS = "bindings, and slot 0, which is never used"
 
 
 class MapKind(enum.IntEnum):

@@ -25,8 +25,8 @@ WIRE = tuple(Constant(name, value) for name, value in vars(wire).items() if name
 
 TIMES = (
     Constant("NS_PER_SECOND", meter.NS_PER_SECOND),
-    Constant("PING_PERIOD_NS", pings.PERIOD_NS, "A client PINGs so often."),
-    Constant("LONGEST_PING_INTERVAL_NS", pings.LONGEST_INTERVAL_NS, "After so long it was away, and nothing was lost."),
+    Constant("PING_PERIOD_NS", pings.PERIOD_NS, "Between two PINGs of a client."),
+    Constant("LONGEST_PING_INTERVAL_NS", pings.LONGEST_INTERVAL_NS, "A longer silence is no loss, but an absence."),
 )
 
 DELAY_BOUNDS_NS = Row(

@@ -10,9 +10,9 @@
 #define THREAD_LAYOUT 0x4824228501662107ull
 
 #define NS_PER_SECOND 1000000000ull
-/* A client PINGs so often. */
+/* Between two PINGs of a client. */
 #define PING_PERIOD_NS 500000000ull
-/* After so long it was away, and nothing was lost. */
+/* A longer silence is no loss, but an absence. */
 #define LONGEST_PING_INTERVAL_NS 30000000000ull
 
 /* How long datagrams were in the relay: upper bounds of the buckets. One more bucket has no bound. */

@@ -10,7 +10,7 @@
 #define KERNEL_MAPS_LAYOUT 0x086443e732f4acaeull
 
 enum control_flag {
-	/* Whoever comes from another address is user space's to judge. */
+	/* A user who comes from another address is passed up: user space decides. */
 	PIN_IP = 1,
 	/* `pairs` could not hold all: an unknown pair may be a known one. */
 	PAIRS_INCOMPLETE = 2,
@@ -23,7 +23,7 @@ enum interface_mode {
 
 /* The program's settings. */
 struct control {
-	/* KERNEL_MAPS_LAYOUT of whoever made the maps; in every layout it stands here */
+	/* KERNEL_MAPS_LAYOUT of the relayd that made the maps; at this offset in every layout */
 	__u64 layout;
 	__u32 flags;
 	__be16 ports[PORTS];

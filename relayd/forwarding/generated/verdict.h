@@ -19,7 +19,7 @@ enum verdict {
 	UNKNOWN_PAIR = 6,
 	/* The session was there and ended a short while ago. */
 	SESSION_ENDED = 7,
-	/* The user is bound to another address that was heard too recently to be left. */
+	/* The user is bound to another address that was heard too recently for a move. */
 	ADDRESS_CONFLICT = 8,
 	/* pin_ip is on and the session names another address for this user. */
 	ADDRESS_REFUSED = 9,
@@ -39,11 +39,11 @@ enum verdict {
 	DRAINING = 16,
 	/* The relay has max_bound_users already. */
 	RELAY_FULL = 17,
-	/* No relayd was there to decide, only its fast path, which would not let the kernel answer with an error. */
+	/* No relayd was running, only its fast path, which drops what the kernel would answer with an ICMP error. */
 	RELAY_AWAY = 18,
-	/* More came than relayd could judge. Players who are bound go on playing: theirs need no judging. */
+	/* More arrived than relayd could decide on. Datagrams of bound players do not need that, and still pass. */
 	OVERLOADED = 19,
-	/* From one of the relay's own ports, from port 0, or from an address that is nobody's (multicast, broadcast). */
+	/* From one of the relay's own ports, from port 0, or from an address that no host has (multicast, broadcast). */
 	BAD_SOURCE = 20,
 	/* A known user at a new address, maybe a lucky guess: too many are made from there or in its session. */
 	GUESS_LIMITED = 21,
