@@ -2,8 +2,8 @@
 
 What is in it, and where, is declared in relayd/core/declaration/state_file.py.
 
-A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in, of
-which nobody could keep a checksum. A process can end between any two writes: a record counts only with its checksum,
+A record is a line of 64 bytes that says what it is, with a checksum, and one that the forwarding thread counts in,
+which can have no checksum. A process can end between any two writes: a record counts only with its checksum,
 which is written last.
 
 An account, and such a sum, also says which span of usage it is counted under (relayd/core/usage.py).
@@ -35,7 +35,7 @@ __all__ = ["Kind"]
 
 MAGIC = b"relayd\0\0"
 DIGEST = LAYOUT.digest
-"""Stands in the header: a file of another one is set aside."""
+"""Stands in the header: a file with another one is set aside."""
 
 HEADER = state_file.HEADER.packing(last="slots")
 HEADER_CHECKSUM_AT = state_file.HEADER.offsets["checksum"]
@@ -60,7 +60,7 @@ COUNTS = thread.COUNTS.packing(first="to_host_datagrams")
 """Behind `LAST_SEEN`: what was forwarded, then `COUNTED_DROPS`."""
 NO_DROPS = (0,) * len(thread.COUNTED_DROPS)
 MOST_COUNTED = 1 << 60
-"""What has no checksum and says more than this was damaged: a relay would count for centuries."""
+"""Counts have no checksum. A greater one is damaged: a relay would need centuries to get there."""
 
 _CHECKSUM = struct.Struct("<I")
 _IDENTITY = state_file.IDENTITY.packing()
@@ -70,13 +70,13 @@ _AT_ONCE = 4096
 """Records copied out of the file at a time."""
 _NOTHING = (0, 0, 0, 0)
 _SESSIONS_AT_ONCE = 256
-"""Sessions of which something is read or written at about the same time."""
+"""Sessions whose digest is cached: those read or written at about the same time."""
 
 
 NO_SPAN = bytes(16)
-"""Of what is counted while nobody records usage."""
+"""The span of what is counted while usage is not recorded."""
 NOWHERE = 0xFFFF
-"""In the place of a socket's number: what it was bound to is not to be believed any more, only what was counted."""
+"""Instead of a socket's number: the address of the binding is no longer valid, only its counts are."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -113,7 +113,7 @@ class Identity(NamedTuple):
 
 
 def misfit(start: bytes, size_bytes: int) -> str:
-    """Why a file is none that this relay can go on with; empty where it can. What is in it is judged record by record.
+    """Why this relay cannot use a file; empty where it can. Its records are validated later, one by one.
 
     Args:
         start: its first HEADER_BYTES, or all of it if it is shorter.
@@ -151,19 +151,19 @@ def checksum(content: bytes) -> bytes:
 
 
 def decode(line: bytes) -> Identity | None:
-    """What a record says of itself; None where there is none, half of one, or one that no relayd writes."""
+    """The identity in a record; None for one that is empty, half-written or impossible."""
     (stored,) = _CHECKSUM.unpack_from(line)
     return _decode(stored, line[_CHECKSUM.size : COUNTS_AT])
 
 
 def records(memory: mmap, slots: int) -> Iterator[tuple[int, Identity, tuple[int, int, int, int]]]:
-    """Slot, identity and what was forwarded, in the order of `Traffic.count`, of each record that can be believed.
+    """Slot, identity and what was forwarded, in the order of `Traffic.count`, of each valid record.
 
     A relay reads all there are before it takes in the first datagram, maybe hundreds of thousands.
 
     Args:
         memory: the file.
-        slots: how many places it has, the first of which is nobody's.
+        slots: how many places it has, the first of which is never used.
     """
     for first in range(1, slots, _AT_ONCE):
         area = memory[record_at(first) : record_at(min(first + _AT_ONCE, slots))]
@@ -173,7 +173,7 @@ def records(memory: mmap, slots: int) -> Iterator[tuple[int, Identity, tuple[int
 
 
 def believed(*counts: int) -> tuple[int, int, int, int]:
-    """What was forwarded, of counts as COUNTS has them; nothing if they were damaged."""
+    """What was forwarded, from the fields of COUNTS; all zero if they were damaged."""
     return (counts[0], counts[1], counts[2], counts[3]) if max(counts) <= MOST_COUNTED else _NOTHING
 
 

@@ -1,4 +1,4 @@
-"""The records that a process before this one left, as they are found in the file, each until it is taken out."""
+"""The records that the predecessor left in the state file, each until it is taken out."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,19 +16,19 @@ _Pair = tuple[int, int]
 
 
 class Left:
-    """Reads them all. What cannot be true is taken out of the file at once.
+    """Reads them all, and removes those that cannot be right from the file at once.
 
     Args:
         state: the file.
         records: learns which places are free.
-        endpoints: the sockets that bindings are numbered by; none where no binding is to be believed.
+        endpoints: the sockets that bindings are numbered by; none where no binding may be restored.
     """
 
     def __init__(self, state: StateMemory, records: Records, endpoints: Sequence[Endpoint]) -> None:
         self.bindings: dict[_Pair, list[Found]] = {}
         self.accounts: dict[_Pair, Found] = {}
         self.set_aside: dict[_Pair, Found] = {}
-        """Accounts of users who did not go on with them."""
+        """Accounts whose users are in their sessions, but started new ones."""
         self._revoked: dict[int, Found] = {}
         """By session token: what users had who were no longer in it."""
         self._former: list[Found] = []
@@ -36,7 +36,7 @@ class Left:
         self.counts: dict[tuple[int, bytes], Traffic] = {}
         """What was counted in all of these but bindings, by session token and span."""
         self.believed = 0
-        """How many bindings were found that can be true."""
+        """How many bindings were found that can be right."""
         self._records = records
         self._endpoints = endpoints
         self._read(state)
@@ -46,7 +46,7 @@ class Left:
         return bool(self.bindings or self.accounts or self.set_aside or self._revoked or self._former)
 
     def account_of(self, session_token: int, user_token: int) -> int:
-        """Where a user is counted that nobody goes on with so far; 0 for nowhere."""
+        """Slot of a user's account that nothing has taken over so far; 0 for none."""
         pair = session_token, user_token
         found = self.accounts.get(pair) or self.set_aside.get(pair)
         return found[1] if found is not None else 0
@@ -84,7 +84,7 @@ class Left:
         self._records.begin_after(used, free)
 
     def _is_there(self, identity: Identity) -> bool:
-        """Whether another record was of the same: of two that a damaged file has, one is believed."""
+        """Whether there was a record of the same before: of two in a damaged file, the first is used."""
         if identity.kind is Kind.BINDING:
             bindings = self.bindings.get((identity.session, identity.user), ())
             return any(other.port == identity.port for other, _ in bindings)

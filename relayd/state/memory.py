@@ -1,4 +1,4 @@
-"""The state file itself: opened and locked, believed or set aside, grown as it is needed."""
+"""The state file itself: opened and locked, used or set aside, grown as it is needed."""
 
 import contextlib
 import fcntl
@@ -99,7 +99,7 @@ class StateMemory:
         try:
             os.posix_fallocate(self._fd, 0, layout.record_at(0))
         except OSError:
-            # Empty, it is no state: the next process shall not take it for a damaged one.
+            # Empty again, or the next process would take it for a damaged one.
             os.ftruncate(self._fd, 0)
             raise
         # As long as it will ever be, but it takes room only for those records that are in use.
@@ -122,7 +122,7 @@ class StateMemory:
         return True
 
     def is_ours(self) -> None:
-        """Says that from now on records are numbered by the sockets of this process."""
+        """From now on records are numbered by the sockets of this process: says so in the header."""
         self._write_header()
 
     def _write_header(self) -> None:
@@ -130,18 +130,18 @@ class StateMemory:
         self.memory[: len(header) + 4] = header + layout.checksum(header)
 
     def beat(self) -> None:
-        """To be called every second: notes that somebody is there."""
+        """To be called every second: notes that a relay is running."""
         layout.HEARTBEAT.pack_into(self.memory, layout.HEARTBEAT_AT, _boot(), time.monotonic())
 
     def silent_seconds(self) -> float | None:
-        """How long nobody was there; None if that was in another life of the host."""
+        """Seconds since a relay last wrote here; None if the host was booted since."""
         boot, beat = layout.HEARTBEAT.unpack_from(self.memory, layout.HEARTBEAT_AT)
         silent = time.monotonic() - beat
-        # What has no checksum may be no number, or lie ahead.
+        # It has no checksum: it may be NaN, or in the future.
         return silent if boot == _boot() and silent >= 0 else None
 
     def close(self) -> None:
-        """Lets go of the file; the memory stays as long as somebody uses it."""
+        """Closes the file; the memory stays as long as it is in use."""
         if self._fd >= 0:
             # The mapping has a descriptor of its own, and the lock with it.
             fcntl.flock(self._fd, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""What the relay before this one left, and what this one leaves to the next."""
+"""What the predecessor left to this relay, and what this one leaves to its successor."""
 
 import asyncio
 import hashlib
@@ -16,14 +16,14 @@ from relayd.state.records import Records
 from relayd.state.restoration import Restoration
 
 _LONGEST_WAIT_SECONDS = 5.0
-"""For the session source, before datagrams of those who were bound are taken in all the same: players see Checking.
+"""How long to wait for the session source before datagrams are read without it: bound players then see Checking.
 
 Half of what a KCP client waits before it gives up: the start before and what comes after have to fit in as well.
 """
 _SESSIONS_WITHIN_SECONDS = 1.0
-"""The same where nobody is known to have been bound, but datagrams may wait in sockets that were kept.
+"""The same where no bindings were found, but datagrams may wait in sockets that were kept.
 
-And once more for those who were bound in sessions that are newer than the last good ones, with which a relay starts.
+Also the wait for bindings in sessions that are newer than the last good ones, with which a relay starts.
 """
 _LOOK_SECONDS = 0.005
 
@@ -37,7 +37,7 @@ class Predecessor:
         table: gets its bindings back as its users are authorized.
         counters: go on where they were.
         now: seconds, on the clock of the table.
-        user_timeout_seconds: whoever was left alone for longer is not bound any more.
+        user_timeout_seconds: a binding is not restored if no relay was running for longer.
         source: how the session source stands.
     """
 
@@ -72,9 +72,9 @@ class Predecessor:
     async def until_loaded(
         self, loaded: asyncio.Event, *, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]
     ) -> None:
-        """Waits until there are sessions, where somebody was bound before; but not forever, nor if a task ends.
+        """If somebody was bound before, waits until there are sessions; for a bounded time, while all tasks run.
 
-        So nobody who was bound is told anything else: what they send waits in the sockets meanwhile.
+        Datagrams wait in the sockets meanwhile, so that no bound player is told that its session is unknown.
 
         Args:
             loaded: set once there are sessions.
@@ -91,7 +91,7 @@ class Predecessor:
     async def _wait_for(self, it: Callable[[], bool], seconds: float, tasks: Sequence[asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        # Of what is waited for, not everything has an event.
+        # Polls: not everything that is waited for has an event.
         while not it() and loop.time() < deadline and not any(task.done() for task in tasks):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -100,7 +100,7 @@ class Predecessor:
         return self._source.followed or not self.restoration.unnamed
 
     async def give_up_the_rest(self) -> None:
-        """Of what was bound before, that which no session names any more."""
+        """Discards what was bound before and is named by no session any more."""
         if self.restoration:
             async for _ in in_slices(self.restoration.finishing()):
                 pass

@@ -22,7 +22,7 @@ _NO_COUNTS = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
 
 
 class Spans(Protocol):
-    """Whoever records usage, as the state needs it."""
+    """What records usage, as seen by the state file."""
 
     def of(self, session: Session) -> bytes:
         """The span that the session's counts go under: 16 bytes."""
@@ -36,14 +36,14 @@ class Spans(Protocol):
             counts: what there is of them.
 
         Returns:
-            Whether they go on under it; else the session begins anew.
+            Whether the span continues; else the session begins another one.
         """
 
     def ended(self, event: Event, slots: list[int]) -> None:
         """A session ended; its accounts are in these slots, which are to be freed in the end."""
 
     def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
-        """After a restart nobody goes on with these counts."""
+        """After a restart no session continues these counts."""
 
 
 class Records:
@@ -66,9 +66,9 @@ class Records:
         self._told_id: dict[User, int] = {}
         """Under which connection id an account was written."""
         self.kept: dict[tuple[int, int, int], int] = {}
-        """Session, user, port → a record of the process before this one, for a binding that is restored right now."""
+        """Session, user, port → the predecessor's record, for a binding that is restored right now."""
         self.spans: Spans | None = None
-        """Who records usage; None for nobody."""
+        """What records usage; None for nothing."""
         self._tombstone = 0
         self.counts = CountsMemory(
             self._memory, layout.DECISIONS_AT, layout.record_at(0) + layout.COUNTS_AT, layout.RECORD_BYTES
@@ -85,7 +85,7 @@ class Records:
 
     @property
     def go_on(self) -> bool:
-        """Whether the counts are those of a process before this one."""
+        """Whether the counts were taken over from a predecessor."""
         return not self._state.fresh
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Records:
         if slot:
             self._slots[binding] = slot
         if kept:
-            # It says already what there is to say, and what was counted in it is in the account that is written now.
+            # Its identity is right already. Its counts are in the user's account, which is written below.
             self._empty_counts(slot)
         elif slot:
             self._write(slot, identity_of(binding))
@@ -114,7 +114,7 @@ class Records:
         return slot
 
     def end(self, binding: Binding) -> None:
-        """Takes a binding out: what was counted in its slot has to be in its account before."""
+        """Removes a binding's record; what was counted in its slot has to be in its account by then."""
         slot = self._slots.pop(binding, 0)
         if slot:
             self.free(slot)
@@ -152,7 +152,7 @@ class Records:
         return self.spans.of(session) if self.spans is not None else NO_SPAN
 
     def adopt_account(self, user: User, slot: int, identity: Identity) -> None:
-        """Goes on with an account of the process before this one, which says this of itself."""
+        """Takes over an account of the predecessor, which has this identity."""
         self._accounts[user] = slot
         if (identity.ip == NO_SPAN) is (self.spans is None):
             self._told_id[user] = identity.connection_id
@@ -200,14 +200,14 @@ class Records:
             self.spans.ended(event, slots)
 
     def to_former(self, slot: int) -> None:
-        """Nobody counts in this account any more: keeps it for being recorded."""
+        """Nothing is counted in this account any more: keeps it until its usage is recorded."""
         at = layout.record_at(slot)
         identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
         if identity is not None:
             self._write(slot, identity._replace(kind=Kind.FORMER), keep_counts=True)
 
     def bury(self, session_token: int, forgotten_at: float) -> None:
-        """Writes down that a session ended, over the oldest of those that did."""
+        """Writes a tombstone for a session that ended, over the oldest one."""
         at = layout.TOMBSTONES_AT + self._tombstone * layout.TOMBSTONE.size
         self._tombstone = (self._tombstone + 1) % layout.TOMBSTONES
         layout.TOMBSTONE.pack_into(self._memory, at, session_token, 1, forgotten_at)
@@ -215,7 +215,7 @@ class Records:
     # Places -------------------------------------------------------------------------------------------------
 
     def begin_after(self, used: int, free: list[int]) -> None:
-        """Goes on with what is in the memory: ``used`` places, of which these are free."""
+        """Continues with what is in the memory: ``used`` places, of which these are free."""
         self._never_used = used
         self._free = free
 
@@ -231,14 +231,14 @@ class Records:
         self._memory[at + 4 : at + layout.RECORD_BYTES] = bytes(layout.RECORD_BYTES - 4)
 
     def add_counts(self, slot: int, traffic: Traffic) -> None:
-        """Adds to an account that nobody goes on with."""
+        """Adds to an account that nothing has taken over."""
         total = Traffic()
         read_traffic(memoryview(self._memory), slot, total)
         total.add(traffic)
         self._write_counts(slot, total)
 
     def disbelieve(self, slot: int, binding: Identity) -> Identity:
-        """Keeps of a binding only whose it was and what was counted."""
+        """Marks a binding's address as invalid: only whose it was and its counts are kept."""
         nowhere = binding._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
         self._write(slot, nowhere, keep_counts=True)
         return nowhere
@@ -269,7 +269,7 @@ class Records:
         if not keep_counts:
             memory[at : at + 4] = bytes(4)
             self._empty_counts(slot)
-        # All at once, so that there is hardly a moment in which the record is nobody's.
+        # In one write, so that the record is invalid for as short a moment as possible.
         memory[at : at + layout.COUNTS_AT] = layout.checksum(body) + body
 
     def _empty_counts(self, slot: int) -> None:

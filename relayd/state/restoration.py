@@ -1,4 +1,4 @@
-"""Brings back what the process before this one knew, as soon as the session source names those it was about."""
+"""Restores what the predecessor knew of a user, as soon as the session source names that user."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,19 +22,19 @@ _log = structlog.get_logger()
 
 
 class Restoration:
-    """What a process before this one left, until it is brought back or given up.
+    """What the predecessor left, until it is restored or discarded.
 
-    A fast path, which went on by itself and knows better, takes up bindings before this does.
+    A fast path kept forwarding meanwhile and knows better: it takes over its bindings before this does.
 
     Args:
         state: the memory it is in.
-        records: go on with it.
+        records: take it over.
         table: gets it back, user by user as they are authorized.
         endpoints: the sockets of this process.
         counters: get what the forwarding thread decided last.
         now: seconds, on the clock of the table.
-        longest_silence_seconds: bindings are given up if nobody was there for longer: users are silent that long only
-            when they have left.
+        longest_silence_seconds: bindings are discarded if no relay was running for longer: users are silent that long
+            only when they have left.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class Restoration:
         self._endpoints = endpoints
         self._now = now
         self._gone_on: dict[tuple[Session, bytes], bool] = {}
-        """Whether the counts of a session go on, by their span."""
+        """Whether a session continues the counts of a span."""
         self._given_up: dict[tuple[int, bytes], list[int]] = {}
-        """Slots by session token and span that nobody goes on with any more, should the session come meanwhile."""
+        """Slots that are about to be discarded, by session token and span; the session may still be named meanwhile."""
         silent = state.silent_seconds()
         self._until = now() + longest_silence_seconds - (silent or 0.0)
-        """By then they are too old, if the session source has not named them yet."""
+        """Bindings that the session source has not named by then are too old."""
         known = endpoints if state.same_sockets and silent is not None and silent < longest_silence_seconds else ()
         self._left = Left(state, records, known)
         self.bound = self._left.believed
-        """How many bindings there were to bring back."""
+        """How many bindings there were to restore."""
         self._read_tombstones(state)
         self._check_counters()
         self._take_decisions(counters)
@@ -88,18 +88,18 @@ class Restoration:
         return self.bound > 0 and bool(self._left.bindings)
 
     def __bool__(self) -> bool:
-        """Whether there was something to bring back, and `finish` is still to be called."""
+        """Whether there was something to restore, and `finish` is still to be called."""
         return self._open
 
     def _read_tombstones(self, state: StateMemory) -> None:
         end = layout.TOMBSTONES_AT + layout.TOMBSTONES * layout.TOMBSTONE.size
         if state.silent_seconds() is None:
-            # Times of another life of the host: the next process could not tell.
+            # Times from before the host was booted mean nothing, and the next process could not tell them apart.
             self._memory[layout.TOMBSTONES_AT : end] = bytes(end - layout.TOMBSTONES_AT)
             return
         area = bytes(self._memory[layout.TOMBSTONES_AT : end])
         now = self._now()
-        # They have no checksum: one that nobody can have written would never be forgotten.
+        # They have no checksum: one with an impossible time would never be forgotten.
         stones = sorted(
             (
                 (forgotten_at, token)
@@ -112,7 +112,7 @@ class Restoration:
             self._table.remember_ended(token, forgotten_at)
 
     def _check_counters(self) -> None:
-        """They have no checksum: begins at zero where they cannot be."""
+        """They have no checksum: starts at zero where they cannot be right."""
         damaged = False
         areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, layout.DECISIONS_BYTES))
         for start, size in areas:
@@ -134,14 +134,14 @@ class Restoration:
         self._memory[layout.DECISIONS_AT : end] = bytes(layout.DECISIONS_BYTES)
 
     def authorized(self, user: User, admitted: bool) -> None:
-        """Brings back all that is left of a user that the session source names."""
+        """Restores all that is left of a user that the session source names."""
         if admitted:
             self.bring_back(user)
             for identity, slot in self._left.bindings.pop((user.session.token, user.token), ()):
                 self._restore(user, identity, slot)
 
     def bring_back(self, user: User) -> None:
-        """Brings back the counts of a user that the session source names, and its connection id: once."""
+        """Restores the counts of a user that the session source names, and its connection id: once."""
         found = self._left.accounts.pop((user.session.token, user.token), None)
         if found is not None:
             self._restore_account(user, *found)
@@ -226,7 +226,7 @@ class Restoration:
             self._records.add_counts(account, traffic)
 
     def _add_to_session(self, identity: Identity, slot: int) -> bool:
-        """What somebody who is no longer in a session had in it. False if that is not there any more."""
+        """Adds the counts of a user who is no longer in a session to that session. False if it is gone too."""
         session = self._table.by_token.get(identity.session)
         if session is None or identity.game != layout.game_of(session.session_id):
             return False
@@ -244,10 +244,10 @@ class Restoration:
             pass
 
     def finishing(self) -> Iterator[None]:
-        """The whole table is there: gives up what it did not name, but for revoked users' counts in its sessions.
+        """The table is complete: discards what it does not name, but for revoked users' counts in its sessions.
 
-        Pauses after each record. Between the steps the table may change, and whoever is authorized meanwhile gets back
-        what is still there.
+        Pauses after each record. Between the steps the table may change, and a user who is authorized meanwhile gets
+        back what is still there.
         """
         self._open = False
         while self._left.bindings:
