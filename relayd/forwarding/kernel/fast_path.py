@@ -170,6 +170,10 @@ class FastPath:
 
     def stop(self, *, remove: bool) -> None:
         """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
+        # First, so that it follows no more whatever the kernel says to the rest.
+        self._table.followers.unsubscribe(self)
+        self._table.presence.unregister(self.mirror)
+        self._guesses.unregister(self.mirror.guesses)
         self.mirror.flush()
         self.absorb(self._table.sessions.values())
         if remove or self._pins is None:
@@ -180,9 +184,6 @@ class FastPath:
         for link in self.links:
             os.close(link.fd)
         self.program.close()
-        self._table.followers.unsubscribe(self)
-        self._table.presence.unregister(self.mirror)
-        self._guesses.unregister(self.mirror.guesses)
 
     def attach_all(self, pinned: dict[str, int]) -> list[str]:
         """Puts the program on every interface of the settings.
@@ -200,22 +201,19 @@ class FastPath:
                 self._let_go(interface, fd)
                 fd = None
             try:
-                link = self._attach(interface) if fd is None else self._take_over(interface, fd)
+                link = attach(self.program.fd, interface) if fd is None else self._take_over(interface, fd)
             except UnavailableError as error:
                 problems.append(str(error))
                 continue
+            # Before it is pinned, which may fail: `stop` is to take it off.
             self.links.append(link)
+            if fd is None and self._pins is not None:
+                self._pins.pin_link(interface, link.fd)
             _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
         for interface, fd in pinned.items():
             self._let_go(interface, fd)
         self._write_interfaces()
         return problems
-
-    def _attach(self, interface: str) -> Link:
-        link = attach(self.program.fd, interface)
-        if self._pins is not None:
-            self._pins.pin_link(interface, link.fd)
-        return link
 
     def _take_over(self, interface: str, fd: int) -> Link:
         exchange(fd, self.program.fd)

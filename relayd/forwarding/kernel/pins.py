@@ -65,7 +65,8 @@ class Pins:
         libbpf.pin(one.fd, str(self.folder / f"{_MAP}{one.name}"))
 
     def pin_link(self, interface: str, fd: int) -> None:
-        """Keeps the program on an interface."""
+        """Keeps the program on an interface, in the place of whatever has its name and is no link."""
+        self.unpin_link(interface)
         libbpf.pin(fd, str(self.folder / f"{_LINK}{_encode(interface)}"))
 
     def unpin_link(self, interface: str) -> None:
@@ -87,10 +88,12 @@ class Pins:
         return False
 
     def _named(self, prefix: str) -> Iterator[Path]:
+        """What is pinned under such names. A link to another file, which a BPF file system may hold too, is not."""
         try:
-            yield from sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix) and path.is_file())
+            found = sorted(path for path in self.folder.iterdir() if path.name.startswith(prefix))
         except FileNotFoundError:
             return
+        yield from (path for path in found if path.is_file() and not path.is_symlink())
 
 
 def in_bpf_file_system(path: Path) -> bool:

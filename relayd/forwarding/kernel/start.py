@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -77,6 +78,7 @@ def _start(
             raise
         _log.warning(str(error))
         keep = None
+    fast_path: FastPath | None = None
     try:
         program, adopt = _load(settings, sizes, keep)
         fast_path = FastPath(
@@ -91,6 +93,10 @@ def _start(
         )
         problems = fast_path.attach_all(pins.links() if keep is not None and adopt else {})
     except OSError as error:
+        if fast_path is not None:
+            # Else it would go on following the table, and forwarding where it was attached, with nobody to count it.
+            with suppress(OSError):
+                fast_path.stop(remove=True)
         raise UnavailableError(f"the fast path cannot be set up in {pins.folder}: {error.strerror}") from None
     if problems and (wanted.mode == "require" or not fast_path.links):
         fast_path.stop(remove=True)
@@ -126,8 +132,8 @@ def _remove_leftovers(pins: Pins) -> None:
     try:
         if not pins.exist():
             return
-    except PermissionError:
-        return  # whoever may not even look there has left nothing there
+    except OSError:
+        return  # where nobody can look, nothing was left: no right to, or no folder
     try:
         pins.remove()
     except (OSError, LibraryMissingError) as error:

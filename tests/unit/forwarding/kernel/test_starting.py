@@ -18,7 +18,7 @@ from relayd.forwarding.kernel.program import Sizes
 from relayd.settings import Settings
 from tests.support.fast_paths import RELAY_AT, FakeKept
 from tests.support.kernel_maps import PROCESSORS, FakeProgram
-from tests.support.relays import CLIENT, SERVER, Relay
+from tests.support.relays import CLIENT, SERVER, Relay, spec
 
 
 def descriptor() -> int:
@@ -279,6 +279,55 @@ def test_what_the_system_refuses_is_one_sentence(host: Host, monkeypatch: pytest
     monkeypatch.setattr(FakePins, "pin_map", refused)
     with capture_logs(), pytest.raises(UnavailableError, match="Operation not permitted"):
         started("require", "eth0")
+
+
+class FullPins(FakePins):
+    """There is no room for another link."""
+
+    def pin_link(self, interface: str, fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class LinksUnreadable(FakePins):
+    """The links cannot be opened."""
+
+    def links(self) -> dict[str, int]:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize(("pins", "taken_off"), [(FullPins, ["eth0"]), (LinksUnreadable, [])])
+def test_what_fails_on_the_way_leaves_nothing_on_and_nobody_who_follows(
+    host: Host, monkeypatch: pytest.MonkeyPatch, pins: type[FakePins], taken_off: list[str]
+) -> None:
+    """Else a program without a relay would go on judging datagrams, and count what nobody reads."""
+    monkeypatch.setattr(start, "Pins", pins)
+    monkeypatch.setattr(start, "misfit", lambda *_: "")
+    host.pinned, host.maps = True, {"pairs": FakePinnedMap()}
+    programs: list[FakeKernelProgram] = []
+    load = FakeKernelProgram.load
+
+    def remembered(*args: Any) -> FakeKernelProgram:
+        programs.append(load(*args))
+        return programs[-1]
+
+    monkeypatch.setattr(FakeKernelProgram, "load", remembered)
+    relay = Relay()
+    with capture_logs() as logs:
+        found = start.start_fast_path(
+            settings=settings("auto", "eth0"),
+            engine=relay.engine,
+            endpoints=[(SERVER, RELAY_AT), (CLIENT, RELAY_AT)],
+            later=lambda work: work(),
+            kept=FakeKept(),
+        )
+    assert found is None
+    assert "cannot be set up" in logs[-1]["why"]
+    assert host.detached == taken_off
+    assert [program.closed for program in programs] == [True]
+    before = dict(programs[0].map("pairs").entries)
+    relay.apply(spec())
+    relay.player_pings()
+    assert programs[0].map("pairs").entries == before
 
 
 def test_it_stays_on_at_the_end_unless_it_is_to_go(host: Host) -> None:

@@ -1,0 +1,52 @@
+"""Names in the folder of a relay's pins: what is pinned there, and what only has such a name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel.pins import Pins
+
+
+@pytest.fixture
+def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pins:
+    """Files stand for what is pinned, and say what it is."""
+
+    def opened(path: str) -> int:
+        assert not Path(path).is_symlink(), "the kernel refuses that"
+        return os.open(path, os.O_RDONLY)
+
+    def pinned(fd: int, path: str) -> None:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        Path(path).write_text("bpf-link", encoding="utf-8")
+
+    monkeypatch.setattr(libbpf, "open_pinned", opened)
+    monkeypatch.setattr(libbpf, "pin", pinned)
+    monkeypatch.setattr(libbpf, "kind_of", lambda fd: os.pread(fd, 100, 0).decode())
+    found = Pins(tmp_path, "relay-1")
+    found.folder.mkdir()
+    return found
+
+
+def links(pins: Pins) -> set[str]:
+    found = pins.links()
+    for fd in found.values():
+        os.close(fd)
+    return set(found)
+
+
+def test_a_link_to_another_file_is_no_pin(pins: Pins) -> None:
+    (pins.folder / "link_eth0").write_text("bpf-link", encoding="utf-8")
+    (pins.folder / "link_eth1").symlink_to("/etc/hostname")
+    (pins.folder / "map_pairs").symlink_to("/etc/hostname")
+    assert links(pins) == {"eth0"}
+    assert pins.maps() == {}
+    assert pins.exist()
+
+
+def test_a_link_takes_the_place_of_what_is_none(pins: Pins) -> None:
+    (pins.folder / "link_eth0").write_text("bpf-map", encoding="utf-8")
+    assert links(pins) == set()
+    pins.pin_link("eth0", -1)
+    assert links(pins) == {"eth0"}
