@@ -12,7 +12,7 @@ from tests.integration.conftest import StartRelay
 from tests.integration.peers import VALID, Host, Player
 from tests.integration.relay_process import command, environment
 from tests.integration.stand_in import StandIn, relay_session
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.mark.parametrize("broken", ["closed pipe", "full disk"])
@@ -46,7 +46,7 @@ def test_a_log_that_cannot_be_written_stops_no_game(tmp_path: Path, broken: str)
                 assert player.hear() == b"welcome"
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def _answered(host: Host) -> bool:

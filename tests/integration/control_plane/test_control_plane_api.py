@@ -271,7 +271,7 @@ def test_requests_under_way_are_finished_and_held_ones_let_go(server: Server) ->
         until("the heartbeat came in", lambda: "relay-2" in server.log.read_text())
         assert not held.done()
         assert server.stop() == 0
-        assert held.result(5) == {"epoch": relay.epoch, "revision": 0}
+        assert held.result(PATIENCE_SECONDS) == {"epoch": relay.epoch, "revision": 0}
 
 
 def test_errors_repeat_neither_keys_nor_tokens(shared: Server) -> None:

@@ -61,7 +61,7 @@ def test_a_database_of_a_newer_version_is_refused(made: Made) -> None:
 def test_sigint_ends_it_too(server: Server) -> None:
     assert server.process is not None
     server.process.send_signal(2)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_memory_keeps_nothing_and_works(made: Made) -> None:
