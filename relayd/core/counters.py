@@ -7,6 +7,9 @@ from relayd.core.wire import Port, State
 Row = list[int] | memoryview
 """Counts by verdict or state."""
 
+MOST_COUNTED = 1 << 60
+"""Counts outlive a process without a checksum. A greater one is damaged: a relay would need centuries to get there."""
+
 _WORD_BYTES = 8
 
 

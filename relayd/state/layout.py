@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from mmap import mmap
 from typing import NamedTuple
 
+from relayd.core.counters import MOST_COUNTED
 from relayd.core.declaration import state_file, thread
 from relayd.core.declaration.state_file import (
     COUNTERS_AREA,
@@ -59,8 +60,6 @@ LAST_SEEN = thread.COUNTS.packing(last="last_seen_seconds")
 COUNTS = thread.COUNTS.packing(first="to_host_datagrams")
 """Behind `LAST_SEEN`: what was forwarded, then `COUNTED_DROPS`."""
 NO_DROPS = (0,) * len(thread.COUNTED_DROPS)
-MOST_COUNTED = 1 << 60
-"""Counts have no checksum. A greater one is damaged: a relay would need centuries to get there."""
 
 _CHECKSUM = struct.Struct("<I")
 _IDENTITY = state_file.IDENTITY.packing()

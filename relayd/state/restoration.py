@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from relayd.core.counters import Counters, Traffic
+from relayd.core.counters import MOST_COUNTED, Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.followers import Phase
 from relayd.core.session import Session, User
@@ -117,7 +117,7 @@ class Restoration:
         areas = ((layout.COUNTERS_AT, Counters.MEMORY_BYTES), (layout.DECISIONS_AT, layout.DECISIONS_BYTES))
         for start, size in areas:
             area = self._memory[start : start + size]
-            if max(area.cast("Q")) > layout.MOST_COUNTED:
+            if max(area.cast("Q")) > MOST_COUNTED:
                 area[:] = bytes(size)
                 damaged = True
         if damaged:

@@ -34,7 +34,8 @@ class FakeMap:
         self._shared: mmap.mmap | None = None
 
     def update(self, key: bytes, value: bytes) -> None:
-        assert (len(key), len(value)) == (self.key_bytes, self.value_bytes)
+        copies = PROCESSORS if self.kind is MapKind.PERCPU_ARRAY and len(value) > self.value_bytes else 1
+        assert (len(key), len(value)) == (self.key_bytes, self.value_bytes * copies)
         if self.failure is not None:
             raise BpfError(self.failure, self.name)
         if self.kind in _ARRAYS:

@@ -62,10 +62,10 @@ class Adoption:
             for port, slot in zip(Port, slots, strict=True):
                 raw = bindings.lookup(slot.to_bytes(4, "little")) if slot else None
                 entry = layout.Binding.from_buffer_copy(raw) if raw else None
-                if entry is not None and self._usable(entry, pair, port):
+                if entry is not None and self._usable(slot, entry, pair, port):
                     self._entries[slot] = entry
 
-    def _usable(self, entry: layout.Binding, pair: _Pair, port: Port) -> bool:
+    def _usable(self, slot: int, entry: layout.Binding, pair: _Pair, port: Port) -> bool:
         """Whether an entry can be what a relay wrote for that user on that port: it has no checksum."""
         number = (entry.endpoint - 1) * len(Port) + port
         least_id, most_id = (1, MAX_CONNECTION_ID) if port is Port.CLIENT else (0, 0)
@@ -76,6 +76,7 @@ class Adoption:
             and any(entry.peer_port)
             and least_id <= entry.connection_id <= most_id
             and 0 < entry.session_index <= self._mirror.indexes.most
+            and self._mirror.traffic.can_be(slot)
             # One index for a session, and one session for an index.
             and self._index_of.setdefault(entry.session, entry.session_index) == entry.session_index
             and self._session_at.setdefault(entry.session_index, entry.session) == entry.session

@@ -5,7 +5,9 @@ Totals per verdict are kept by the program for each processor; here only what wa
 
 import struct
 
-from relayd.core.counters import Counters
+import structlog
+
+from relayd.core.counters import MOST_COUNTED, Counters
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.forwarding.kernel.libbpf import checked, library
@@ -14,6 +16,8 @@ from relayd.forwarding.kernel.maps import BpfMap
 _TOTAL = struct.Struct("<2Q")
 _TOTAL_WORDS = 2
 _VERDICTS = len(Verdict)
+
+_log = structlog.get_logger()
 
 
 class Totals:
@@ -32,6 +36,8 @@ class Totals:
         # From /sys/devices/system/cpu/possible, which a sandbox may not show.
         self._processors = checked(library().libbpf_num_possible_cpus(), "count the processors")
         self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
+        if not self._can_be():
+            self._begin_anew()
 
     def absorb(self) -> None:
         """Adds what the program counted since the last call."""
@@ -54,8 +60,22 @@ class Totals:
         """The engine's counts have what a process before this one took over from the program."""
         for port in Port:
             for verdict in Verdict:
-                at = _index(port, verdict) * _TOTAL.size
-                self._seen[port][verdict] = list(_TOTAL.unpack_from(self._taken_over, at))
+                self._seen[port][verdict] = self._taken(port, verdict)
+
+    def _can_be(self) -> bool:
+        """Whether a relay before this one can have left these: nobody keeps a checksum of what is counted."""
+        pairs = [(self._read(port, verdict), self._taken(port, verdict)) for port in Port for verdict in Verdict]
+        return all(then <= now <= MOST_COUNTED for nows, thens in pairs for now, then in zip(nows, thens, strict=True))
+
+    def _begin_anew(self) -> None:
+        _log.warning("what the fast path before counted in all is not used: it was damaged")
+        for port in Port:
+            for verdict in Verdict:
+                self._totals.update(_key(port, verdict), bytes(_TOTAL.size * self._processors))
+                _TOTAL.pack_into(self._taken_over, _index(port, verdict) * _TOTAL.size, 0, 0)
+
+    def _taken(self, port: Port, verdict: Verdict) -> list[int]:
+        return list(_TOTAL.unpack_from(self._taken_over, _index(port, verdict) * _TOTAL.size))
 
     def _read(self, port: Port, verdict: Verdict) -> list[int]:
         raw = self._totals.lookup(_key(port, verdict), self._processors) or b""

@@ -4,7 +4,7 @@ import ctypes
 import struct
 from collections.abc import Callable
 
-from relayd.core.counters import Traffic
+from relayd.core.counters import MOST_COUNTED, Traffic
 from relayd.core.meter import Meter
 from relayd.core.pings import Pings
 from relayd.core.session import Session
@@ -57,6 +57,14 @@ class SlotTraffic:
     def conflicts(self, slot: int) -> int:
         """Datagrams in a slot's name that came from other addresses than its own."""
         return self._counts(slot)[4]
+
+    def can_be(self, slot: int) -> bool:
+        """Whether a process before this one can have left this of a slot: what is counted has no checksum."""
+        counts = self._counts(slot)
+        taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
+        counted = max(counts) <= MOST_COUNTED and all(then <= now for then, now in zip(taken, counts[:4], strict=True))
+        # Whoever was heard in times to come would never be silent.
+        return counted and self.last_seen(slot) <= self.now()
 
     def begin(self, slot: int, meter: Meter | None) -> None:
         """Empties a slot that nobody knows yet; what its user may send goes on where it stands."""

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.limits import Limits
+from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.forwarding.kernel import layout
 from tests.support.fast_paths import FastPathWorld
@@ -143,6 +145,56 @@ def test_a_session_with_a_rate_of_its_own_is_the_engines_from_now_on(monkeypatch
     world = after(monkeypatch, left(monkeypatch), spec(), limits=limits)
     finish(world)
     assert world.served() == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"to_host_datagrams": 1 << 62},
+        {"to_player_bytes": (1 << 64) - 1},
+        {"limited_datagrams": 1 << 63},
+        {"last_seen_ns": 1 << 63},
+    ],
+)
+def test_what_nobody_can_have_counted_or_heard_is_not_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch, damage: dict[str, int]
+) -> None:
+    """It would be billed, or would not fit into the state file; and whoever is heard tomorrow is never silent."""
+    before = left(monkeypatch)
+    slots = before.slots(ALICE, SESSION)
+    assert slots is not None
+    before.counts(slots[Port.CLIENT], **damage)
+    world = after(monkeypatch, before, spec())
+    finish(world)
+    assert set(world.served()) == {(HOST, Port.SERVER), (BOB, Port.CLIENT)}
+    assert world.relay.user(ALICE).traffic is None
+    world.relay.player_pings()
+    world.flush()
+    assert (ALICE, Port.CLIENT) in world.served(), "it binds again"
+    world.fast_path.absorb(world.relay.table.sessions.values())
+    traffic = world.relay.user(ALICE).traffic
+    assert traffic is not None
+    assert traffic.to_host_datagrams == 0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("counted", "taken_over"), [((1 << 64) - 1, 0), (1 << 61, 1 << 61), (4, 5)])
+def test_totals_that_cannot_be_begin_anew(
+    monkeypatch: pytest.MonkeyPatch, counted: int, taken_over: int, kept: bool
+) -> None:
+    before = left(monkeypatch)
+    row = Verdict.ANSWERED.to_bytes(4, "little")
+    before.map("totals").update(row, counted.to_bytes(8, "little") * 2)
+    at = Verdict.ANSWERED * 16
+    before.map("totals_taken_over").share()[at : at + 16] = taken_over.to_bytes(8, "little") * 2
+    with capture_logs() as logs:
+        world = FastPathWorld(monkeypatch, specs=(spec(),), program=before.program, counts_go_on=kept)
+    assert "damaged" in logs[0]["event"]
+    world.fast_path.absorb(())
+    assert world.relay.engine.counters.datagrams[Port.SERVER][Verdict.ANSWERED] == 0
+    world.map("totals").update(row, (7).to_bytes(8, "little") * 2)
+    world.fast_path.absorb(())
+    assert world.relay.engine.counters.datagrams[Port.SERVER][Verdict.ANSWERED] == 7
 
 
 def test_entries_are_read_as_they_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
