@@ -70,10 +70,16 @@ class Flows:
             self._link_soon(binding)
 
     def flush(self) -> None:
-        """Gives the thread all that waits to be given."""
-        waiting, self._to_link = self._to_link, {}
-        for binding in waiting:
-            self._add(binding)
+        """Gives the thread all that waits to be given; one that it does not take is the engine's, and only that one."""
+        waiting, self._to_link = iter(self._to_link), {}
+        try:
+            for binding in waiting:
+                self._add(binding)
+        except Exception:
+            # For whoever comes after it, another time.
+            for binding in waiting:
+                self._link_soon(binding)
+            raise
 
     def last_heard(self, binding: Binding) -> float:
         """See `Hearer.last_heard`."""

@@ -1,8 +1,12 @@
 """What the forwarding thread is told of the table, and what of its counts the table gets."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.endpoint import Address
 from relayd.core.limits import Limits
 from relayd.core.session import Binding
 from relayd.core.verdict import Verdict
@@ -34,7 +38,8 @@ class World:
         self.thread = FakeForwarder()
         self.records = FakeRecords(most)
         self.relay = Relay(limits or NO_RATES)
-        self.flows = Flows(any_forwarder(self.thread), self.relay.table, self.records, lambda _flush: None)
+        self.soon: list[Callable[[], None]] = []
+        self.flows = Flows(any_forwarder(self.thread), self.relay.table, self.records, self.soon.append)
 
     def bind(self) -> None:
         """A host and Alice."""
@@ -128,6 +133,27 @@ def test_a_watched_session_is_the_engines_until_it_is_watched_no_more() -> None:
     assert world.served() == {}, "whoever comes meanwhile is watched too"
     world.relay.table.unwatch(session, world.relay.now)
     assert set(world.served()) == {HOST, ALICE, BOB}
+
+
+def test_one_that_the_thread_does_not_take_keeps_nobody_else_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    add = world.thread.add
+
+    def no_memory_for_alice(slot: int, endpoint: int, address: Address, user: int, *rest: Any) -> None:
+        if user == ALICE:
+            raise MemoryError
+        add(slot, endpoint, address, user, *rest)
+
+    monkeypatch.setattr(world.thread, "add", no_memory_for_alice)
+    world.relay.host_pings()
+    world.relay.player_pings()
+    world.relay.player_pings(BOB, BOB_AT)
+    assert len(world.soon) == 1
+    with pytest.raises(MemoryError):
+        world.soon.pop()()
+    world.soon.pop()()
+    assert {flow.user for flow in world.thread.flows.values()} == {HOST, BOB}
+    assert world.soon == []
 
 
 # Counts -----------------------------------------------------------------------------------------------------
