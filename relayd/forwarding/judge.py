@@ -39,7 +39,7 @@ class Judge:
             if action.player is not None:
                 self._records.account(action.player.user)
         except Exception:  # noqa: BLE001
-            # A defect; but one that went further would end the port for everybody.
+            # A defect. Raised further, it would close the port for everybody.
             _log.exception("a datagram could not be handled", port=endpoint.port.label)
 
     def _send(self, arrived_at: Endpoint, size_bytes: int, action: Action, leaves_from: Endpoint) -> None:

@@ -33,7 +33,7 @@ def open_sockets(settings: RelaySettings, kept: Iterable[socket.socket] = ()) ->
 
     Args:
         settings: addresses, ports, and what is asked for each socket.
-        kept: sockets of a process before this one, all of which `fits`: used in the place of new ones.
+        kept: sockets kept by the predecessor, for all of which `fits` is true: used instead of new ones.
 
     Returns:
         The sockets, and a warning for each thing asked for that the kernel did not give in full.

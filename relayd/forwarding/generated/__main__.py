@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"{path.name} is not what relayd/core/declaration gives: run make generate\n")
         return 1 if stale else 0
     for path, text in _wanted():
-        # What depends on a header that did not change is not to be compiled anew.
+        # A header that did not change keeps its time: make would compile again what depends on it.
         if path in stale:
             path.write_text(text, encoding="utf-8")
     return 0

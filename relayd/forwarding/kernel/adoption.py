@@ -1,7 +1,7 @@
-"""Taking over what a process before this one left in the maps: pair by pair, as the session source names them again.
+"""Takes over what the predecessor left in the maps: pair by pair, as the session source names them again.
 
-Until the source has spoken the kernel goes on serving whoever it served. Each pair the source still names gets its
-binding back under the same connection id; the rest is taken out once the whole table is there.
+Until then the kernel keeps serving the users it served. Each pair the source still names gets its binding back under
+the same connection id; the rest is removed once the table is complete.
 """
 
 import socket
@@ -21,11 +21,11 @@ _TWO_WORDS = struct.Struct("<II")
 _NO_SLOTS = (0, 0)
 _NOBODY = bytes(layout.Pair())
 _AT_ONCE = 100
-"""Taken out in about 1 ms when all of them are bound."""
+"""Removed in about 1 ms when all of them are bound."""
 
 
 class Adoption:
-    """What is left of a process before this one. Follows the table in the place of the mirror until `finish`.
+    """What the predecessor left. Follows the table instead of the mirror until `finish`.
 
     Args:
         mirror: gets what is adopted; its slots are those of the maps.
@@ -49,7 +49,7 @@ class Adoption:
         mirror.indexes.keep(self._indexes)
 
     def __len__(self) -> int:
-        """Bindings that were found and neither restored nor given up yet."""
+        """Bindings that were found and neither restored nor discarded yet."""
         return len(self._entries)
 
     def _find(self, pairs: BpfMap, bindings: BpfMap) -> None:
@@ -83,7 +83,7 @@ class Adoption:
         )
 
     def authorized(self, user: User, admitted: bool) -> None:
-        """Gives a user who is let in the bindings that the kernel goes on with."""
+        """Gives a user who is let in the bindings back that the kernel kept serving."""
         pair = user.token, user.session.token
         slots = self._pairs.pop(pair, None) if admitted else None
         if slots is None:
@@ -110,7 +110,7 @@ class Adoption:
             return
         endpoint = self._endpoints[(entry.endpoint - 1) * len(Port) + port]
         now = mirror.traffic.now()
-        # Whoever kept its counts has those that were taken over from the slot so far.
+        # Counts that were kept include what was taken over from the slot so far.
         mirror.traffic.go_on(slot, counts_are_kept=user.traffic is not None)
         address = layout.peer_address(entry)
         binding = mirror.table.restore(user, endpoint, address, connection_id=entry.connection_id, now=now)
@@ -121,17 +121,17 @@ class Adoption:
         self.restored += 1
 
     def _may_stay(self, user: User, entry: layout.Binding) -> bool:
-        """Whether the kernel may go on to serve it by the settings of this process."""
+        """Whether the kernel may keep serving it under the settings of this process."""
         limits = self._mirror.table.limits
         pinned = limits.pin_ip and layout.peer_address(entry)[0] != user.ip_address
-        # The rate of a whole session is the engine's to watch.
+        # Only the engine keeps the rate of a whole session.
         return not pinned and user.session.meter is None
 
     def finish(self) -> Iterator[None]:
-        """The whole table is there: takes out what it did not name, and pauses after each few."""
+        """The table is complete: removes what it does not name, and pauses after each batch."""
         mirror = self._mirror
         while self._pairs:
-            # Taken out before the pause: the table may name it again during that.
+            # Removed before the pause: the table may name it again during that.
             some = [self._pairs.popitem() for _ in range(min(_AT_ONCE, len(self._pairs)))]
             mirror.pairs.delete_batch(b"".join(_TWO_WORDS.pack(*pair) for pair, _ in some))
             for _, slots in some:

@@ -127,12 +127,12 @@ def link_program(fd: int) -> int:
 
 
 def exchange(link_fd: int, program_fd: int) -> None:
-    """Puts another program in a link's place, with no datagram between the two."""
+    """Replaces a link's program by another one, atomically: no datagram passes in between."""
     checked(library().bpf_link_update(link_fd, program_fd, None), "exchange the program")
 
 
 def detach(link_fd: int) -> None:
-    """Takes a program off its interface, whoever else holds the link."""
+    """Takes a program off its interface, even if another process holds the link."""
     result = library().bpf_link_detach(link_fd)
     if result != -errno.ENOLINK:
         checked(result, "detach")

@@ -57,7 +57,7 @@ class Totals:
         return self._seen[port][verdict][0]
 
     def go_on(self) -> None:
-        """The engine's counts have what a process before this one took over from the program."""
+        """Continues after a restart: the engine's counts include what the predecessor took over from the program."""
         for port in Port:
             for verdict in Verdict:
                 self._seen[port][verdict] = self._taken(port, verdict)

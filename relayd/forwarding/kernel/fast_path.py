@@ -37,7 +37,7 @@ _log = structlog.get_logger()
 
 _NEVER_NS = 1 << 62
 _PAUSE_SECONDS = 0.001
-"""Between two batches of entries taken out: the kernel frees them later, many at once, and holds who removed them."""
+"""Between two batches of removed entries: the kernel frees them later, many at once, and blocks this process then."""
 
 
 class FastPath:
@@ -49,7 +49,7 @@ class FastPath:
         endpoints: the relay's sockets, in their order, each with the address it is bound to.
         program: loaded, with its maps; the fast path's to close.
         pins: where it is kept for the next process; None for nowhere.
-        adopt: whether the maps are those of a process before this one.
+        adopt: whether the maps are those of a predecessor.
         later: has a function called soon, from the event loop.
         kept: the counts that outlive the process.
         clock: that of the table and of the program, in seconds.
@@ -84,7 +84,7 @@ class FastPath:
         if adopt:
             self.adoption = Adoption(self.mirror, [endpoint for endpoint, _ in endpoints], kept)
         self.adopted = self.adoption is None
-        """Whether all that a process before this one left is taken over or given up, with what was counted for it."""
+        """Whether all that the predecessor left is taken over or discarded, with what was counted for it."""
         self._write_control()
         self._addresses.refresh()
         self._table.followers.subscribe(Phase.KERNEL, self)
@@ -111,7 +111,7 @@ class FastPath:
         return self.totals.by_kernel(port, verdict)
 
     def conflicts(self, binding: Binding) -> int:
-        """Datagrams in the name of this binding that the kernel dropped, for they came from other addresses."""
+        """Datagrams with this binding's tokens that the kernel dropped because they came from other addresses."""
         slot = self.mirror.slot_of.get(binding)
         return self.mirror.traffic.conflicts(slot) if slot is not None else 0
 
@@ -120,7 +120,7 @@ class FastPath:
         self.mirror.event(event)
 
     def authorized(self, user: User, admitted: bool) -> None:
-        """Follows who is in a session; who was bound before a restart goes on as the kernel served it meanwhile."""
+        """Follows who is in a session; users bound before a restart get back the bindings that the kernel kept."""
         if self.adoption is not None:
             self.adoption.authorized(user, admitted)
         else:
@@ -140,7 +140,7 @@ class FastPath:
             await self.tick()
 
     async def tick(self) -> None:
-        """Follows what changed outside of the table, and gives retired slots free."""
+        """Follows what changed outside of the table, and frees retired slots."""
         # What found no room tries again.
         self.mirror.flush()
         self.totals.absorb()
@@ -169,8 +169,8 @@ class FastPath:
         self.adopted = self.adoption is None
 
     def stop(self, *, remove: bool) -> None:
-        """Lets go of it: it goes on forwarding for those who are bound, or, with ``remove``, is taken off."""
-        # First, so that it follows no more whatever the kernel says to the rest.
+        """Releases it: it keeps forwarding for bound users or, with ``remove``, is taken off the interfaces."""
+        # First, so that it no longer follows the table even if the kernel refuses the rest.
         self._table.followers.unsubscribe(self)
         self._table.presence.unregister(self.mirror)
         self._guesses.unregister(self.mirror.guesses)
@@ -189,7 +189,7 @@ class FastPath:
         """Puts the program on every interface of the settings.
 
         Args:
-            pinned: links of a process before this one, by interface.
+            pinned: links of the predecessor, by interface.
 
         Returns:
             What was not available, a line each.

@@ -1,4 +1,4 @@
-"""Whether pinned maps are those that this relay would make: the one judgement of what a fast path before it left."""
+"""Whether pinned maps are those that this relay would make: the one place that decides whether they are adopted."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ _BY_NAME = {declared.name: declared for declared in MAPS}
 
 
 def misfit(maps: Mapping[str, BpfMap], wanted: layout.Control, sizes: Sizes) -> str:
-    """Why a relay cannot go on with these maps; empty where it can.
+    """Why a relay cannot adopt these maps; empty where it can.
 
     Args:
         maps: what is pinned, by name. May be anything.

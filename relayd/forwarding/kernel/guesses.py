@@ -18,7 +18,7 @@ class NotedGuesses:
     """Has the program count for each session there is.
 
     Args:
-        sessions: the map by session; entries of a process before this one are forgotten.
+        sessions: the map by session; entries of a predecessor are removed.
         sources: the map by source.
     """
 
@@ -35,7 +35,7 @@ class NotedGuesses:
             self.flush()
 
     def end(self, session_token: int) -> None:
-        """Ends that."""
+        """Counts for it no longer."""
         if session_token in self._new:
             del self._new[session_token]
         else:

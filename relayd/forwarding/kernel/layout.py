@@ -29,7 +29,7 @@ __all__ = ["ControlFlag", "InterfaceMode"]
 
 PROGRAM = "relay"
 DIGEST = LAYOUT.digest
-"""Stands in `control`: maps of another one are replaced, not adopted."""
+"""Stands in `control`: maps with another one are replaced, not adopted."""
 
 _SCALARS: dict[str, Any] = {
     "B": ctypes.c_uint8,

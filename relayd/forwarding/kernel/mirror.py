@@ -1,9 +1,9 @@
 """Keeps the maps of the fast path true to the table, in an order in which no datagram is ever forwarded wrongly.
 
-A binding gets a slot once nothing about it is open any more, and its slot's entry never changes: a user who moves or
-gets another connection id gets another slot. Taking away happens at once, while the event is told: first what leads to
-the slot, and the slot is given out again only when no run of the program can still know it. Giving happens a moment
-later, all that came up together at once: until then the sockets serve, which is slower but never wrong.
+A binding gets a slot once nothing about it is undecided, and its slot's entry never changes: a user who moves or
+gets another connection id gets another slot. Removal is immediate, while the event is told: first what leads to the
+slot; the slot is reused only when no run of the program can still know it. Adding is deferred by a moment and batched:
+until then the sockets serve, which is slower but never wrong.
 """
 
 import ctypes
@@ -181,7 +181,7 @@ class Mirror:
                 self.pairs_complete = False
 
     def _link(self, binding: Binding) -> bool:
-        """Gives a binding to the kernel, if it is one for it. False to try again: there was no room."""
+        """Gives a binding to the kernel, if the kernel may serve it. False if there was no room: try again."""
         user, session = binding.user, binding.user.session
         peer = binding.address
         if (
@@ -262,7 +262,7 @@ class Mirror:
             self.indexes.retire(row.index, _nothing)
 
     def _last_look(self, slot: int, binding: Binding) -> None:
-        """Counts what runs that were under way still forwarded; for a user that is gone, in its session's own sum."""
+        """Counts what program runs in progress still forwarded; for a user that is gone, in its session's own sum."""
         user, session = binding.user, binding.user.session
         sink = binding.traffic
         if session.users.get(user.token) is not user:

@@ -45,7 +45,7 @@ static __always_inline void read_ipv4(struct datagram *d, const struct iphdr *ip
 	d->local[3] = ip->daddr;
 }
 
-/* Whether a header without options is such as the stack would not stop at. */
+/* Whether a header without options is one that the stack would accept. */
 static __always_inline bool is_plain_ipv4(const struct iphdr *ip, __u32 packet_bytes)
 {
 	const __u32 *words = (const __u32 *)ip;

@@ -57,7 +57,7 @@ class KernelProgram:
         Args:
             sizes: of the maps.
             pinned: file descriptors of maps to use instead of new ones, by name.
-            content: an object with the same maps, in the place of the one in the tree.
+            content: an object with the same maps, instead of the one in the tree.
             name: which of its programs.
             more_maps: names of maps that it has besides.
 
@@ -99,7 +99,7 @@ class KernelProgram:
         return self.maps[name]
 
     def close(self) -> None:
-        """Gives up this process's hold of program and maps; what is pinned or attached stays."""
+        """Closes this process's descriptors of program and maps; what is pinned or attached stays."""
         os.close(self.fd)
         for one in self.maps.values():
             os.close(one.fd)

@@ -53,7 +53,7 @@ static __always_inline void write_ipv6(struct ipv6hdr *ip, const __u32 *from, co
 }
 
 /*
- * Turns the packet into one from the relay to `peer`: the payload stays where it is, all headers are written anew in
+ * Turns the packet into one from the relay to `peer`: the payload stays where it is, new headers are written in
  * front of it. `head` is what then stands before the payload, `head_bytes` of it (1, 2 or 5).
  *
  * The UDP checksum is that of the old packet, less what was taken away, plus what was put in its place, so that what
@@ -87,7 +87,7 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 	 */
 	if ((!d->checksum || looped) && peer->family == AF_INET6)
 		return -1;
-	/* A packet that stays on this host has its route with it, and that is one of its own family. */
+	/* A packet that stays on this host carries its route, which is one of its own address family. */
 	if (d->ifindex == LOOPBACK_IFINDEX && peer->family != d->family)
 		return -1;
 	exit = way_to(ctx, d, peer, state, &way, partial);

@@ -25,8 +25,8 @@ static __always_inline void heard(const struct datagram *d, struct state *state)
 
 /*
  * Asks the kernel's routes for the way to a peer and remembers it for about a second. A host that does not forward
- * packets (net.ipv4.ip_forward=0, as most) gets no answer from this look-up, and none is to be had for a peer on this
- * host itself: then the peer is answered by the way it came.
+ * packets (net.ipv4.ip_forward=0, as most) gets no answer from this look-up, and there is none for a peer on this
+ * host itself: then the peer is answered the way it came.
  *
  * Returns 0, or -1 when only the sockets can reach it.
  */

@@ -133,7 +133,7 @@ def _remove_leftovers(pins: Pins) -> None:
         if not pins.exist():
             return
     except OSError:
-        return  # where nobody can look, nothing was left: no right to, or no folder
+        return  # no right to look there, or no such folder: nothing there can be this relay's
     try:
         pins.remove()
     except (OSError, LibraryMissingError) as error:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Dual BSD/GPL */
-/* Whoever is not bound here: bad sources, unknown tokens, guesses. */
+/* Senders that are not bound here: bad sources, unknown tokens, guesses. */
 #ifndef RELAYD_KERNEL_STRANGERS_H
 #define RELAYD_KERNEL_STRANGERS_H
 
@@ -38,7 +38,7 @@ static __always_inline bool take(__u64 *due_ns, __u64 interval_ns, __u64 now_ns)
 	return __sync_val_compare_and_swap(due_ns, before, after) == before;
 }
 
-/* Whoever has one IPv6 address has 2^64 of them. */
+/* A host with one IPv6 address can use its whole /64 (RFC 4291, 2.5.4). */
 static __always_inline struct address network_of_source(const struct datagram *d)
 {
 	struct address source = {};

@@ -51,7 +51,7 @@ class SlotTraffic:
         return nanoseconds / 1e9
 
     def pings(self, slot: int) -> Pings:
-        """The PINGs that the kernel answered; none in slot 0, which is nobody's."""
+        """The PINGs that the kernel answered; none in slot 0, which is never used."""
         return Pings(*_PINGS.unpack_from(self._pings, slot * _PINGS.size))
 
     def conflicts(self, slot: int) -> int:
@@ -67,7 +67,7 @@ class SlotTraffic:
         return counted and self.last_seen(slot) <= self.now()
 
     def begin(self, slot: int, meter: Meter | None) -> None:
-        """Empties a slot that nobody knows yet; what its user may send goes on where it stands."""
+        """Empties a slot that nothing refers to yet; its user's rate continues from the state of the meter."""
         start = slot * _STATE_BYTES
         self._memory[start : start + _STATE_BYTES] = bytes(_STATE_BYTES)
         if meter is not None:
@@ -77,11 +77,11 @@ class SlotTraffic:
         _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *_NONE[:4])
 
     def go_on(self, slot: int, *, counts_are_kept: bool) -> None:
-        """Goes on with a slot that a process before this one began.
+        """Continues with a slot of the predecessor.
 
         Args:
             slot: the slot.
-            counts_are_kept: whether the user's counts have what that process took over from the slot.
+            counts_are_kept: whether the user's counts include what the predecessor took over from the slot.
         """
         now = self._counts(slot)
         taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size) if counts_are_kept else _NONE[:4]
@@ -116,7 +116,7 @@ class SlotTraffic:
         return now[5] - seen[5]
 
     def take_rest(self, slot: int) -> Traffic:
-        """What of a slot that a process before this one began was added to no user's counts yet."""
+        """What the predecessor had not yet taken over from a slot of its own."""
         counts = self._counts(slot)
         taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
         _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *counts[:4])

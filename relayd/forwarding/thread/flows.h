@@ -1,4 +1,4 @@
-/* Who is forwarded to whom: the bindings that nothing is open about, found by what stands in a datagram. */
+/* Who is forwarded to whom: the bindings that nothing is undecided about, found by what stands in a datagram. */
 #ifndef RELAYD_FLOWS_H
 #define RELAYD_FLOWS_H
 
@@ -56,18 +56,17 @@ struct flows {
 	struct map hosts;	 /* session token → host */
 	struct flow **chunks;	 /* each allocated with its first slot */
 	struct pings **pings;	 /* by slot, in chunks too: apart from what every datagram needs */
-	uint32_t slots;		 /* slot 0 is nobody's */
+	uint32_t slots;		 /* slot 0 is never used */
 };
 
 /* Returns false without memory. */
 bool flows_create(struct flows *flows, uint32_t slots);
 void flows_destroy(struct flows *flows);
 
-/* Whether something that would lead to this binding leads to another. */
+/* Whether one of the keys of this binding leads to another one. */
 bool flows_leads_elsewhere(const struct flows *flows, const struct flow *binding);
 
-/* Takes a binding up, of which nothing leads elsewhere, in a slot that nobody has. False without memory, and then nothing
- * changed. */
+/* Adds a binding, none of whose keys leads elsewhere, in a free slot. False without memory, and then nothing changed. */
 bool flows_add(struct flows *flows, uint32_t slot, const struct flow *binding);
 void flows_remove(struct flows *flows, uint32_t slot);
 

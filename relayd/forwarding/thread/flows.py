@@ -1,7 +1,7 @@
-"""Keeps the forwarding thread true to the table: it forwards for those bindings about which nothing is open.
+"""Keeps the forwarding thread true to the table: it forwards for those bindings about which nothing is undecided.
 
-Taking away happens at once, while the event is told. Giving happens a moment later, once the datagram that bound or
-moved somebody is judged and counts for its user's rate, which the thread then goes on with.
+Removal is immediate, while the event is told. Adding is deferred by a moment, until the datagram that bound or moved
+a user is judged and counts for that user's rate, which the thread then continues.
 """
 
 from collections.abc import Callable, Iterable
@@ -134,7 +134,7 @@ class Flows:
         due_ns = self._forwarder.remove(slot)
         if binding.meter is not None:
             binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns
-        # At a new address it may be asked about before the thread hears it there.
+        # After a move, `last_heard` may be called before the thread hears the new address.
         binding.last_seen = max(binding.last_seen, self._records.last_seen(slot))
         binding.take_pings(self._answered(slot))
         self._take_counts(binding)
