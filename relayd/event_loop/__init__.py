@@ -1,1 +1,1 @@
-"""The event loop kept free: long work in slices, the garbage collector at bay, and how late the loop is."""
+"""The event loop kept free: long work in slices, no long garbage collections, and how late the loop is."""

@@ -1,4 +1,4 @@
-"""How late the event loop comes to what is due: what holds it, holds everything but the forwarding thread."""
+"""How late the event loop fires a timer: what blocks the loop blocks everything but the forwarding thread."""
 
 import asyncio
 import time

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from relayd.core.events import Event, EventKind
 
 _GROWTH_BEFORE_SETTLING = 2000
-"""New bindings after which the collector is relieved again: its last visit to them then takes about 1 ms."""
+"""New bindings after which objects are frozen again: collecting first then takes about 1 ms."""
 
 
 def settle() -> None:

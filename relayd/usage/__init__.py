@@ -1,1 +1,1 @@
-"""Usage records where no crash loses them, and on their way to whoever takes them."""
+"""Usage records: kept where no crash loses them, and delivered to the control plane or to a file."""

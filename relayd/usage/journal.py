@@ -1,4 +1,4 @@
-"""The journal of usage records: one file that is appended to, and rewritten once most of its records were taken."""
+"""The journal of usage records: an append-only file, compacted once most of its records were acknowledged."""
 
 import asyncio
 import contextlib
@@ -38,26 +38,26 @@ class Journal:
         self.problem: str | None = None
         """Why it cannot be written at present."""
         self.stopped: set[str] = set()
-        """Spans of a process before this one whose last record is made."""
+        """Spans of the predecessor whose last record is made."""
         self.durable = 0
         """Records up to this number are on the disk."""
         self._new_stream = new_stream
         self._path = directory / NAME if directory is not None else None
         self._fd = -1
         self._bytes = 0
-        """As long as the file is, but for what was only half written."""
+        """Length of the file, but for what was only half written."""
         self._lines = 0
         """Records in the file."""
         self._rewrite_from_bytes = _REWRITE_FROM_BYTES
         self._written = 0
         """Records up to this number are in the file."""
         self._acknowledged = 0
-        """What the file says of it."""
+        """Acknowledged up to this number, as the file has it."""
         self._synced_bytes = 0
         self._meanwhile: list[UsageRecord] | None = None
-        """What was written while the file is being rewritten."""
+        """What is written while the file is being compacted."""
         self._doubtful = False
-        """Whether the disk failed to take it: it may have lost some of it, and say nothing the next time (fsync(2))."""
+        """Whether a sync failed: the kernel may have lost some of it, and report success the next time (fsync(2))."""
         self.ledger = self._open(self._path) if self._path is not None else Ledger(new_stream())
 
     # Opening ------------------------------------------------------------------------------------------------
@@ -161,14 +161,14 @@ class Journal:
         self._bytes += len(content)
 
     async def sync(self) -> None:
-        """Has the disk take what is in the file, which is shortened first where that is worth it."""
+        """Syncs the file to disk, compacted first where that is worth it."""
         if self._path is None or self._fd < 0 or self._bytes == self._synced_bytes:
             return
         ledger = self.ledger
         try:
             mostly_over = self._lines > 2 * max(len(ledger.spans), len(ledger.unsent))
             worth_it = self._doubtful or (self._bytes > self._rewrite_from_bytes and mostly_over)
-            # One that is not written may be all that is left of others which are.
+            # Not while a record waits to be written: earlier ones, which are in the file, may have been merged into it.
             if worth_it and not ledger.unwritten:
                 await self._rewrite(self._path)
             written, size = self._written, self._bytes
@@ -192,7 +192,7 @@ class Journal:
         self.ledger.kept = False
 
     async def _rewrite(self, path: Path) -> None:
-        """Leaves out what was taken, but for the newest record of each span that goes on."""
+        """Compacts the file: leaves out what was acknowledged, but for the newest record of each open span."""
         ledger = self.ledger
         up_to, acknowledged = self._written, ledger.acknowledged
         meanwhile: list[UsageRecord] = []
@@ -225,10 +225,11 @@ class Journal:
             unfinished.rename(path)
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):
-                # Else a thread may still be at it, and the number soon be that of another file: the process ends.
+                # Left open when cancelled: a thread may still be writing to it, and a closed number may soon be another
+                # file's. The process ends then.
                 os.close(fd)
             unfinished.unlink(missing_ok=True)
-            # A disk without room for it will not have any at once.
+            # A full disk will not have room again at once.
             self._rewrite_from_bytes = 2 * self._bytes
             raise
         finally:
@@ -242,7 +243,7 @@ class Journal:
         await asyncio.to_thread(sync_directory, path.parent)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -258,7 +259,7 @@ def _open_locked(path: Path, flags: int = 0) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_ino != path.stat().st_ino:
-            # Its owner put another in its place meanwhile, and released this one.
+            # Its owner replaced it meanwhile, and released this one.
             raise BlockingIOError
     except OSError:
         os.close(fd)
@@ -267,7 +268,7 @@ def _open_locked(path: Path, flags: int = 0) -> int:
 
 
 def sync_directory(directory: Path) -> None:
-    """Has the disk take what files there are: without it a crash of the host may bring the one before back."""
+    """Syncs a directory: without it a crash of the host may bring the file back that was replaced."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -22,12 +22,12 @@ class NoJournalError(Exception):
 
 
 def head(ledger: Ledger, sequence: int, acknowledged: int) -> bytes:
-    """The first line: whose records follow, and which of them may be missing, for they were taken.
+    """The first line: whose records follow, and which of them may be missing because they were acknowledged.
 
     Args:
         ledger: has the name of the stream.
         sequence: the last number given to a record so far.
-        acknowledged: up to which number records were taken.
+        acknowledged: up to which number records were acknowledged.
     """
     return _line({"journal": _VERSION, "stream": ledger.stream, "sequence": sequence, "acknowledged": acknowledged})
 
@@ -38,7 +38,7 @@ def records(some: Iterable[UsageRecord]) -> bytes:
 
 
 def acknowledged(sequence: int) -> bytes:
-    """The line that says that all records up to this one were taken."""
+    """The line that says that all records up to this one were acknowledged."""
     return _line({"acknowledged": sequence})
 
 
@@ -62,12 +62,12 @@ class Replayed:
         """
         self.ledger = Ledger("")
         self.damaged = 0
-        """Lines that say nothing any more, but for those at the end."""
+        """Damaged lines, but for those at the end."""
         self.records = 0
         self.stopped: set[str] = set()
         """Spans whose last record is in it."""
         self.bytes = 0
-        """How much of it to go on after: what follows was only half written."""
+        """Where to continue the file: what follows was only half written."""
         damaged = 0
         for end, said in _lines_of(content):
             if said is None:

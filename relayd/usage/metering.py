@@ -1,4 +1,4 @@
-"""Usage records of a relay: made of its table's counts, kept in a journal, handed over."""
+"""Usage records of a relay: made of its table's counts, kept in a journal, sent."""
 
 import asyncio
 import secrets
@@ -30,7 +30,7 @@ _LAST_RECORDS_SECONDS = 0.2
 """At the end of the process: some 10,000."""
 _REASONS = {EventKind.SESSION_REMOVED: Reason.REMOVED, EventKind.SESSION_IDLE: Reason.IDLE}
 _UNKNOWN_SESSION = "unknown"
-"""Of counts that outlived the journal which knew whose they are."""
+"""Session of counts that outlived the journal, which alone knew whose they are."""
 
 _log = structlog.get_logger()
 
@@ -40,9 +40,9 @@ class _Ending(NamedTuple):
 
     span: str
     session: Session | None
-    """None: it was gone after a restart."""
+    """None if it was gone after a restart."""
     counts: Counts
-    """But for what may still be counted, which goes into the session's `revoked_traffic`."""
+    """Without what may still be counted, which goes into the session's `revoked_traffic`."""
     ended_at: float
     reason: Reason
     slots: list[int]
@@ -83,9 +83,9 @@ class Metering:
         self._settled = settled
         self._spans: dict[Session, str] = {}
         self._unclaimed = set(self.ledger.spans)
-        """Spans of the process before this one of which nothing was heard yet."""
+        """Spans of the predecessor that no session has continued so far."""
         self._goes_on = False
-        """Whether all counts of that process are with their sessions, or given up: before that nothing can be said."""
+        """Whether all counts of the predecessor are restored or discarded: before that no span of it may be ended."""
         self._endings: dict[str, _Ending] = {}
         """By span."""
         self._recorded: list[tuple[int, list[int]]] = []
@@ -105,7 +105,7 @@ class Metering:
     def _begin(self, session: Session, span: str) -> str:
         self._spans[session] = span
         self.ledger.start(span, session.session_id, self._wall_clock())
-        # At once: after a crash nothing else knows whose counts these are. Where that failed it is tried again soon,
+        # At once: after a crash nothing else knows whose counts these are. If writing failed it is tried again soon,
         # not for each session that begins.
         if self._journal.problem is None:
             self._journal.write()
@@ -115,7 +115,7 @@ class Metering:
         """See `Spans.goes_on`."""
         name = span.hex()
         if span == NO_SPAN:
-            # Counted while nobody recorded, some of it perhaps under a span before that: it must not count again.
+            # Counted while usage was not recorded, or before that under another span: it must not be counted twice.
             return False
         if name in self._endings or name in self._journal.stopped:
             # Its last record is made, or will be.
@@ -170,7 +170,7 @@ class Metering:
             self._endings[name] = ended._replace(counts=more, slots=[*ended.slots, *slots])
 
     def going_on(self) -> Iterator[None]:
-        """Nothing else of the process before this one will be heard of: ends the spans that nobody goes on with.
+        """All of the predecessor is restored or discarded by now: ends the spans that no session continues.
 
         Pauses after each.
         """
@@ -184,7 +184,7 @@ class Metering:
     # What is done again and again -----------------------------------------------------------------------------
 
     async def run_forever(self) -> None:
-        """Records, and hands over what is recorded, until cancelled."""
+        """Records, and sends what is recorded, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.sender.run_forever())
             group.create_task(self._record_forever())
@@ -246,7 +246,7 @@ class Metering:
         counts = ending.counts
         if ending.session is not None and ending.session.revoked_traffic is not None:
             counts = counts.plus(Counts.of(ending.session.revoked_traffic))
-        # What a crash of the host took back is recorded already.
+        # After a crash of the host the accounts may be older than what is recorded.
         counts = Counts(*map(max, counts, self.ledger.spans[ending.span].total))
         record = self.ledger.stop(ending.span, counts, ending.ended_at, ending.reason)
         self._recorded.append((record.sequence, ending.slots))

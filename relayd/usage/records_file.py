@@ -12,7 +12,7 @@ from relayd.usage.journal import sync_directory
 
 NAME = "usage.jsonl"
 MOST_BYTES = 64 << 20
-"""Longer, and the file is put aside as the one before, over the one that was so far."""
+"""A longer file is rotated, over the one that was rotated before."""
 
 _PAUSE_SECONDS = 10.0
 _LOOK_BACK_BYTES = 64 << 10
@@ -69,7 +69,7 @@ class UsageFile:
 
 
 def _whole_lines(fd: int) -> int:
-    """How many bytes of a file are whole lines: a relay that was killed may have left half a one, which comes again."""
+    """How many bytes of a file are whole lines: a relay that was killed may have left half a line."""
     end = os.fstat(fd).st_size
     while end and os.pread(fd, 1, end - 1) != b"\n":
         last = os.pread(fd, _LOOK_BACK_BYTES, max(0, end - _LOOK_BACK_BYTES))[:end]

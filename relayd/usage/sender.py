@@ -1,4 +1,4 @@
-"""Hands usage records over, batch by batch, until each was taken."""
+"""Sends usage records, batch by batch, until each is acknowledged."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 class Sender:
-    """Hands over what the disk has: a number that a record had when it was sent is never another's.
+    """Sends only what is synced to disk, so that a number that was sent is never given to another record.
 
     Args:
         journal: whose records.
