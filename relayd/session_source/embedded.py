@@ -11,6 +11,7 @@ from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.usage_models import UsageReport
 from relayd.core.limits import Limits
 from relayd.core.usage import UsageBatch, UsageRefusedError
+from relayd.session_source.control_plane.heartbeat import Heartbeats
 from relayd.session_source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.settings import RelaySettings
 
@@ -21,28 +22,13 @@ class EmbeddedLink:
     def __init__(self, control_plane: ControlPlane, relay: RelaySettings, limits: Limits) -> None:
         self._control_plane = control_plane
         self._relay = relay
-        self._capacity = limits.max_bound_users
+        self._heartbeats = Heartbeats(relay, limits)
 
     async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
         """See `Link.heartbeat`."""
-        relay = self._relay
-        heartbeat = Heartbeat(
-            ip=relay.public_ip,
-            host=relay.public_host,
-            server_port=relay.server_port,
-            client_port=relay.client_port,
-            attributes=relay.attributes,
-            latitude=relay.latitude,
-            longitude=relay.longitude,
-            capacity=self._capacity,
-            load=report.load.bound_users,
-            draining=report.load.draining,
-            epoch=report.applied.epoch if report.applied else None,
-            revision=report.applied.revision if report.applied else 0,
-            ended=list(report.ended),
-        )
+        heartbeat = Heartbeat.model_validate(self._heartbeats.fields(report))
         try:
-            newest = await self._control_plane.heartbeat(relay.id, heartbeat, wait_seconds)
+            newest = await self._control_plane.heartbeat(self._relay.id, heartbeat, wait_seconds)
         except (StoreUnavailableError, NodeTakenError) as error:
             raise LinkError(str(error)) from None
         return Version(newest.epoch, newest.revision)

@@ -11,6 +11,7 @@ from relayd.core.limits import Limits
 from relayd.core.relay_session import RelaySession
 from relayd.core.usage import UsageBatch, UsageRefusedError
 from relayd.event_loop.pacing import in_slices
+from relayd.session_source.control_plane.heartbeat import Heartbeats
 from relayd.session_source.control_plane.link import LinkError, Reading, Report, Version
 from relayd.session_source.control_plane.requests import HttpClient
 from relayd.settings import RelaySettings
@@ -48,32 +49,15 @@ class NodeApi:
     def __init__(self, client: HttpClient, relay: RelaySettings, limits: Limits) -> None:
         self._client = client
         self._path = f"/v1/relays/nodes/{relay.id}"
-        self._about = {
-            "ip": relay.public_ip,
-            "host": relay.public_host,
-            "server_port": relay.server_port,
-            "client_port": relay.client_port,
-            "attributes": relay.attributes,
-            "latitude": relay.latitude,
-            "longitude": relay.longitude,
-            "capacity": limits.max_bound_users,
-        }
+        self._heartbeats = Heartbeats(relay, limits)
 
     async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
         """See `Link.heartbeat`. Raises NodesNotKnownError where there are no heartbeats."""
-        body = {
-            **self._about,
-            "load": report.load.bound_users,
-            "draining": report.load.draining,
-            "epoch": report.applied.epoch if report.applied else None,
-            "revision": report.applied.revision if report.applied else 0,
-            "ended": list(report.ended),
-        }
         answer = await self._client.request(
             "PUT",
             self._path,
             params={"wait": wait_seconds},
-            json=body,
+            json=self._heartbeats.fields(report),
             wait_seconds=wait_seconds,
             accept=(200, *_NOT_KNOWN),
         )
