@@ -37,7 +37,7 @@ class FileSource:
     usage = None
 
     def session_ended(self, session_id: str) -> None:
-        """A file cannot be told anything; the table remembers by itself not to revive the session."""
+        """A file cannot be told anything; the table itself remembers that the session ended."""
 
     def reload(self) -> None:
         """Reads the file at once, changed or not."""

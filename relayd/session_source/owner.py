@@ -1,4 +1,4 @@
-"""The one owner of the table: whoever wants it changed asks here, one after another."""
+"""The one owner of the table: all changes of sessions go through it, one after another."""
 
 import asyncio
 from collections.abc import KeysView

@@ -1,4 +1,4 @@
-"""How long to leave a failing control plane alone: twice as long each time, with jitter, never for ever."""
+"""Exponential backoff for a failing control plane: twice as long each time, with jitter, up to a bound."""
 
 from collections.abc import Callable
 

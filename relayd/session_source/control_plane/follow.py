@@ -27,7 +27,7 @@ from relayd.session_source.control_plane.usage_link import UsageOverLink
 _log = structlog.get_logger()
 
 _MOST_BETWEEN_BEATS_SECONDS = 5.0
-"""However long poll_interval is: a control plane takes a relay for dead after 10 s of silence."""
+"""However long poll_interval is: a control plane considers a relay dead after 10 s of silence."""
 _MOST_ENDED_AT_ONCE = 500
 _MOST_ENDED_KEPT = 100_000
 _LEAST_PAUSE_SECONDS = 0.2
@@ -35,7 +35,7 @@ _LEAST_PAUSE_SECONDS = 0.2
 
 
 class NotBelievedError(LinkError):
-    """The answer is suspicious; only time will tell."""
+    """The answer lacks suspiciously many sessions; it is accepted only if it stays so."""
 
 
 class ControlPlaneSource:

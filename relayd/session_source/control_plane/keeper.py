@@ -17,7 +17,7 @@ _GATHER_SECONDS = 2.0
 """How long changes are gathered before the table is written."""
 _RETRY_SECONDS = 30.0
 _SHARE_OF_TIME = 20
-"""After writing, so many times as long passes without: at most five percent of a core goes into it."""
+"""The pause after writing is this many times as long as writing took: at most five percent of a core."""
 
 
 class Keeper:

@@ -1,4 +1,4 @@
-"""What passes between a relay and its control plane, whatever carries it."""
+"""What a relay and its control plane exchange, over HTTP or within one process."""
 
 from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
@@ -80,15 +80,15 @@ class Link(Protocol):
         ...
 
     async def take_usage(self, batch: UsageBatch) -> None:
-        """Hands usage records over.
+        """Sends usage records.
 
         Raises:
-            LinkError: they could not be, or nobody knows.
+            LinkError: they could not be sent, or it is not known whether they arrived.
             UsageRefusedError: the control plane will never take them as they are.
             UsageUnwantedError: this control plane takes none.
         """
         ...
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...
