@@ -66,11 +66,11 @@ class Relay:
     Args:
         settings: the whole configuration.
         make_source: what follows the sessions.
-        remove_fast_path: whether the fast path ends with `serve`; else it goes on forwarding for those who are bound,
-            until the next relay takes it over.
-        keeps_state: whether there is a file of what is bound, for the next relay to go on with.
+        remove_fast_path: whether the fast path ends with `serve`; else it keeps forwarding for bound users until the
+            next relay takes it over.
+        keeps_state: whether there is a state file, for the next relay to take over.
         manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
-        kept: sockets of the relay before this one.
+        kept: sockets that the predecessor left open.
         environment: what an upgraded program is to have; None where none can take over.
     """
 
@@ -139,7 +139,7 @@ class Relay:
         _log.info("relay stopped")
 
     def _open(self) -> _Parts:
-        """Opens everything that may turn out to be unavailable, and takes over what the relay before left."""
+        """Opens everything that may turn out to be unavailable, and takes over what the predecessor left."""
         admin = self.settings.admin
         certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
         sockets, warnings = open_sockets(self.settings.relay, self._kept)
@@ -196,7 +196,7 @@ class Relay:
             engine=self.engine,
             sockets=self._sockets,
             records=predecessor.records,
-            # With the fast path on `lo`, what the sockets send passes it by, and merged datagrams are nothing for it.
+            # With the fast path on `lo`, what the sockets send goes through it, and it cannot handle merged datagrams.
             merge=self._fast_path is None,
         )
         return self._ports
@@ -263,7 +263,7 @@ class Relay:
         parts.predecessor.records.close()
 
     def _meter(self, records: Records) -> Metering | None:
-        """Who records usage; None where the settings want none."""
+        """What records usage; None where the settings want none."""
         if not self.settings.usage.interval:
             return None
 
@@ -324,7 +324,7 @@ class Relay:
     def upgrade(self) -> str:
         """Ends `serve` for another program to go on: `successor` is to be started then. Returns why not, or nothing."""
         if self._environment is None:
-            return "this relay is part of `relayd dev`, and cannot be replaced by itself: start that anew"
+            return "this relay is part of `relayd dev`, and cannot be replaced by itself: restart that"
         if self.engine.draining:
             return "the relay is draining, which its successor would not know of: `relayd drain --undo` first"
         if self.successor is None:
@@ -371,7 +371,7 @@ class Relay:
             await asyncio.sleep(1.0)
 
     async def _give_up_the_rest(self, predecessor: Predecessor) -> None:
-        """Of what the relay before left, that which no session names any more.
+        """Discards what the predecessor left and no session names any more.
 
         Not before the session source was followed: the last good sessions, which serve until then, may lack the newest.
         Nor before the fast path has said what became of those it served.

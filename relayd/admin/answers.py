@@ -1,7 +1,7 @@
 """What a relay's admin API answers: built from these models here, read into them by `AdminClient` and the commands.
 
 Pydantic's, as everywhere in relayd, so that what answers on the admin port but is no relay is told apart by the same
-declaration. A page of 1,000 sessions takes about 6 ms of processor time, with dicts it were 2.5; they are made in
+declaration. A page of 1,000 sessions takes about 6 ms of processor time, with dicts it would be 2.5; they are made in
 slices, between which the loop forwards. `defer_build` leaves each model's validator for its first use: a relay that
 starts has no time for it.
 

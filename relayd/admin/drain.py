@@ -48,7 +48,7 @@ class Drain:
         )
 
     async def until_done(self, limit_seconds: float) -> bool:
-        """Begins, and waits until nobody plays any more, or for so long; 0 waits without a limit.
+        """Begins, and waits until nobody plays any more, but no longer than that; 0 waits without a limit.
 
         Returns:
             False when the drain was undone meanwhile.

@@ -1,4 +1,4 @@
-"""Answers as HTTP responses. FastAPI is not told their models: it would validate each once more, and take its time."""
+"""Answers as HTTP responses. FastAPI is not told their models: it would validate each once more, which takes long."""
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
@@ -17,5 +17,5 @@ def said(message: str, status: int) -> Response:
 
 
 def no_session(session_id: str) -> Response:
-    """There is nothing of that name."""
+    """There is no session of that name."""
     return said(f"no session {session_id} in the table", 404)

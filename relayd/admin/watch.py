@@ -1,7 +1,7 @@
 """Has the engine see every datagram of a session for a while, so that `relayd capture` sees them as well.
 
-What the kernel forwards never reaches a packet socket, and what the forwarding thread merges does so in pieces that no
-peer ever sees. Each request holds for a few seconds: a capture that is killed leaves nothing behind.
+What the kernel forwards never reaches a packet socket, and what the forwarding thread merges reaches it in pieces that
+no peer ever sees. Each request holds for a few seconds: a capture that is killed leaves nothing behind.
 """
 
 import asyncio

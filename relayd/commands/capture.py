@@ -92,7 +92,7 @@ def _create(path: Path) -> BinaryIO:
 
 
 class _Capture:
-    """What is captured waits until the relay was asked again: by then it knows whoever had just come."""
+    """Captured packets wait until the relay was asked again: by then it knows peers that came only just before."""
 
     def __init__(
         self, *, client: AdminClient, tap: Tap, writer: Writer, options: _Options, about: WatchedSession
@@ -126,7 +126,7 @@ class _Capture:
                 self._decide()
                 shown.update(f"capturing, {left:.0f} s left, {self.written} datagrams")
         self._read(0.0)
-        # Twice: what was read last may be from somebody whom the relay has yet to see.
+        # Twice: the last packets may be from a peer that the relay has yet to see.
         for _ in range(2):
             self._decide()
 

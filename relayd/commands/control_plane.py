@@ -135,8 +135,8 @@ def _absolute(loaded: settings.Settings) -> Path:
 def _with_store(loaded: settings.Settings, work: "Callable[[SqliteStore], Awaitable[T]]", *, make: bool = False) -> T:
     """Does something with the configured database, which a running server may have open too.
 
-    Only with ``make`` is it made if it is not there: a new one would answer whoever looks in the wrong place that there
-    is nothing.
+    A missing database is made only with ``make``: otherwise a wrong path would give a new, empty one, and the answer
+    that there are no keys.
     """
 
     async def open_and_do() -> T:

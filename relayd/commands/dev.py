@@ -38,10 +38,10 @@ _READY_CHECK_SECONDS = 0.02
 
 
 def dev(
-    players: Annotated[int, typer.Option(min=0, max=500, help="Play a simulated game with so many players.")] = 0,
+    players: Annotated[int, typer.Option(min=0, max=500, help="Play a simulated game with this many players.")] = 0,
     for_seconds: Annotated[
         float | None,
-        typer.Option("--for", min=0.5, metavar="SECONDS", help="End after so long; status 0 only if nothing was lost."),
+        typer.Option("--for", min=0.5, metavar="SECONDS", help="End after this; status 0 only if nothing was lost."),
     ] = None,
     config: Config = None,
 ) -> None:

@@ -24,7 +24,7 @@ def drain(
     limit: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="SECONDS", help="With --wait: so long at most; else drain.limit_seconds. 0: no limit."
+            min=0, metavar="SECONDS", help="With --wait: the longest wait; else drain.limit_seconds. 0: no limit."
         ),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take new games again.")] = False,

@@ -54,7 +54,7 @@ def status(config: Config = None) -> None:
 
 @fast_path.command(help="Take the kernel program off all interfaces and forget its pinned state.")
 def remove(config: Config = None) -> None:
-    """Takes the program off and forgets what is pinned. A running relayd goes on with its sockets alone.
+    """Takes the program off and forgets what is pinned. A running relayd continues with its sockets alone.
 
     Raises:
         UnavailableError: libbpf is missing, or there is no right to.

@@ -72,7 +72,7 @@ def _look(client: AdminClient) -> Look:
 def per_second(before: Look, after: Look) -> dict[str, Any]:
     """Rates between two looks at one relay, and how it stands at the second.
 
-    A relay that began anew in between has smaller counts than before: all of what it has is new then.
+    A relay that restarted in between has smaller counts than before: then all that it has counted is new.
     """
     seconds = max(after.status.time_seconds - before.status.time_seconds, 1e-3)
     then, now = before.status.ports, after.status.ports

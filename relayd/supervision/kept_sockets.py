@@ -1,7 +1,7 @@
-"""Sockets that systemd keeps for the next process: taken from LISTEN_FDS, handed over with FDSTORE=1.
+"""Sockets that systemd keeps for the next process: taken from LISTEN_FDS, stored with FDSTORE=1.
 
 See sd_listen_fds(3) and, in sd_notify(3), FDSTORE. A socket that is kept stays bound while no relayd is running, and
-the kernel goes on queueing what comes in: nobody is told that the port is closed, which would end games at once.
+the kernel keeps queueing what comes in: no peer gets an ICMP error for a closed port, which would end games at once.
 """
 
 import contextlib

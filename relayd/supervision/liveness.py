@@ -14,9 +14,9 @@ from relayd.supervision.service_manager import BEATS_IN_TIME, ServiceManager
 
 _BEAT_SECONDS = 1.0
 _SHORT_BEAT_SECONDS = 0.05
-"""While somebody waits for what is to be told: a start or a reload."""
+"""During a start or a reload, whose end somebody waits for."""
 EXTENSION = "EXTEND_TIMEOUT_USEC=10000000"
-"""What a manager is told again and again that may think the start takes too long."""
+"""Sent again and again, so that the manager does not take a long start for a failed one."""
 
 _log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class Liveness:
         hand_over(self._manager, sockets)
 
     async def run_forever(self, sockets: Sequence[BoundSocket]) -> None:
-        """Tells all there is to tell, from the loop that forwards: where that stands, nothing is told.
+        """Sends all notifications, from the loop that forwards: if that hangs, none is sent, the watchdog's neither.
 
         Args:
             sockets: the relay's, which are to be read.
@@ -73,7 +73,7 @@ class Liveness:
             self._manager.tell("RELOADING=1", _monotonic())
 
     def stopping(self, *, for_another: bool) -> None:
-        """The end has begun, or the beginning of another program in this process: nothing else is told, but beats."""
+        """The relay stops, or is being replaced in this process: from now on only heartbeats are sent."""
         self._ending = True
         if for_another:
             self._manager.tell("RELOADING=1", _monotonic(), "STATUS=being replaced")
@@ -95,8 +95,8 @@ class Liveness:
 
     def _beat(self, probes: Probes) -> None:
         if not self._ready:
-            # However long the session source takes: a relay that waits for it, and reads no socket meanwhile, is as
-            # good as it can be. In an upgrade the manager's watchdog runs on.
+            # However long the session source takes: a relay that waits for it is healthy, though it reads no
+            # socket meanwhile. In an upgrade the manager's watchdog keeps running.
             self._manager.tell(EXTENSION)
             self._tell_watchdog()
             return

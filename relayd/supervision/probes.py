@@ -1,4 +1,4 @@
-"""Whether the relay's sockets are read: datagrams it sends to itself, that nobody else ever notices."""
+"""Whether the relay's sockets are read: datagrams that it sends to itself, and that no peer ever sees."""
 
 import select
 import socket
@@ -14,8 +14,8 @@ from relayd.core.wire import MAX_DATAGRAM_BYTES
 from relayd.forwarding.sockets import BoundSocket
 
 _PROBE = bytes(MAX_DATAGRAM_BYTES + 1)
-"""Longer than any peer's: told apart by its length alone. The fast path leaves such a one of this host to the sockets
-as well."""
+"""Longer than any peer's: told apart by its length alone. The fast path, too, passes such a
+datagram of this host up to the sockets."""
 _SWALLOWED = Action(Verdict.TOO_LONG)
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 

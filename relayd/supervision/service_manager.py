@@ -35,7 +35,7 @@ class ServiceManager:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         # Opened once, so that a process that has run out of file descriptors can still say that it lives.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # The manager may be slower than a datagram may wait: no message is worth that.
+        # Non-blocking: a slow manager must not hold up datagrams.
         self._socket.setblocking(False)
         self._problem: str | None = None
 
@@ -92,5 +92,5 @@ class ServiceManager:
         os.close(reading)
 
     def close(self) -> None:
-        """Ends what can be said."""
+        """Closes the socket: nothing more can be sent."""
         self._socket.close()

@@ -16,10 +16,10 @@ _OUT_OF_THE_WAY = 100
 
 
 class Successor:
-    """Keeps the sockets open until it is time.
+    """Keeps the sockets open until this program is replaced.
 
     Args:
-        sockets: go on, whatever becomes of these objects.
+        sockets: duplicated, so that they stay open whatever becomes of these objects.
         environment: this process's as it was in the beginning.
 
     Raises:
@@ -27,7 +27,7 @@ class Successor:
     """
 
     def __init__(self, sockets: Sequence[socket.socket], environment: Mapping[str, str]) -> None:
-        # What cannot be found out any more once this program has ended.
+        # Checked now: after this program has ended it is too late.
         _check(sys.executable, os.X_OK)
         _check(sys.argv[0], os.R_OK)
         self._fds: list[int] = []

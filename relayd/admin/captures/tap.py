@@ -25,7 +25,7 @@ _TIMESPEC = struct.Struct("@ll")
 
 
 class Captured(NamedTuple):
-    """A packet as the kernel hands it over."""
+    """A packet as the kernel delivers it."""
 
     data: bytes
     """From its IP header on."""

@@ -35,7 +35,7 @@ def _bounds(limits: Limits, port: Port) -> list[str]:
 
 
 def bad_source(situation: Situation, attempt: Attempt) -> Text:  # noqa: ARG001
-    """From where nobody can be."""
+    """From an address that no host has."""
     return (
         Cause.BAD_SOURCE,
         f"datagrams from {attempt.ip_address} {attempt.udp_port}, where no peer can be: the relay's own port, port 0,"

@@ -1,4 +1,4 @@
-"""What is known of those somebody asks about: read off the table and its history, plain and immutable.
+"""What is known of the users asked about: read from the table and its history, plain and immutable.
 
 Times are seconds before now. Tokens are whole here; only `findings` puts them into words, and shortens them.
 """

@@ -11,7 +11,7 @@ from relayd.core.wire import Port
 from relayd.log import short_token
 
 CURRENT_SECONDS = 60.0
-"""What showed longer ago comes after what shows now."""
+"""Older findings come after current ones."""
 _HEARD_SECONDS = 3.0
 """Peers PING every 0.5 s: six in a row are not lost by chance."""
 _SECOND_PING_SECONDS = 0.1
@@ -173,7 +173,7 @@ def _left(situation: Situation, user: UserFacts) -> Iterator[Finding]:
 
 
 def _ends(situation: Situation) -> Iterator[Finding]:
-    """What ended without anybody being refused since."""
+    """Sessions and users that ended without a refusal since."""
     told = {(attempt.session_id, attempt.user_token) for attempt in situation.attempts}
     for change in situation.changes:
         session, ago = situation.session(change.session_id), change.last_seconds_ago

@@ -1,4 +1,4 @@
-"""Reads off the table and its history what bears on a question, in slices, for the table may be large."""
+"""Reads from the table and its history what bears on a question, in slices because the table may be large."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -153,7 +153,7 @@ class _Gathering:
         return lambda what: (
             what.user_token in tokens
             or what.session_token in tokens
-            # A member with a token of no session: it may have meant this one.
+            # A user of this session with an unknown session token: it may have meant this session.
             or (what.user_token in members and what.session_token not in known)
         )
 

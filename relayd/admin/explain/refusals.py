@@ -260,4 +260,4 @@ _OF_VERDICT: dict[Verdict, Callable[[Situation, Attempt], Text]] = {
     Verdict.DRAINING: _draining,
     Verdict.RELAY_FULL: _relay_full,
 }
-"""Those not in it never name a datagram of the history: see `Engine.handle`."""
+"""Verdicts not in it are never noted in the history: see `Engine.handle`."""

@@ -22,7 +22,7 @@ from relayd.settings import Settings
 
 _MOST_SHOWN = 50
 _STALE_LOOKS = 3
-"""So many times that the source should have been looked at it was not: it hangs."""
+"""After this many missed looks at the source, it counts as hanging."""
 
 
 def explain_route(

@@ -1,4 +1,4 @@
-"""Which sessions have time series of their own, so that there is a bound to them."""
+"""Which sessions have time series of their own: a bounded number."""
 
 from collections.abc import Iterator
 
