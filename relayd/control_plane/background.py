@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 PAUSE = 5.0
-"""Seconds after a failure nobody reckoned with: one that comes again at once must not fill disk and processor."""
+"""Seconds to wait after an unexpected failure: one that repeats at once must not fill the log and the processor."""
 
 log = structlog.get_logger()
 
 
 async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Does the work, and begins it anew whenever it ends or fails, until cancelled."""
+    """Does the work, and starts it again whenever it ends or fails, until cancelled."""
     while True:
         try:
             await work()

@@ -47,7 +47,7 @@ class ControlPlane:
     A session whose relay dies stays with it: the relay's sockets may well outlive its heartbeats, and a session moved
     to another relay would end the game for certain. It goes when it is deleted, or when the relay reports it ended.
     One whose relay dies before it took it fails after 30 s: nobody can be playing there.
-    A session that failed stays failed; creating another is up to whoever asked.
+    A session that failed stays failed; creating another is up to the caller.
 
     Every method may raise StoreUnavailableError.
     """
@@ -60,7 +60,7 @@ class ControlPlane:
         clock: Callable[[], float] = time.time,
         usage_kept_seconds: float = 0.0,
     ) -> None:
-        """The clock gives Unix time in seconds: heartbeats are remembered over a restart. Usage kept 0 s is kept."""
+        """The clock gives Unix time: heartbeats are remembered over a restart. Usage kept for 0 s is kept for ever."""
         self._usage_kept_seconds = usage_kept_seconds
         self._store = store
         self._webhooks = webhooks
@@ -73,7 +73,7 @@ class ControlPlane:
         self._warned: set[tuple[object, ...]] = set()
 
     async def start(self) -> None:
-        """Takes up where the store stands, and begins to deliver webhooks. Before anything else."""
+        """Continues from the state of the store, and begins to deliver webhooks. To be called before anything else."""
         self._epoch = await self._store.epoch()
         self._fleet = Fleet(await self._store.nodes())
         self._started_at = time.monotonic()
@@ -268,7 +268,7 @@ class ControlPlane:
             await self._store.tidy(now)
             if self._usage_kept_seconds:
                 while await self._store.forget_usage(now - self._usage_kept_seconds):
-                    """Each time some, so that nobody who writes waits for all of it."""
+                    """A part each time, so that no write waits for all of it."""
             self._fleet.forget_silent(now - SILENT_NODE_KEPT_FOR, await self._store.nodes())
         except StoreUnavailableError as error:
             log.error("tidying failed", reason=str(error))

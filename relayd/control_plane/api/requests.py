@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class JsonBody(Generic[Model]):
-    """Depended on, the request's JSON body, validated. Its declared content type is ignored: curl -d declares a form.
+    """A dependency: the request's JSON body, validated. Its declared content type is ignored: curl -d declares a form.
 
     FastAPI would read a body whole before anything else is looked at, the key too.
 
@@ -76,7 +76,7 @@ _key = APIKeyHeader(
 
 
 class KeyWith:
-    """Depended on, a key with that scope."""
+    """A dependency: a key with that scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope

@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
 
 class Unplaceable(NamedTuple):
-    """No relay can take the session; the reason is one sentence for whoever asked."""
+    """No relay can take the session; the reason is one sentence for the caller."""
 
     reason: str
 
@@ -50,7 +50,7 @@ def place(
     """The relay for a session of that many users around that centre, or why there is none.
 
     Nearest first, in steps of `DISTANCE_BUCKET_KM`, so that load still decides between relays about as near; then the
-    least share of its capacity in use; then by name, so that the answer does not hang on the order of the candidates.
+    least share of its capacity in use; then by name, so that the answer does not depend on the order of the candidates.
     A relay of unknown position comes after those whose position is known.
 
     A relay without a bound has no share. With one among the nearest, the users themselves are compared for all of them:

@@ -1,4 +1,4 @@
-"""The relays as the running control plane has them in mind: who is alive, who is about to have which users."""
+"""The relays as the running control plane has them in memory: who is alive, who is about to have which users."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ until players are bound and show in a heartbeat. Those who are quick count twice
 
 
 class Fleet:
-    """All relays, and whoever waits for news for one of them."""
+    """All relays, and the requests that wait for news for one of them."""
 
     def __init__(self, records: Iterable[NodeRecord]) -> None:
         self._records = {record.node_id: record for record in records}
@@ -78,12 +78,12 @@ class Fleet:
         await self._news.setdefault(node_id, asyncio.Event()).wait()
 
     def wake_all(self) -> None:
-        """Lets everybody go who waits."""
+        """Wakes all that wait."""
         for node_id in list(self._news):
             self._wake(node_id)
 
     def _wake(self, node_id: str) -> None:
-        # A new event for whoever comes next: this one stays set for those who have it.
+        # A new event for requests that come next: this one stays set for those that have it.
         waiting = self._news.pop(node_id, None)
         if waiting is not None:
             waiting.set()

@@ -121,10 +121,10 @@ class SessionStore(Protocol):
         """A page of a relay's sessions, or of what changed after `since`; None for an unknown relay."""
 
     async def fail_untaken(self, now: float) -> list[Untaken]:
-        """Fails what has waited for long for a relay that is silent, and takes it from that relay."""
+        """Fails sessions that have waited too long for a silent relay, and takes them from that relay."""
 
     async def tidy(self, now: float) -> None:
-        """Forgets what nobody asks for any more."""
+        """Removes what no caller can ask for any more."""
 
 
 class UsageStore(Protocol):
@@ -180,4 +180,4 @@ class Store(SessionStore, UsageStore, KeyStore, OutboxStore, Protocol):
     """All of it."""
 
     async def close(self) -> None:
-        """Finishes writing and lets go."""
+        """Finishes writing and closes the store."""

@@ -152,11 +152,11 @@ class Database:
     Args:
         writer: does one transaction after the other.
         reader: for short questions.
-        student: for what may take seconds: neither keys nor heartbeats wait for it.
+        slow_reader: for what may take seconds: neither keys nor heartbeats wait for it.
     """
 
-    def __init__(self, *, writer: Worker, reader: Worker, student: Worker) -> None:
-        self._writer, self._reader, self._student = writer, reader, student
+    def __init__(self, *, writer: Worker, reader: Worker, slow_reader: Worker) -> None:
+        self._writer, self._reader, self._slow_reader = writer, reader, slow_reader
 
     async def write(self, work: Work[T]) -> T:
         """Does the work in a transaction; when it raises, nothing of it stays.
@@ -174,19 +174,19 @@ class Database:
         """
         return await self._reader.do(work)
 
-    async def study(self, work: Work[T]) -> T:
+    async def read_slowly(self, work: Work[T]) -> T:
         """As `read`, for what may take seconds.
 
         Raises:
             StoreUnavailableError: the database is gone, or locked for too long.
             TooSlowError: it takes longer than is allowed.
         """
-        return await self._student.do(work)
+        return await self._slow_reader.do(work)
 
     async def close(self) -> None:
         """Ends all threads once they have done what was asked for."""
         loop = asyncio.get_running_loop()
-        for worker in dict.fromkeys((self._student, self._reader, self._writer)):
+        for worker in dict.fromkeys((self._slow_reader, self._reader, self._writer)):
             await loop.run_in_executor(None, worker.close)
 
 

@@ -38,7 +38,7 @@ _nodes, _sessions, _removed, _store, _outbox = (
 _SET: dict[str, BindParameter[Any]] = {
     column.name: bindparam(f"new_{column.name}") for column in _nodes.c if column.name not in ("node_id", "revision")
 }
-"""What a heartbeat says anew each time."""
+"""Columns that every heartbeat updates."""
 
 _EPOCH = select(_store.c.epoch)
 _ALL = select(_nodes)

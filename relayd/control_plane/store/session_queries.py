@@ -202,7 +202,7 @@ def note_removed(connection: Connection, node_id: str, session_ids: Sequence[str
 
 
 def fail(connection: Connection, session_ids: Sequence[str], error: str) -> None:
-    """Makes them as if they had never been placed: on no relay, without users and tokens."""
+    """Resets them as if they had never been placed: on no relay, without users and tokens."""
     for some in in_parts(session_ids):
         connection.execute(_FAIL, {"session_ids": some, "why": error})
         connection.execute(_DELETE_USERS, {"session_ids": some})

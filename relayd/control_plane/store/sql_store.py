@@ -27,7 +27,7 @@ class SqlStore:
         self._database = database
 
     async def close(self) -> None:
-        """Finishes writing and lets go."""
+        """Finishes writing and closes the store."""
         await self._database.close()
 
     async def epoch(self) -> str:
@@ -78,13 +78,13 @@ class SqlStore:
 
     async def fail_untaken(self, now: float) -> list[Untaken]:
         """Fails what waits for a silent relay."""
-        # Asked every few seconds and hardly ever true: only then is the writer bothered, which looks for itself.
+        # Called every few seconds, and hardly ever with a result: only then does the writer repeat the query.
         if not await self._database.read(partial(node_queries.untaken, now=now)):
             return []
         return await self._database.write(partial(node_queries.fail_untaken, now=now))
 
     async def tidy(self, now: float) -> None:
-        """Forgets what nobody asks for any more."""
+        """Removes what no caller can ask for any more."""
 
         def work(connection: Connection) -> None:
             session_queries.drop_failed(connection, now - FAILED_KEPT_FOR)
@@ -99,7 +99,7 @@ class SqlStore:
     async def usage(self, query: UsageQuery) -> list[UsageSum]:
         """Sums by session and relay."""
         try:
-            return await self._database.study(partial(usage_sums.sums, query=query))
+            return await self._database.read_slowly(partial(usage_sums.sums, query=query))
         except TooSlowError:
             raise InvalidRequestError("That takes too long: ask for one session, or for fewer sums a page.") from None
 

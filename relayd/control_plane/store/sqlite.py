@@ -23,9 +23,9 @@ from relayd.control_plane.store.sql_store import SqlStore
 MEMORY = ":memory:"
 
 BUSY_TIMEOUT = 2.0
-"""Seconds a transaction waits for another process (the key commands) to let go of the database."""
+"""Seconds a transaction waits for another process (the key commands) to release the database."""
 
-LONGEST_STUDY = 20.0
+LONGEST_SLOW_READ = 20.0
 """Seconds."""
 
 _STEPS_BETWEEN_LOOKS = 100_000
@@ -61,7 +61,7 @@ def open_database(path: str) -> Database:
             alone = Worker(
                 "relayd-store", prepared_connection(path), writes=True, check=_nothing_to_check, around=_bounded
             )
-            return Database(writer=alone, reader=alone, student=alone)
+            return Database(writer=alone, reader=alone, slow_reader=alone)
         # Its owner's alone, since it holds session tokens. SQLite gives its WAL the permissions of the database.
         Path(path).touch(mode=0o600)
         connection = prepared_connection(path)
@@ -70,7 +70,7 @@ def open_database(path: str) -> Database:
         return Database(
             writer=Worker("relayd-store-writer", connection, writes=True, check=check),
             reader=Worker("relayd-store-reader", short, writes=False, check=check),
-            student=Worker("relayd-store-student", long, writes=False, check=check, around=_bounded),
+            slow_reader=Worker("relayd-store-slow-reader", long, writes=False, check=check, around=_bounded),
         )
     except StoreUnusableError as error:
         raise StoreUnusableError(f"{path}: {error}") from None
@@ -104,7 +104,7 @@ def prepared_connection(path: str) -> Connection:
     connection = _connect(path, writes=True)
     try:
         _pragma(connection, "journal_mode = WAL")
-        # Whoever opens it in the same moment waits here, and finds it done.
+        # Another process that opens it at the same moment waits here, and finds the tables made.
         with connection.begin():
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if version >= len(_STEPS):
@@ -138,9 +138,9 @@ def _check_file(path: Path, inode: int) -> None:
 
 @contextlib.contextmanager
 def _bounded(connection: Connection) -> Iterator[None]:
-    """Gives up what takes longer than `LONGEST_STUDY`."""
+    """Interrupts what takes longer than `LONGEST_SLOW_READ`."""
     database = cast("sqlite3.Connection", connection.connection.driver_connection)
-    until = time.monotonic() + LONGEST_STUDY
+    until = time.monotonic() + LONGEST_SLOW_READ
     database.set_progress_handler(lambda: time.monotonic() > until, _STEPS_BETWEEN_LOOKS)
     try:
         yield

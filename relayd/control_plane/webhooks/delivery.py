@@ -1,7 +1,7 @@
 """Tells a game's backend that its session is ready: at least once, over restarts of this program and outages of theirs.
 
 A call that fails is made again after 5 s, 10 s, 20 s … up to 5 min apart, each ±25 % so that a backend that comes back
-is not met by everybody at once; after an hour it is given up. Each call has a `Webhook-Id` that stays the same, to tell
+does not get all calls at once; after an hour it is given up. Each call has a `Webhook-Id` that stays the same, to tell
 a repeated one by. `Webhook-Signature: v1=<hex>` is the HMAC-SHA256 of the raw body; the key is the secret's text.
 """
 

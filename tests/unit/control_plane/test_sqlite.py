@@ -189,13 +189,13 @@ def test_nobody_waits_for_a_question_that_takes_long(tmp_path: Path) -> None:
 
     async def work() -> None:
         database = open_database(str(tmp_path / "x.sqlite3"))
-        studying = asyncio.create_task(database.study(takes_long))
+        slow = asyncio.create_task(database.read_slowly(takes_long))
         await asyncio.to_thread(asked.wait, 10.0)
         assert await database.read(node_queries.epoch)
         await database.write(lambda connection: node_queries.forget(connection, 0.0))
-        assert not studying.done()
+        assert not slow.done()
         answer.set()
-        assert await studying
+        assert await slow
         await database.close()
 
     asyncio.run(work())
@@ -203,7 +203,7 @@ def test_nobody_waits_for_a_question_that_takes_long(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [":memory:", "x.sqlite3"])
 def test_a_question_that_takes_too_long_is_given_up(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "LONGEST_STUDY", -1.0)
+    monkeypatch.setattr(sqlite, "LONGEST_SLOW_READ", -1.0)
     monkeypatch.setattr(sqlite, "_STEPS_BETWEEN_LOOKS", 1)
 
     async def work() -> None:
