@@ -17,7 +17,7 @@ _BEFORE = "## More"
 
 
 def updated(readme: str, results: Results, path: str) -> str:
-    """The README with the section made anew.
+    """The README with a new section.
 
     ``path`` with ``.png`` is the chart and with ``.md`` the page of all tables, seen from the README. Raises UsageError
     if the results have none of the figures that the section shows.

@@ -1,7 +1,7 @@
 """``python -m bench restart``: what a game notices of a relayd that is ended by SIGTERM and started again.
 
 While 64 games play at 5,000 datagrams a second, relayd is ended and, once it has, started again with the same
-configuration and on the same sockets, as systemd does; nobody joins anew. The gap is the longest time for which a
+configuration and on the same sockets, as systemd does; nobody joins again. The gap is the longest time for which a
 player, or a host from one of its players, hears nothing.
 """
 

@@ -41,7 +41,7 @@ class Load(NamedTuple):
     stamped: bool = False
     """Whether to note when each arrived."""
     quiet_seconds: float = 0.1
-    """The load is over when for so long nothing has arrived any more."""
+    """The load is over when nothing has arrived for this long."""
 
 
 class Outcome(NamedTuple):

@@ -74,7 +74,7 @@ class Ledger:
         self.check(table)
 
     def revoked(self, user: User) -> None:
-        """Somebody is no longer in a session: if it comes back, it begins anew."""
+        """A user is no longer in a session: if it comes back, it starts from nothing."""
         pair = _pair(user)
         self._traffic.pop(pair, None)
         self._ids.pop(pair, None)

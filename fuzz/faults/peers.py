@@ -94,7 +94,7 @@ class Peer:
 
 
 class Player(Peer):
-    """Says something to the host at every tick, and begins anew when it hears nothing for too long."""
+    """Says something to the host at every tick, and reconnects when it hears nothing for too long."""
 
     endpoint = CLIENT
     _cookie = 0

@@ -167,7 +167,7 @@ class World:
         self._games[game.session_id] = game
 
     def _session_ended(self, session_id: str) -> None:
-        """The relay found nobody there: whoever comes now is too late."""
+        """The relay ended an idle session: peers that come now are too late."""
         game = self._games.pop(session_id, None)
         if game is not None:
             game.end(deleted=False)
