@@ -37,7 +37,7 @@ class Totals:
         self._processors = checked(library().libbpf_num_possible_cpus(), "count the processors")
         self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
         if not self._can_be():
-            self._begin_anew()
+            self._start_at_zero()
 
     def absorb(self) -> None:
         """Adds what the program counted since the last call."""
@@ -63,12 +63,12 @@ class Totals:
                 self._seen[port][verdict] = self._taken(port, verdict)
 
     def _can_be(self) -> bool:
-        """Whether a relay before this one can have left these: nobody keeps a checksum of what is counted."""
+        """Whether a predecessor can have left these counts, which have no checksum."""
         pairs = [(self._read(port, verdict), self._taken(port, verdict)) for port in Port for verdict in Verdict]
         return all(then <= now <= MOST_COUNTED for nows, thens in pairs for now, then in zip(nows, thens, strict=True))
 
-    def _begin_anew(self) -> None:
-        _log.warning("what the fast path before counted in all is not used: it was damaged")
+    def _start_at_zero(self) -> None:
+        _log.warning("the counts of the fast path before are not used: they were damaged")
         for port in Port:
             for verdict in Verdict:
                 self._totals.update(_key(port, verdict), bytes(_TOTAL.size * self._processors))
