@@ -70,6 +70,11 @@ def test_every_command_exists(page: str) -> None:
     assert not {line: why for line, why in wrong.items() if why}
 
 
+def test_every_command_is_told() -> None:
+    rows = re.findall(r"^\| (`relayd .*?) \| ", text_of("docs/running.md"), re.MULTILINE)
+    assert {span.split()[1] for row in rows for span in spans(row)} == set(COMMANDS), "docs/running.md, Commands"
+
+
 def test_wrong_commands_are_found() -> None:
     assert not _wrong_with("control-plane --config FILE keys add NAME --scope nodes:write")
     assert _wrong_with("drain --undone") == "drain has no option --undone"
