@@ -29,8 +29,9 @@ class Left:
         self.accounts: dict[_Pair, Found] = {}
         self.set_aside: dict[_Pair, Found] = {}
         """Accounts whose users are in their sessions, but started new ones."""
-        self._revoked: dict[int, Found] = {}
-        """By session token: what users had who were no longer in it."""
+        self._revoked: list[Found] = []
+        """What users had who were no longer in their session: two of one if somebody was taken out of it after a
+        restart, before the record from before that was gone on with."""
         self._former: list[Found] = []
         """What is left of sessions that ended."""
         self.counts: dict[tuple[int, bytes], Traffic] = {}
@@ -56,10 +57,9 @@ class Left:
         for accounts in (self.accounts, self.set_aside):
             while accounts:
                 yield accounts.popitem()[1]
-        while self._revoked:
-            yield self._revoked.popitem()[1]
-        while self._former:
-            yield self._former.pop()
+        for records in (self._revoked, self._former):
+            while records:
+                yield records.pop()
 
     def _read(self, state: StateMemory) -> None:
         used = 1
@@ -76,10 +76,8 @@ class Left:
                 continue
             if identity.kind is Kind.ACCOUNT:
                 self.accounts[identity.session, identity.user] = identity, slot
-            elif identity.kind is Kind.REVOKED:
-                self._revoked[identity.session] = identity, slot
             else:
-                self._former.append((identity, slot))
+                (self._revoked if identity.kind is Kind.REVOKED else self._former).append((identity, slot))
             self.counts.setdefault((identity.session, identity.ip), Traffic()).count(*counts)
         self._records.begin_after(used, free)
 
@@ -88,9 +86,7 @@ class Left:
         if identity.kind is Kind.BINDING:
             bindings = self.bindings.get((identity.session, identity.user), ())
             return any(other.port == identity.port for other, _ in bindings)
-        if identity.kind is Kind.ACCOUNT:
-            return (identity.session, identity.user) in self.accounts
-        return identity.kind is Kind.REVOKED and identity.session in self._revoked
+        return identity.kind is Kind.ACCOUNT and (identity.session, identity.user) in self.accounts
 
     def _add_binding(self, identity: Identity, slot: int) -> None:
         number = identity.endpoint

@@ -235,6 +235,8 @@ class Restoration:
         if session.revoked_traffic is None:
             session.revoked_traffic = Traffic()
         read_traffic(self._memory, slot, session.revoked_traffic)
+        # First, so that a process that ends between the two leaves nothing that would be counted twice.
+        self._records.free(slot)
         self._records.account_revoked(session)
         return True
 
@@ -255,9 +257,7 @@ class Restoration:
                 self._give_up_binding(identity, slot)
                 yield
         for identity, slot in self._left.take_counted():
-            if self._add_to_session(identity, slot):
-                self._records.free(slot)
-            else:
+            if not self._add_to_session(identity, slot):
                 self._given_up.setdefault((identity.session, identity.ip), []).append(slot)
             yield
         for (_, span), slots in self._given_up.items():

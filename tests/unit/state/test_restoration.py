@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relayd.core.verdict import Verdict
-from relayd.core.wire import Port, encode_host_data, encode_ping
+from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.state import layout
 from relayd.state.memory import NAME
 from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, SPAN, THERE, C, Life, S, Spans, first_life
@@ -91,6 +91,23 @@ def test_a_revoked_users_traffic_stays_the_sessions(tmp_path: Path) -> None:
     life.authorize(game=(HOST, BOB))
     life.restoration.finish()
     assert life.table.by_token[SESSION].traffic().to_host_datagrams == 0
+
+
+def test_users_revoked_before_and_after_a_restart_are_both_the_sessions(tmp_path: Path) -> None:
+    """Nor does it matter that another restart comes before the first one is over."""
+    life, _ = first_life(tmp_path)
+    life.handle(C, encode_player_data(BOB, SESSION, b"from another"), ("198.51.100.3", 6000))
+    life.authorize(game=(HOST, BOB))
+    life.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, BOB))
+    life.authorize(game=(HOST,))
+    for _ in range(2):
+        life.killed()
+        life = Life(tmp_path)
+        life.authorize(game=(HOST,))
+        life.restoration.finish()
+        assert life.table.by_token[SESSION].traffic().to_host_datagrams == 2
 
 
 def test_a_user_that_left_comes_back_under_its_id(tmp_path: Path) -> None:
