@@ -339,7 +339,7 @@ class Relay:
 
     def terminate(self) -> None:
         """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""
-        # Whoever says so while an upgrade is under way wants no other program either.
+        # During an upgrade too: then no successor is wanted either.
         self.successor = None
         if self._drain.awaited or not self.settings.drain.on_sigterm:
             self.stop()

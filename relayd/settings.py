@@ -167,7 +167,7 @@ class SourceSettings(Section):
     shrink_hold: Seconds = Field(
         10.0,
         description="Seconds that a source which suddenly names less than half of the sessions must stay so before it"
-        " is believed. 0 believes at once.",
+        " is accepted. 0 accepts at once.",
     )
 
     @model_validator(mode="after")

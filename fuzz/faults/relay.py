@@ -92,7 +92,7 @@ class SimulatedRelay:
         self.engine = Engine(self.table, lookups)
         self._state = VirtualState(self.now, self._state if keep_state else None)
         self._records = Records(self._state, self.now)
-        self.engine.counters.go_on_in(self._records.counters_memory())
+        self.engine.counters.continue_in(self._records.counters_memory())
         self._records.follow(self.table.followers)
         self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self._records))
         self.table.followers.subscribe(Phase.READERS, self)

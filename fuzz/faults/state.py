@@ -29,7 +29,7 @@ class VirtualState(StateMemory):
         """There is never more room."""
         return False
 
-    def is_ours(self) -> None:
+    def take_over(self) -> None:
         """There is no header."""
 
     def beat(self) -> None:

@@ -71,7 +71,7 @@ class _Life:
         self.engine = Engine(self.table)
         self.state = StateMemory(folder(), _DIGEST)
         self.records = Records(self.state, lambda: self.now)
-        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.engine.counters.continue_in(self.records.counters_memory())
         self.records.follow(self.table.followers)
         self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self.restoration = Restoration(
@@ -119,7 +119,7 @@ def _right() -> bytes:
     life = _Life(1000.0)
     life.authorize()
     life.play()
-    life.records.bury(103, life.now + TOMBSTONE_SECONDS)
+    life.records.write_tombstone(103, life.now + TOMBSTONE_SECONDS)
     life.close()
     with (folder() / NAME).open("rb") as kept:
         return kept.read(layout.record_at(_RECORDS))

@@ -28,7 +28,7 @@ class Counters:
         self.refusals_told: list[Row] = [[0] * len(State) for _ in Port]
         """``refusals_told[port][state]``: how many dropped datagrams were answered with that state."""
 
-    def go_on_in(self, memory: memoryview) -> None:
+    def continue_in(self, memory: memoryview) -> None:
         """Continues from the counts in this memory of MEMORY_BYTES, and keeps counting there."""
         words = memory.cast("Q")
         for port in Port:

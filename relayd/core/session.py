@@ -127,7 +127,7 @@ class Session:
         self.token = token
         self.users: dict[int, User] = {}
         self.host: Binding | None = None
-        """Whoever is bound on the server port."""
+        """The user bound on the server port."""
         self.players: dict[int, User] = {}
         """By connection id, for all who ever came; those who left have no binding."""
         self.bound = 0

@@ -1,4 +1,4 @@
-"""Whether to believe a source that suddenly names far fewer sessions: an emptied file must not end every game."""
+"""Whether to accept a state that suddenly names far fewer sessions: an emptied file must not end every game."""
 
 
 class ShrinkGuard:
@@ -9,7 +9,7 @@ class ShrinkGuard:
         self._suspicious_since: float | None = None
 
     def seconds_left(self, present: int, missing: int, now: float) -> float:
-        """How much longer to wait before this state may be believed; 0 when it may be now.
+        """How much longer to wait before this state may be accepted; 0 when it may be now.
 
         Args:
             present: number of sessions in the table.

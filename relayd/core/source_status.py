@@ -19,7 +19,7 @@ class SourceStatus:
         self.followed = False
         """Whether the table agreed with the origin at any time since following began."""
         self.failures = 0
-        """How often the origin could not be read or was not believed."""
+        """How often the origin could not be read or its state was refused."""
         self.problem: str | None = None
         """Why the table does not follow the origin at present; None while it does."""
         self.looked_at: float | None = None

@@ -21,7 +21,7 @@ _TICKS_BETWEEN_LOOKS = 600
 
 
 class HttpServer(uvicorn.Server):
-    """Serves until cancelled or until `stop`; signals stay with whoever runs the loop.
+    """Serves until cancelled or until `stop`; signals are left to the owner of the loop.
 
     Args:
         app: the application.
@@ -45,7 +45,7 @@ class HttpServer(uvicorn.Server):
                 server_header=False,
                 h11_max_incomplete_event_size=16 << 10,
                 timeout_graceful_shutdown=GRACE_SECONDS,
-                # Longer than a relay is silent between two heartbeats, so that it need not connect anew for each.
+                # Longer than a relay is silent between two heartbeats, so that it need not reconnect for each.
                 timeout_keep_alive=30,
             )
         )

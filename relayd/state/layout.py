@@ -168,10 +168,10 @@ def records(memory: mmap, slots: int) -> Iterator[tuple[int, Identity, tuple[int
         area = memory[record_at(first) : record_at(min(first + _AT_ONCE, slots))]
         for slot, (stored, body, *counts) in enumerate(_RECORD.iter_unpack(area), first):
             if stored and (identity := _decode(stored, body)) is not None:
-                yield slot, identity, believed(*counts)
+                yield slot, identity, plausible(*counts)
 
 
-def believed(*counts: int) -> tuple[int, int, int, int]:
+def plausible(*counts: int) -> tuple[int, int, int, int]:
     """What was forwarded, from the fields of COUNTS; all zero if they were damaged."""
     return (counts[0], counts[1], counts[2], counts[3]) if max(counts) <= MOST_COUNTED else _NOTHING
 

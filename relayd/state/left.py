@@ -36,7 +36,7 @@ class Left:
         """What is left of sessions that ended."""
         self.counts: dict[tuple[int, bytes], Traffic] = {}
         """What was counted in all of these but bindings, by session token and span."""
-        self.believed = 0
+        self.bindings_found = 0
         """How many bindings were found that can be right."""
         self._records = records
         self._endpoints = endpoints
@@ -92,8 +92,8 @@ class Left:
         number = identity.endpoint
         # NOWHERE is the number of none.
         if number < len(self._endpoints) and self._endpoints[number].port == identity.port:
-            self.believed += 1
+            self.bindings_found += 1
         else:
             # Written down at once: the next process would find it in a file that was used a moment before.
-            identity = self._records.disbelieve(slot, identity)
+            identity = self._records.invalidate_address(slot, identity)
         self.bindings.setdefault((identity.session, identity.user), []).append((identity, slot))

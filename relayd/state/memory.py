@@ -121,8 +121,8 @@ class StateMemory:
         self._write_header()
         return True
 
-    def is_ours(self) -> None:
-        """From now on records are numbered by the sockets of this process: says so in the header."""
+    def take_over(self) -> None:
+        """Writes into the header that records are numbered by the sockets of this process from now on."""
         self._write_header()
 
     def _write_header(self) -> None:

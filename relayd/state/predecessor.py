@@ -56,7 +56,7 @@ class Predecessor:
         addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
         state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
         self.records = Records(state, now)
-        counters.go_on_in(self.records.counters_memory())
+        counters.continue_in(self.records.counters_memory())
         self.records.follow(table.followers)
         with many_new_objects():
             self.restoration = Restoration(

@@ -188,7 +188,7 @@ class Records:
         """Follows sessions that end."""
         if event.kind in _ENDS:
             session = event.session
-            self.bury(session.token, self._now() + TOMBSTONE_SECONDS)
+            self.write_tombstone(session.token, self._now() + TOMBSTONE_SECONDS)
             accounts = (self._accounts.pop(user, 0) for user in session.users.values())
             slots = [slot for slot in (self._sums.pop(session, 0), *accounts) if slot]
             if self.spans is None:
@@ -196,17 +196,17 @@ class Records:
                     self.free(slot)
                 return
             for slot in slots:
-                self.to_former(slot)
+                self.keep_until_recorded(slot)
             self.spans.ended(event, slots)
 
-    def to_former(self, slot: int) -> None:
+    def keep_until_recorded(self, slot: int) -> None:
         """Nothing is counted in this account any more: keeps it until its usage is recorded."""
         at = layout.record_at(slot)
         identity = layout.decode(bytes(self._memory[at : at + layout.COUNTS_AT]))
         if identity is not None:
             self._write(slot, identity._replace(kind=Kind.FORMER), keep_counts=True)
 
-    def bury(self, session_token: int, forgotten_at: float) -> None:
+    def write_tombstone(self, session_token: int, forgotten_at: float) -> None:
         """Writes a tombstone for a session that ended, over the oldest one."""
         at = layout.TOMBSTONES_AT + self._tombstone * layout.TOMBSTONE.size
         self._tombstone = (self._tombstone + 1) % layout.TOMBSTONES
@@ -237,7 +237,7 @@ class Records:
         total.add(traffic)
         self._write_counts(slot, total)
 
-    def disbelieve(self, slot: int, binding: Identity) -> Identity:
+    def invalidate_address(self, slot: int, binding: Identity) -> Identity:
         """Marks a binding's address as invalid: only whose it was and its counts are kept."""
         nowhere = binding._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
         self._write(slot, nowhere, keep_counts=True)
@@ -280,4 +280,4 @@ class Records:
 def read_traffic(memory: memoryview, slot: int, into: Traffic) -> None:
     """Adds the counts of a record to these, unless it was damaged."""
     at = layout.record_at(slot) + layout.COUNTS_AT + layout.LAST_SEEN.size
-    into.count(*layout.believed(*layout.COUNTS.unpack_from(memory, at)))
+    into.count(*layout.plausible(*layout.COUNTS.unpack_from(memory, at)))

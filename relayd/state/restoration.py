@@ -63,12 +63,12 @@ class Restoration:
         """Bindings that the session source has not named by then are too old."""
         known = endpoints if state.same_sockets and silent is not None and silent < longest_silence_seconds else ()
         self._left = Left(state, records, known)
-        self.bound = self._left.believed
+        self.bound = self._left.bindings_found
         """How many bindings there were to restore."""
         self._read_tombstones(state)
         self._check_counters()
         self._take_decisions(counters)
-        state.is_ours()
+        state.take_over()
         self._open = bool(self._left)
         if self:
             table.followers.subscribe_to_users(Phase.RECORDS, self)
@@ -157,7 +157,7 @@ class Restoration:
         else:
             # Its user may get another one.
             self._left.set_aside[identity.session, identity.user] = identity, slot
-            self._records.to_former(slot)
+            self._records.keep_until_recorded(slot)
         connection_id = identity.connection_id
         if same and connection_id and not user.connection_id and connection_id not in session.players:
             user.set_connection_id(connection_id)
@@ -279,5 +279,5 @@ class Restoration:
         counts = Traffic()
         for slot in slots:
             read_traffic(self._memory, slot, counts)
-            self._records.to_former(slot)
+            self._records.keep_until_recorded(slot)
         self._records.spans.gone(span, counts, slots)

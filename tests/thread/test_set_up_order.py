@@ -78,7 +78,7 @@ class World(Rig):
         self.engine = Engine(self.table)
         self.state = StateMemory(self._folder, 0)
         self.records = Records(self.state, time.monotonic)
-        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.engine.counters.continue_in(self.records.counters_memory())
         with followers.of("state"):
             self.restoration = Restoration(
                 state=self.state,

@@ -116,7 +116,7 @@ class SecondLife:
         self.state = StateMemory(folder, 7)
         self.records = Records(self.state, lambda: self.now)
         self.records.spans = self.spans = Spans()
-        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.engine.counters.continue_in(self.records.counters_memory())
         self.series, self.log = SessionSeries(10), ChangeLog(self.engine.counters)
         with followers.of("state"):
             restoration = Restoration(

@@ -106,7 +106,7 @@ class SessionFacts(NamedTuple):
 
     @property
     def host(self) -> UserFacts | None:
-        """Whoever is bound on the server port."""
+        """The user bound on the server port."""
         return next((user for user in self.users if user.on(Port.SERVER) is not None), None)
 
 

@@ -167,7 +167,7 @@ def _source(source: SourceStatus, now: float) -> Iterator[Metric]:
             value=max(0.0, now - source.fresh_at),
         )
     yield CounterMetricFamily(
-        "relayd_source_failures", "Times the source was unreadable or not believed.", value=source.failures
+        "relayd_source_failures", "Times the source was unreadable, or its state refused.", value=source.failures
     )
 
 

@@ -1,6 +1,6 @@
 """Which addresses a webhook may be sent to.
 
-Whoever may create sessions names a URL that this machine then calls. Without a guard that reaches what only this
+A client that may create sessions names a URL that this machine then calls. Without a guard it reaches what only this
 machine may reach: cloud metadata on 169.254.169.254, databases on loopback, the neighbours in the rack.
 """
 

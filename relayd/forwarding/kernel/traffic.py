@@ -59,11 +59,11 @@ class SlotTraffic:
         return self._counts(slot)[4]
 
     def can_be(self, slot: int) -> bool:
-        """Whether a process before this one can have left this of a slot: what is counted has no checksum."""
+        """Whether a predecessor can have left these counts of a slot, which have no checksum."""
         counts = self._counts(slot)
         taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
         counted = max(counts) <= MOST_COUNTED and all(then <= now for then, now in zip(taken, counts[:4], strict=True))
-        # Whoever was heard in times to come would never be silent.
+        # A user who was last heard in the future would never time out.
         return counted and self.last_seen(slot) <= self.now()
 
     def begin(self, slot: int, meter: Meter | None) -> None:

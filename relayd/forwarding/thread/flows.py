@@ -70,13 +70,13 @@ class Flows:
             self._link_soon(binding)
 
     def flush(self) -> None:
-        """Gives the thread all that waits to be given; one that it does not take is the engine's, and only that one."""
+        """Adds all bindings that wait; one that the thread refuses stays with the engine, and only that one."""
         waiting, self._to_link = iter(self._to_link), {}
         try:
             for binding in waiting:
                 self._add(binding)
         except Exception:
-            # For whoever comes after it, another time.
+            # The rest of the batch is added by a later flush.
             for binding in waiting:
                 self._link_soon(binding)
             raise

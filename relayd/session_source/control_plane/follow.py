@@ -166,7 +166,7 @@ class ControlPlaneSource:
             wait_seconds: how long the answer may be held back until there is something.
 
         Raises:
-            LinkError: it could not be asked, or its answer cannot be used or is not believed.
+            LinkError: it could not be asked, or its answer cannot be used or is refused.
         """
         newest = await self._beat(wait_seconds)
         if newest is not None and newest == self._applied:

@@ -35,7 +35,7 @@ class HttpClient:
         url: its base.
         read_key: gives the API key, or None to send none; asked at first, and again after it was refused.
         timeout_seconds: from request to the last byte, beyond what the control plane was asked to hold back.
-        trust: whose certificates are believed; None for those the system trusts.
+        trust: which certificates are trusted; None for those the system trusts.
         transport: what carries requests; None for the network.
     """
 
@@ -98,7 +98,7 @@ class HttpClient:
         return Answer(response.status_code, response.headers, _decode(self._url, path, body) if body else None)
 
     def _complain_of_key(self, path: str, status: int) -> str:
-        """Says what is wrong with the key, and takes up the one that is in its file by now."""
+        """Says what is wrong with the key, and reloads it from its file."""
         had_key = self._key is not None
         try:
             self._key = self._read_key()

@@ -11,7 +11,7 @@ from relayd.core.wire import Port
 def kept() -> Counters:
     """Of a relay that goes on where another was."""
     counters = Counters()
-    counters.go_on_in(memoryview(bytearray(Counters.MEMORY_BYTES)))
+    counters.continue_in(memoryview(bytearray(Counters.MEMORY_BYTES)))
     counters.datagrams[Port.CLIENT][Verdict.FORWARDED] = 1000
     return counters
 

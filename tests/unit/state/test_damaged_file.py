@@ -42,7 +42,7 @@ class Life:
         self.engine = Engine(self.table)
         self.state = StateMemory(folder, bind_digest=1)
         self.records = Records(self.state, time.monotonic)
-        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.engine.counters.continue_in(self.records.counters_memory())
         self.records.follow(self.table.followers)
         self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         restoration = Restoration(
@@ -81,7 +81,7 @@ def state(tmp_path: Path) -> Path:
     """The state of a relay with a host, a player and a session that has ended."""
     with Life(tmp_path) as life:
         life.play()
-        life.records.bury(ENDED_SESSION, time.monotonic() + 60.0)
+        life.records.write_tombstone(ENDED_SESSION, time.monotonic() + 60.0)
     # As at the end of a process: the memory, and with it the lock, goes with the last who knows it.
     del life
     gc.collect()

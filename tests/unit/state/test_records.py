@@ -154,7 +154,7 @@ def test_a_session_that_ends_leaves_a_tombstone_and_nothing_else(tmp_path: Path)
 def test_tombstones_go_over_the_oldest(tmp_path: Path) -> None:
     life = Life(tmp_path)
     for number in range(layout.TOMBSTONES + 1):
-        life.records.bury(1000 + number, 5.0 + number)
+        life.records.write_tombstone(1000 + number, 5.0 + number)
     tokens = [
         layout.TOMBSTONE.unpack_from(life.state.memory, layout.TOMBSTONES_AT + number * layout.TOMBSTONE.size)[0]
         for number in (0, 1, layout.TOMBSTONES - 1)
@@ -183,7 +183,7 @@ def test_where_usage_is_recorded_accounts_name_their_span_and_outlive_their_sess
 
 def test_a_damaged_account_of_a_session_that_ended_is_left_as_it_is(tmp_path: Path) -> None:
     life = Life(tmp_path)
-    life.records.to_former(5)
+    life.records.keep_until_recorded(5)
     assert written(life) == {}
 
 
@@ -201,7 +201,7 @@ def test_of_what_is_disbelieved_only_whose_it_was_and_the_counts_stay(tmp_path: 
     life = playing(tmp_path)
     slot = life.records.slot_of(binding(life, ALICE))
     before = written(life)[slot]
-    after = life.records.disbelieve(slot, before)
+    after = life.records.invalidate_address(slot, before)
     assert written(life)[slot] == after
     assert after == before._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
 

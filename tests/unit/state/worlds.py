@@ -62,7 +62,7 @@ class Life:
         self.records = Records(self.state, lambda: self.now)
         self.table = Table(Limits(user_timeout=TIMEOUT_SECONDS), lambda: next(_ids))
         self.engine = Engine(self.table)
-        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.engine.counters.continue_in(self.records.counters_memory())
         self.records.follow(self.table.followers)
         self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self.restoration = Restoration(
