@@ -30,8 +30,8 @@ class Left:
         self.set_aside: dict[_Pair, Found] = {}
         """Accounts whose users are in their sessions, but started new ones."""
         self._revoked: list[Found] = []
-        """What users had who were no longer in their session: two of one if somebody was taken out of it after a
-        restart, before the record from before that was gone on with."""
+        """Counts of revoked users, by session. One session has two records if a user was revoked after a restart,
+        before the predecessor's record was taken over."""
         self._former: list[Found] = []
         """What is left of sessions that ended."""
         self.counts: dict[tuple[int, bytes], Traffic] = {}
