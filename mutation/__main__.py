@@ -63,7 +63,9 @@ def of_python(
 
 
 @cli.command("c")
-def of_c(sample: _Sample = 60, seed: _Seed = 0, only: _Only = None, workers: _Workers = 2) -> None:
+def of_c(
+    sample: _Sample = 60, seed: _Seed = 0, only: _Only = None, workers: _Workers = 2, again: _Again = None
+) -> None:
     """Changes the forwarding thread and the kernel program, and looks whether a test notices."""
     seed = seed or 1 + secrets.randbelow(_MOST_SEED)
     typer.echo(f"seed {seed}")
@@ -73,7 +75,10 @@ def of_c(sample: _Sample = 60, seed: _Seed = 0, only: _Only = None, workers: _Wo
     texts = [path.read_text("utf-8") for path in sorted((TREE / "relayd/forwarding").rglob("*.[ch]"))]
     enumerations = c_places.enumerations(texts)
     found = [place for file in files for place in c_places.places(TREE, file, enumerations)]
-    mutants = [c_places.mutant(TREE, place, draw) for place in draw.sample(found, min(sample, len(found)))]
+    if again is None:
+        mutants = [c_places.mutant(TREE, place, draw) for place in draw.sample(found, min(sample, len(found)))]
+    else:
+        mutants = c_places.with_keys(TREE, found, unnoticed(again))
     with ExitStack() as stack:
         copies = [stack.enter_context(Copy(TREE, BUILD / f"c{number}")) for number in range(1, workers + 1)]
         seconds = native.baseline(copies[0])
@@ -110,14 +115,15 @@ def _files(paths: Sequence[Path], only: Sequence[str] | None) -> list[str]:
 
 
 def _python_copies(stack: ExitStack, workers: int) -> tuple[Touching, list[Copy]]:
-    kept, tree = BUILD / "touching.json", touching.digest(TREE)
-    touched = touching.known(TREE, kept, tree)
-    if touched is None:
-        typer.echo("running all tests once, to see what they touch")
+    kept = BUILD / "touching.json"
+    touched = touching.known(TREE, kept)
+    files = touching.unknown(touched)
+    if files:
+        typer.echo(f"running {len(files)} files of tests once, to see what they touch")
         with ExitStack() as while_looking:
             copies = [while_looking.enter_context(Copy(TREE, BUILD / str(number))) for number in range(workers)]
-            touched = touching.look(TREE, copies)
-        touching.keep(touched, kept, tree)
+            touched = touching.look(touched, files, copies)
+        touching.keep(touched, kept)
     typer.echo(f"{len(touched.seconds)} tests, {sum(touched.seconds.values()):.0f} s")
     return touched, [stack.enter_context(Copy(TREE, BUILD / str(number), touched.modules)) for number in range(workers)]
 

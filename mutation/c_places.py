@@ -6,7 +6,6 @@ it gets wrong does not compile, and is counted apart.
 
 import random
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -108,8 +107,18 @@ def places(root: Path, file: str, enumerations: Sequence[Sequence[str]]) -> list
 
 def mutant(root: Path, place: Place, draw: random.Random) -> Mutant:
     """One of the mutants of a place."""
+    return _mutant(root, place, draw.choice(place.ways))
+
+
+def with_keys(root: Path, found: Sequence[Place], keys: set[tuple[str, str, str, str]]) -> list[Mutant]:
+    """The mutants of these places that have one of these keys; one for each key, where there are several."""
+    mutants = (_mutant(root, place, way) for place in found for way in place.ways)
+    return list({mutant.key: mutant for mutant in mutants if mutant.key in keys}.values())
+
+
+def _mutant(root: Path, place: Place, way: str) -> Mutant:
     before = (root / place.file).read_text("utf-8")
-    after = before[: place.start] + draw.choice(place.ways) + before[place.end :]
+    after = before[: place.start] + way + before[place.end :]
     first = before[: place.start].count("\n") + 1
     lines = first, first + before[place.start : place.end].count("\n")
     return Mutant(place.file, place.where, lines, place.operator, after, *changed_lines(before, after))
@@ -223,11 +232,3 @@ def _may_go(statement: Sequence[_Token]) -> bool:
         return _matching(statement, 1) == len(statement) - 1
     declares = texts[1] == "*"
     return not declares and any(sign in texts for sign in _ASSIGNMENTS)
-
-
-def by_operator(found: Sequence[Place]) -> dict[str, int]:
-    """How many places there are of each kind."""
-    counts: dict[str, int] = defaultdict(int)
-    for place in found:
-        counts[place.operator] += 1
-    return dict(counts)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from coverage import CoverageData
 
@@ -39,6 +40,8 @@ class Touching:
     """How long each test takes."""
     modules: list[str]
     """What the tests import beside the tree."""
+    files: dict[str, str]
+    """Digest of each file of tests that was run."""
 
     def tests(self, mutant: Mutant) -> list[str]:
         """Those that may notice a mutant, the quickest first.
@@ -77,48 +80,66 @@ class Touching:
         ]
 
 
-def known(root: Path, kept: Path, tree: str) -> Touching | None:
-    """What an earlier run of all tests showed, if it was of the same tree."""
-    if not kept.exists():
-        return None
-    found = json.loads(kept.read_text("utf-8"))
-    lines = {
-        file: {int(line): set(tests) for line, tests in of_file.items()} for file, of_file in found["lines"].items()
-    }
-    return Touching(root, lines, found["seconds"], found["modules"]) if found["tree"] == tree else None
+def known(root: Path, kept: Path) -> Touching:
+    """What earlier runs showed of relayd as it is, and of the files of tests that are as they were then."""
+    nothing = Touching(root, defaultdict(lambda: defaultdict(set)), {}, [], {})
+    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {"relayd": ""}
+    if found["relayd"] != digest(root, "relayd"):
+        return nothing
+    same = {file for file, content in found["files"].items() if _digest_of_file(root / file) == content}
+    for file, of_file in found["lines"].items():
+        for line, tests in of_file.items():
+            nothing.lines[file][int(line)] |= {test for test in tests if _file_of(test) in same}
+    seconds = {test: taken for test, taken in found["seconds"].items() if _file_of(test) in same}
+    files = {file: found["files"][file] for file in same}
+    return Touching(root, nothing.lines, seconds, found["modules"], files)
 
 
-def keep(touching: Touching, kept: Path, tree: str) -> None:
+def keep(touching: Touching, kept: Path) -> None:
     """Keeps it for `known`."""
-    found = {"tree": tree, "seconds": touching.seconds, "modules": touching.modules, "lines": touching.lines}
+    found = {
+        "relayd": digest(touching.root, "relayd"),
+        "files": touching.files,
+        "seconds": touching.seconds,
+        "modules": touching.modules,
+        "lines": touching.lines,
+    }
     kept.write_text(json.dumps(found, default=sorted), "utf-8")
 
 
-def digest(root: Path) -> str:
-    """Of all that decides which tests run what."""
+def digest(root: Path, folder: str) -> str:
+    """Of all Python in a folder."""
     found = hashlib.sha256()
-    for path in sorted(path for folder in ("relayd", "tests") for path in (root / folder).rglob("*.py")):
+    for path in sorted((root / folder).rglob("*.py")):
         found.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return found.hexdigest()
 
 
-def look(root: Path, copies: Sequence[Copy]) -> Touching:
-    """Runs all tests once, each in one of the copies.
+def _digest_of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def unknown(before: Touching) -> list[str]:
+    """The files of tests that are still to be run once."""
+    root = before.root
+    files = sorted(str(path.relative_to(root)) for folder in TESTS for path in (root / folder).rglob("test_*.py"))
+    return [file for file in files if file not in before.files and not any(word in file for word in LEFT_OUT)]
+
+
+def look(before: Touching, files: Sequence[str], copies: Sequence[Copy]) -> Touching:
+    """What these files touch, and what was known before. Each is run once, in one of the copies.
 
     Raises:
-        FailingTestsError: one fails or is skipped.
+        FailingTestsError: a test fails or is skipped.
     """
-    files = sorted(str(path.relative_to(root)) for folder in TESTS for path in (root / folder).rglob("test_*.py"))
-    files = [file for file in files if not any(word in file for word in LEFT_OUT)]
     answers: list[tuple[Copy, Answer]] = []
 
-    def run(copy: Copy, some: list[str]) -> None:
-        answers.append((copy, copy.run(Request(some, touched=True, every=True, left_out=list(LEFT_OUT)))))
+    def run(copy: Copy, some: Sequence[str]) -> None:
+        if some:
+            answers.append((copy, copy.run(Request(list(some), touched=True, every=True, left_out=list(LEFT_OUT)))))
 
     share(copies, [files[first :: len(copies)] for first in range(len(copies))], run)
-    lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    seconds: dict[str, float] = {}
-    modules: dict[str, None] = {}
+    lines, seconds, modules = before.lines, dict(before.seconds), dict.fromkeys(before.modules)
     for copy, answer in answers:
         check(answer)
         seconds |= answer.tests
@@ -129,7 +150,8 @@ def look(root: Path, copies: Sequence[Copy]) -> Touching:
             file = str(Path(path).relative_to(copy.folder.resolve()))
             for line, contexts in data.contexts_by_lineno(path).items():
                 lines[file][line] |= {context for context in contexts if context in answer.tests}
-    return Touching(root, lines, seconds, list(modules))
+    content = {file: _digest_of_file(before.root / file) for file in files}
+    return Touching(before.root, lines, seconds, list(modules), before.files | content)
 
 
 def check(answer: Answer) -> None:

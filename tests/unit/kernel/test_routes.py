@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
+from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.layout import InterfaceMode
 from tests.integration.waiting import eventually
 from tests.scenarios.frames import PEER_MAC, RELAY_MAC
@@ -186,3 +187,18 @@ def test_a_new_route_is_followed_within_about_a_second(routes: Routes, family: i
     assert routes.to_player(family).exit == XDP_TX
     routes.route(family, *routes.via(family, FAR))
     eventually(lambda: routes.to_player(family).exit == XDP_REDIRECT, "the new route is followed")
+
+
+@FAMILIES
+def test_a_way_that_a_processor_ahead_noted_is_looked_up_anew(routes: Routes, family: int) -> None:
+    routes.forwarding(family, 1)
+    routes.route(family, *routes.via(family, NEAR))
+    routes.neighbour(family, NEAR)
+    routes.bind(family)
+    player = next(iter(routes.rig.table.by_token[SESSION].players.values())).client_binding
+    assert player is not None
+    slot, states = routes.rig.fast_path.mirror.slot_of[player], routes.rig.program.map("states")
+    with states.share() as memory:
+        at = slot * states.value_bytes + layout.State.route.offset + layout.NextHop.epoch.offset
+        memory[at : at + 4] = b"\xff" * 4
+    assert routes.to_player(family).exit == XDP_TX
