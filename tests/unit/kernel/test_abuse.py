@@ -181,7 +181,13 @@ def test_bad_sources_are_dropped_by_kernel_and_engine_alike(source: str, source_
 
 
 @pytest.mark.parametrize(
-    ("source", "source_port"), [(RELAY[4], 7000), (STRANGER_AT, PORTS[Port.CLIENT]), ("223.255.255.255", 7000)]
+    ("source", "source_port"),
+    [
+        # Below and above the relay's ports in either byte.
+        *((RELAY[4], port) for port in (1, 255, 256, 7000, 65280, 65535)),
+        (STRANGER_AT, PORTS[Port.CLIENT]),
+        ("223.255.255.255", 7000),
+    ],
 )
 def test_others_only_look_like_it(source: str, source_port: int) -> None:
     with Rig() as rig:
