@@ -152,10 +152,10 @@ def _try(copies: Sequence[Copy], mutants: Sequence[Mutant], work: Callable[[Copy
 
     def one(copy: Copy, mutant: Mutant) -> None:
         with copy.changed(mutant):
-            results.append(Result(mutant, work(copy, mutant)))
-        outcome = results[-1].answer.outcome
-        if not results[-1].noticed:
-            typer.echo(f"{len(results)} of {len(mutants)}: {outcome}: {mutant}")
+            result = Result(mutant, work(copy, mutant))
+        results.append(result)
+        if not result.noticed:
+            typer.echo(f"{len(results)} of {len(mutants)}: {result.answer.outcome}: {mutant}")
 
     share(copies, mutants, one)
     return results

@@ -108,10 +108,14 @@ def _mutant(root: Path, place: Place, way: Way) -> Mutant:
 
 
 def _left_out(node: Node) -> bool:
-    """What is the type checker's: annotations, unions of types, protocols, `slots` and `frozen` of data classes."""
+    """What is the type checker's: annotations, unions of types, protocols, `slots` and `frozen` of data classes; and
+    `strict` of zip(), which says what is so.
+    """
     while node.parent is not None:
         above = node.parent
         if above.type in ("annassign", "tfpdef") and node is above.children[1 if above.type == "annassign" else 2]:
+            return True
+        if above.type == "argument" and above.children[0].get_code().strip() == "strict":
             return True
         if above.type == "classdef" and "Protocol" in _bases(above):
             return True

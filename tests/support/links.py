@@ -35,6 +35,8 @@ class FakeLink:
         """What every question ends with."""
         self.usage_failure: Exception | None = None
         self.hangs = False
+        self.holds_back = True
+        """Whether an answer comes only when there is something new, or the time is over."""
         self.closed = False
         self.between_parts_seconds = 0.0
         self._sessions: dict[str, SessionSpec] = {}
@@ -88,7 +90,7 @@ class FakeLink:
         await self._answering()
         if not self._revisions:
             return None
-        if report.applied == self.version:
+        if report.applied == self.version and self.holds_back:
             news = self._news
             try:
                 async with asyncio.timeout(wait_seconds):

@@ -232,6 +232,7 @@ def adds(*arguments: Any) -> Callable[[Any], object]:
         (adds(-1, HERE, 1, 2, 3), OverflowError, "negative"),
         (adds(1 << 32, HERE, 1, 2, 3), OverflowError, "more than 32 bits"),
         (adds(1, HERE, 1 << 32, 2, 3), OverflowError, "more than 32 bits"),
+        (adds(1, HERE, 1, (1 << 63) + 2, 3), OverflowError, "more than 32 bits"),
         (adds(1, HERE, 1, -2, 3), OverflowError, "negative"),
         (adds(1, HERE, 1, 2, 1 << 70), OverflowError, "too large"),
         (adds(1, HERE, 1, 2, 3.0), TypeError, "integer"),

@@ -25,6 +25,7 @@ def test_each_is_counted_in_the_first_bucket_that_holds_it(values: list[float]) 
 
 def test_a_copy_stays_as_it_is() -> None:
     histogram = Histogram(BOUNDS)
+    histogram.observe(0.05)
     copy = histogram.copy()
     histogram.observe(0.5)
-    assert (copy.counts, copy.sum_seconds) == ([0, 0, 0, 0], 0.0)
+    assert (copy.bounds_seconds, copy.counts, copy.sum_seconds) == (BOUNDS, [0, 0, 1, 0], 0.05)

@@ -249,3 +249,19 @@ def test_sessions_with_somebody_in_them_are_counted() -> None:
     assert relay.table.active_sessions == 1
     relay.apply(spec(users=(BOB,)))
     assert relay.table.active_sessions == 0
+
+
+def test_whoever_keeps_the_table_sees_by_its_edition_that_something_changed() -> None:
+    relay = Relay()
+    seen = [relay.table.edition]
+    for sessions in (
+        [spec(users=(HOST, ALICE))],
+        [spec(users=(HOST, ALICE, BOB))],
+        [spec(), spec("other", 77, ())],
+        [spec()],
+    ):
+        relay.apply(*sessions)
+        seen.append(relay.table.edition)
+    assert len(set(seen)) == len(seen)
+    relay.apply(spec())
+    assert relay.table.edition == seen[-1]

@@ -55,7 +55,7 @@ def before() -> tuple[PlayedProgram, int, int]:
     slots = world.mirror.slot_of
     world.forward(slots[alice], 3, 300, 2, 200, last_seen=990.0)
     world.mirror.absorb(world.session)
-    world.forward(slots[alice], 5, 500, 2, 200, last_seen=991.0)
+    world.forward(slots[alice], 5, 500, 6, 700, last_seen=991.0)
     return world.program, slots[host], slots[alice]
 
 
@@ -94,7 +94,7 @@ def test_whoever_is_named_again_goes_on_in_its_slot_under_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"), [(Kept(), (5, 500, 2, 200)), (Kept((13, 1300, 2, 200)), (15, 1500, 2, 200))]
+    ("kept", "expected"), [(Kept(), (5, 500, 6, 700)), (Kept((13, 1300, 2, 200)), (15, 1500, 6, 700))]
 )
 def test_what_was_counted_is_counted_once(kept: Kept, expected: tuple[int, ...]) -> None:
     program, _, _ = before()
@@ -115,10 +115,10 @@ def test_whoever_is_not_named_again_is_taken_out_when_the_table_is_there() -> No
     assert world.slots(ALICE) is world.slots(BOB) is None
     assert world.slots(HOST) == (host_slot, 0)
     assert world.connections() == {}
-    assert counts(kept.left[SESSION, ALICE]) == (2, 200, 0, 0)
-    world.forward(alice_slot, 6, 600, 2, 200)
+    assert counts(kept.left[SESSION, ALICE]) == (2, 200, 4, 500)
+    world.forward(alice_slot, 6, 600, 7, 800)
     world.runs_are_over()
-    assert counts(kept.left[SESSION, ALICE]) == (3, 300, 0, 0)
+    assert counts(kept.left[SESSION, ALICE]) == (3, 300, 5, 600)
     assert alice_slot in world.mirror.slots._free
     assert host_slot not in world.mirror.slots._free
 
@@ -181,7 +181,7 @@ def test_what_the_settings_forbid_by_now_is_given_up(limits: Limits) -> None:
     assert world.slots(ALICE) == (0, 0)
     assert world.hosts() == [(SESSION, 0)]
     assert world.connections() == {}
-    assert counts(world.user(ALICE).traffic) == (5, 500, 2, 200), "what it sent is its all the same"
+    assert counts(world.user(ALICE).traffic) == (5, 500, 6, 700), "what it sent is its all the same"
     world.runs_are_over()
     assert alice_slot in world.mirror.slots._free
 

@@ -1,5 +1,6 @@
 """Why the kernel took no program, in one sentence."""
 
+import ctypes
 import errno
 
 import pytest
@@ -38,5 +39,7 @@ def test_only_what_is_negative_is_an_error() -> None:
     with pytest.raises(BpfError, match="ask: ") as raised:
         checked(-errno.ENOENT, "ask")
     assert raised.value.errno in (errno.ENOENT, errno.EINVAL)
-    with pytest.raises(BpfError):
+    ctypes.set_errno(0)
+    with pytest.raises(BpfError) as raised:
         checked(None, "ask")
+    assert raised.value.errno == 0

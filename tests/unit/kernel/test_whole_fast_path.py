@@ -373,3 +373,17 @@ def test_another_program_is_seen_wherever_it_is(field: str, monkeypatch: pytest.
     setattr(query, field, 7)
     monkeypatch.setattr("relayd.forwarding.kernel.attach._query", lambda _ifindex: query)
     assert attached_program(LO) == 7
+
+
+def test_an_interface_that_was_made_anew_meanwhile_gets_the_program_again(pins: Path) -> None:
+    def make() -> None:
+        ip("link", "add", "here", "type", "veth", "peer", "name", "there")
+
+    make()
+    started(settings(pins, interfaces=["here"])).stop(remove=False)
+    ip("link", "delete", "here")
+    make()
+    fast_path = started(settings(pins, interfaces=["here"]))
+    assert fast_path.up
+    assert attached_program(fast_path.links[0].ifindex) != 0
+    fast_path.stop(remove=True)

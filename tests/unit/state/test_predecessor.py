@@ -166,3 +166,15 @@ def test_other_sockets_are_nobodys_place(played: Path) -> None:
 def test_counts_go_on(process: Process) -> None:
     assert process.engine.counters.datagrams[Port.CLIENT][Verdict.ANSWERED] == 1
     assert process.predecessor.records.go_on
+
+
+def test_a_single_one_is_missed_too(tmp_path: Path) -> None:
+    before = Process(tmp_path)
+    before.authorize(ALICE)
+    before.ping(Port.CLIENT, ALICE, HERE)
+    before.end()
+    process = Process(tmp_path)
+    assert (process.predecessor.restoration.bound, process.predecessor.restoration.unnamed) == (1, True)
+    process.authorize(ALICE)
+    assert not process.predecessor.restoration.unnamed
+    process.end()

@@ -392,3 +392,16 @@ def test_the_first_question_about_an_unknown_player_waits_for_nothing() -> None:
             assert world.link.waits[asked] == 0.0, "a second one would wait, for the sake of the control plane"
 
     run(work())
+
+
+def test_a_control_plane_that_holds_nothing_back_is_asked_no_more_often() -> None:
+    async def work() -> None:
+        world = World()
+        world.link.holds_back = False
+        async with world.running():
+            await asyncio.sleep(60.0)
+        pauses = gaps(world.link.beats_at[2:])
+        assert pauses == pytest.approx([POLL_SECONDS] * len(pauses))
+        assert len(pauses) > 20
+
+    run(work())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,18 @@ def test_a_state_that_no_control_plane_has_is_none(tmp_path: Path, head: str) ->
     assert found is not None
     assert list(found[0].sessions) == ["game"]
     assert found[1] is None
+
+
+def test_all_is_on_the_disk_before_it_takes_the_place_of_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: list[bytes] = []
+
+    def fsync(fd: int) -> None:
+        on_disk.append(Path(f"/proc/self/fd/{fd}").read_bytes())
+        assert not LastGood(tmp_path).path.exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    kept = LastGood(tmp_path)
+    asyncio.run(kept.save([SPEC], Version("first", 3)))
+    assert on_disk == [kept.path.read_bytes()]
