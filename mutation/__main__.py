@@ -14,7 +14,7 @@ from mutation import c_places, native, python_places, touching
 from mutation.copies import Copy, copy_tree, share
 from mutation.lists import StaleEntryError, accepted, named
 from mutation.mutant import Mutant
-from mutation.report import Result, keep, summary, unnoticed
+from mutation.report import Result, earlier, keep, summary
 from mutation.touching import FailingTestsError, Touching
 from mutation.trial import Answer, Outcome, Request
 
@@ -31,7 +31,7 @@ _Sample = Annotated[int, typer.Option(min=1, help="How many mutants to try.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Of a run before, to repeat it.", show_default="any")]
 _Workers = Annotated[int, typer.Option(min=1, help="How many to try at once.")]
 _Again = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Only what was not noticed in the run that wrote this file.")
+    Path | None, typer.Option(metavar="FILE", help="Of the run that wrote this file, try again what survived.")
 ]
 _Only = Annotated[list[str] | None, typer.Option(help="Only files whose path begins like this.")]
 
@@ -52,14 +52,16 @@ def of_python(
     draw = random.Random(seed)
     files = _files([path for room in ROOMS for path in sorted((TREE / room).rglob("*.py"))], only)
     found = [place for file in files for place in python_places.places(TREE, file)]
+    done: list[Result] = []
     if again is None:
         mutants = [python_places.mutant(TREE, place, draw) for place in draw.sample(found, min(sample, len(found)))]
     else:
-        mutants = python_places.with_keys(TREE, found, unnoticed(again))
+        done, survived = earlier(again)
+        mutants = python_places.with_keys(TREE, found, survived)
     with ExitStack() as stack:
         touched, copies = _python_copies(stack, workers)
         results = _try(copies, mutants, lambda copy, mutant: _try_python(copy, mutant, touched))
-    _tell(sum(len(place.ways) for place in found), results, f"python-{seed}.jsonl")
+    _tell(sum(len(place.ways) for place in found), [*done, *results], f"python-{seed}.jsonl")
 
 
 @cli.command("c")
@@ -75,15 +77,17 @@ def of_c(
     texts = [path.read_text("utf-8") for path in sorted((TREE / "relayd/forwarding").rglob("*.[ch]"))]
     enumerations = c_places.enumerations(texts)
     found = [place for file in files for place in c_places.places(TREE, file, enumerations)]
+    done: list[Result] = []
     if again is None:
         mutants = [c_places.mutant(TREE, place, draw) for place in draw.sample(found, min(sample, len(found)))]
     else:
-        mutants = c_places.with_keys(TREE, found, unnoticed(again))
+        done, survived = earlier(again)
+        mutants = c_places.with_keys(TREE, found, survived)
     with ExitStack() as stack:
         copies = [stack.enter_context(Copy(TREE, BUILD / f"c{number}")) for number in range(1, workers + 1)]
         seconds = native.baseline(copies[0])
         results = _try(copies, mutants, lambda copy, mutant: native.attempt(copy, mutant, seconds))
-    _tell(sum(len(place.ways) for place in found), results, f"c-{seed}.jsonl")
+    _tell(sum(len(place.ways) for place in found), [*done, *results], f"c-{seed}.jsonl")
 
 
 @cli.command("named")

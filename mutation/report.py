@@ -76,8 +76,15 @@ def keep(path: Path, results: Sequence[Result]) -> None:
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
 
 
-def unnoticed(path: Path) -> set[tuple[str, str, str, str]]:
-    """The keys of the mutants that survived in a run, by what `keep` wrote of it."""
-    results = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    survived = (Outcome.SURVIVED, Outcome.UNTOUCHED)
-    return {(one["file"], one["where"], one["old"], one["new"]) for one in results if one["outcome"] in survived}
+def earlier(path: Path) -> tuple[list[Result], set[tuple[str, str, str, str]]]:
+    """What `keep` wrote of a run: what was noticed or stillborn, and the keys of what survived."""
+    done, survived = [], set()
+    for one in map(json.loads, path.read_text("utf-8").splitlines()):
+        lines = one["line"], one["line"]
+        mutant = Mutant(one["file"], one["where"], lines, one["operator"], "", one["old"], one["new"])
+        result = Result(mutant, Answer(Outcome(one["outcome"]), one["by"], one["seconds"]))
+        if result.answer.outcome in (Outcome.SURVIVED, Outcome.UNTOUCHED):
+            survived.add(mutant.key)
+        else:
+            done.append(result)
+    return done, survived

@@ -387,3 +387,15 @@ def test_an_interface_that_was_made_anew_meanwhile_gets_the_program_again(pins: 
     assert fast_path.up
     assert attached_program(fast_path.links[0].ifindex) != 0
     fast_path.stop(remove=True)
+
+
+def test_nothing_stays_open_of_what_was_pinned(pins: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - not one object each
+
+    started(settings(pins)).stop(remove=False)
+    before = open_files()
+    for _ in range(2):
+        started(settings(pins)).stop(remove=False)
+    started(settings(pins, max_bound_users=21)).stop(remove=True)
+    assert open_files() == before
