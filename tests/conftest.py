@@ -4,9 +4,11 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 _CHEAP_TO_REPEAT = {"forwarder"}
@@ -19,6 +21,22 @@ settings.register_profile("random", deadline=None, print_blob=True, suppress_hea
 # The same examples every time.
 settings.register_profile("quick", settings.get_profile("random"), derandomize=True)
 settings.load_profile("random")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loggers_follow_the_configuration() -> Iterator[None]:
+    """A command that runs in this process configures logging for good: each logger keeps what it was first used with.
+
+    The next test's `capture_logs`, or its log that cannot be written, would then hear nothing.
+    """
+    configure = structlog.configure
+
+    def uncached(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", uncached)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

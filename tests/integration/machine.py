@@ -77,6 +77,9 @@ class Machine:
             stack.callback(self._end, process)
             told.settimeout(0.1)
             eventually(lambda: self._is_up(process, told), "the machine has booted")
+            # systemd-nspawn passes every STATUS= of the systemd inside on to this socket. Once its queue were full
+            # (net.unix.max_dgram_qlen), first the one and then the other would wait for a reader for ever.
+            told.close()
             self._stack = stack.pop_all()
         return self
 

@@ -60,7 +60,7 @@ class Life:
         self.clock = clock
         state = StateMemory(folder, bind_digest=1)
         self.records = Records(state, clock)
-        self.engine.counters.go_on_in(self.records.counters_memory())
+        self.engine.counters.continue_in(self.records.counters_memory())
         self.records.follow(self.table.followers)
         self.restoration = Restoration(
             state=state,
