@@ -83,7 +83,8 @@ def test_live_on_a_terminal(start_relay: StartRelay) -> None:
     relay = start_relay(new_sessions("one"))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command("top", "--interval", "0.1", "--config", str(relay.config_path)),
+        # Whoever starts tests in the background may have them, and so their children, ignore SIGINT.
+        ["env", "--default-signal=INT", *command("top", "--interval", "0.1", "--config", str(relay.config_path))],
         cwd=REPOSITORY,
         env={**environment(), "TERM": "xterm"},
         stdin=theirs,
