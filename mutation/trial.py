@@ -37,6 +37,7 @@ _OPTIONS = (
 )
 _COVERAGE_FILE = "build/touched"
 _LOG = "build/trial.log"
+_LOOK_SECONDS = 1.0
 
 
 class Outcome(StrEnum):
@@ -194,7 +195,7 @@ def _try(request: Request) -> Answer:
             os._exit(1)
         os._exit(0)
     os.close(writing)
-    found = _read_line(reading, started + request.wall_seconds)
+    found = _read_line(reading, request.wall_seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -208,18 +209,24 @@ def _try(request: Request) -> Answer:
     return Answer(Outcome.KILLED, f"the process ended with {os.waitstatus_to_exitcode(status)}", seconds)
 
 
-def _read_line(reading: int, deadline: float) -> bytes:
-    """A line from a pipe, or b"" if its writer ends, or the time does, before there is one."""
+def _read_line(reading: int, seconds: float) -> bytes:
+    """A line from a pipe, or b"" if its writer ends, or the time does, before there is one.
+
+    Only that time counts in which this process runs: one that was stopped for a while gives nobody up.
+    """
     found = b""
     try:
         while not found.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([reading], [], [], left)[0]:
+            if seconds <= 0:
                 return b""
-            part = os.read(reading, 1 << 16)
-            if not part:
-                return b""
-            found += part
+            looked = time.monotonic()
+            ready = select.select([reading], [], [], min(seconds, _LOOK_SECONDS))[0]
+            seconds -= min(time.monotonic() - looked, _LOOK_SECONDS)
+            if ready:
+                part = os.read(reading, 1 << 16)
+                if not part:
+                    return b""
+                found += part
     finally:
         os.close(reading)
     return found
