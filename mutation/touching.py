@@ -83,8 +83,8 @@ class Touching:
 def known(root: Path, kept: Path) -> Touching:
     """What earlier runs showed of relayd as it is, and of the files of tests that are as they were then."""
     nothing = Touching(root, defaultdict(lambda: defaultdict(set)), {}, [], {})
-    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {"relayd": ""}
-    if found["relayd"] != digest(root, "relayd"):
+    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    if found.get("relayd") != digest(root, "relayd"):
         return nothing
     same = {file for file, content in found["files"].items() if _digest_of_file(root / file) == content}
     for file, of_file in found["lines"].items():

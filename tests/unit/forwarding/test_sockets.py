@@ -41,10 +41,11 @@ class Sock:
         self.name: tuple[Any, ...] = ()
         self.options: dict[tuple[int, int], int] = {}
         self.closed = False
+        self.blocking = True
         self.host.opened.append(self)
 
     def setblocking(self, blocking: bool) -> None:
-        assert not blocking
+        self.blocking = blocking
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         if level == socket.SOL_SOCKET and option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
@@ -95,6 +96,7 @@ def test_two_for_each_address_numbered_in_pairs(host: Host) -> None:
         (3, Port.CLIENT, ("2001:db8::1", 32001)),
     ]
     assert [sock.options.get((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)) for sock in host.opened] == [None, None, 1, 1]
+    assert not any(sock.blocking for sock in host.opened)
 
 
 def test_marks_are_set_in_each_familys_own_field(host: Host) -> None:

@@ -5,9 +5,11 @@ import errno
 
 import pytest
 
+from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel.libbpf import BpfError, checked
-from relayd.forwarding.kernel.program import explain_load
+from relayd.forwarding.kernel.program import KernelProgram, Sizes, explain_load
+from tests.scenarios.skips import needs_kernel
 
 REFUSED = ["libbpf: load", "-- BEGIN PROG LOAD LOG --\n0: R1=ctx\n  invalid access to packet  \n\n", " \n"]
 
@@ -43,3 +45,9 @@ def test_only_what_is_negative_is_an_error() -> None:
     with pytest.raises(BpfError) as raised:
         checked(None, "ask")
     assert raised.value.errno == 0
+
+
+@needs_kernel
+def test_what_libbpf_said_is_kept() -> None:
+    with pytest.raises(UnavailableError, match=r"libbpf cannot read the kernel program: libbpf: .*ELF"):
+        KernelProgram.load(Sizes(1, 1), content=b"no program")

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relayd.core.engine import Engine
 from relayd.core.table import Table
+from relayd.forwarding.kernel.libbpf import LibraryMissingError
+from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.start import start_fast_path
 from relayd.settings import Settings
 from tests.support.kept import NothingKept
@@ -57,3 +60,26 @@ def test_something_else_in_the_place_of_the_folder(
         settings=settings, engine=engine, endpoints=[], later=lambda _function: None, kept=NothingKept()
     )
     assert fast_path is None
+
+
+@pytest.mark.parametrize("error", [PermissionError(1, "not permitted"), LibraryMissingError("no libbpf")])
+def test_what_cannot_be_taken_away_is_said_and_keeps_nobody_from_starting(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(_pins: Pins) -> None:
+        raise error
+
+    monkeypatch.setattr(Pins, "remove", remove)
+    settings = Settings.model_validate({"fast_path": {"mode": "off", "pin_directory": str(tmp_path)}})
+    folder = Pins(tmp_path, settings.relay.id).folder
+    folder.mkdir()
+    (folder / "link_eth0").touch()
+    engine = Engine(Table(settings.limits, lambda: 1))
+    with capture_logs() as logs:
+        fast_path = start_fast_path(
+            settings=settings, engine=engine, endpoints=[], later=lambda _function: None, kept=NothingKept()
+        )
+    assert fast_path is None
+    assert [(line["event"], line["why"]) for line in logs] == [
+        ("pinned state of an earlier fast path cannot be removed", str(error))
+    ]

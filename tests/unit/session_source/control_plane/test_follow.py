@@ -334,6 +334,7 @@ def test_reading_very_much_does_not_silence_the_heartbeats() -> None:
             await asyncio.sleep(40.0)
             assert len(world.ids()) == 60
         assert max(gaps(link.beats_at)) < 10.0, "after 10 s of silence a relay is taken for dead"
+        assert min(world.link.waits) == 0.0
 
     run(work())
 
@@ -403,5 +404,19 @@ def test_a_control_plane_that_holds_nothing_back_is_asked_no_more_often() -> Non
         pauses = gaps(world.link.beats_at[2:])
         assert pauses == pytest.approx([POLL_SECONDS] * len(pauses))
         assert len(pauses) > 20
+
+    run(work())
+
+
+def test_what_ended_is_told_at_once_to_one_that_holds_nothing_back_too() -> None:
+    async def work() -> None:
+        world = World()
+        world.link.holds_back = False
+        async with world.running():
+            await asyncio.sleep(POLL_SECONDS * 4.5)
+            ended_at = now()
+            world.source.session_ended("game-1")
+            await until(lambda: any(report.ended == ("game-1",) for report in world.link.reports))
+            assert now() - ended_at < 0.3
 
     run(work())
