@@ -1,11 +1,13 @@
 """The fast path put on, kept, taken over and taken off, on the loopback interface of a network of its own."""
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ from relayd.forwarding.kernel.attach import (
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.layout import ControlFlag, InterfaceMode
-from relayd.forwarding.kernel.libbpf import XdpQuery, kind_of
+from relayd.forwarding.kernel.libbpf import BpfError, XdpQuery, kind_of
 from relayd.forwarding.kernel.pins import Pins, in_bpf_file_system
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.forwarding.kernel.start import start_fast_path
@@ -394,8 +396,23 @@ def test_nothing_stays_open_of_what_was_pinned(pins: Path) -> None:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - not one object each
 
     started(settings(pins)).stop(remove=False)
+    ip("link", "add", "here", "type", "veth", "peer", "name", "there")
     before = open_files()
     for _ in range(2):
         started(settings(pins)).stop(remove=False)
+        started(settings(pins, interfaces=["lo", "here"])).stop(remove=False)
     started(settings(pins, max_bound_users=21)).stop(remove=True)
     assert open_files() == before
+
+
+def test_one_that_was_taken_off_already_need_not_be_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(number: int) -> None:
+        library = SimpleNamespace(bpf_link_detach=lambda _fd: -number)
+        monkeypatch.setattr("relayd.forwarding.kernel.attach.library", lambda: library)
+
+    for number in (0, errno.ENOLINK):
+        answers(number)
+        detach(7)
+    answers(errno.EPERM)
+    with pytest.raises(BpfError, match="detach"):
+        detach(7)

@@ -147,6 +147,8 @@ def test_a_session_that_ends_leaves_a_tombstone_and_nothing_else(tmp_path: Path)
     life.authorize(game=(HOST, BOB))
     life.authorize()
     assert written(life) == {}
+    assert life.records._free
+    assert min(life.records._free) > 0
     tombstone = layout.TOMBSTONE.unpack_from(life.state.memory, layout.TOMBSTONES_AT)
     assert tombstone == (SESSION, 1, life.now + 60.0)
 
@@ -222,3 +224,10 @@ def test_counts_go_on_where_there_was_a_process_before(tmp_path: Path, fresh: bo
         life.killed()
         life = Life(tmp_path)
     assert life.records.go_on is not fresh
+
+
+def test_a_session_that_nobody_was_revoked_from_gives_only_its_accounts_free(tmp_path: Path) -> None:
+    life = playing(tmp_path)
+    taken = set(written(life))
+    life.authorize()
+    assert set(life.records._free) == taken

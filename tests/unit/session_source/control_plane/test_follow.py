@@ -420,3 +420,15 @@ def test_what_ended_is_told_at_once_to_one_that_holds_nothing_back_too() -> None
             assert now() - ended_at < 0.3
 
     run(work())
+
+
+def test_however_long_the_interval_it_is_heard_every_five_seconds() -> None:
+    async def work() -> None:
+        world = World(poll_seconds=60.0)
+        async with world.running():
+            await asyncio.sleep(60.0)
+        pauses = gaps(world.link.beats_at[2:])
+        assert pauses == pytest.approx([5.0] * len(pauses))
+        assert len(pauses) >= 9
+
+    run(work())

@@ -130,6 +130,10 @@ def test_a_full_disk_is_said_once_and_tried_again(tmp_path: Path) -> None:
                 kept.disk.problem = None
                 await asyncio.sleep(40.0)
                 assert [ids for _, ids, _ in kept.disk.written] == [{"game-7"}]
+                kept.disk.problem = "no space left on device"
+                kept.keeper.changed(None)
+                await asyncio.sleep(120.0)
+                assert len(logs) == 2, "a disk that is full once more is said once more"
 
     run(work())
 

@@ -20,6 +20,7 @@ class World:
         keeper: Keeper | None = None,
         load: Load = IDLE,
         table: FakeSessionTable | None = None,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.link = link or FakeLink()
         self.table = table or FakeSessionTable()
@@ -28,7 +29,7 @@ class World:
             link=self.link,
             table=self.table,
             keeper=keeper,
-            poll_interval=POLL_SECONDS,
+            poll_interval=poll_seconds,
             shrink_hold=HOLD_SECONDS,
             load=lambda: self.load,
         )
