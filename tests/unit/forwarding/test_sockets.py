@@ -3,10 +3,12 @@
 import errno
 import os
 import socket
+import struct
 from typing import Any
 
 import pytest
 
+from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
 from relayd.errors import UnavailableError
 from relayd.forwarding.sockets import fits, memory_of, open_sockets
@@ -186,3 +188,14 @@ def test_what_the_kernel_keeps_for_them_and_nothing_of_those_that_are_closed() -
     bound[0].socket.close()
     assert [port for port, _ in memory_of(bound)] == [Port.CLIENT]
     bound[1].socket.close()
+
+
+def test_each_number_of_the_kernel_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SK_MEMINFO of linux/sock_diag.h: received, its buffer, to send, its buffer, four others, and what was dropped."""
+    bound = fake_ports()
+    numbers = struct.pack("9I", *range(10, 19))
+    monkeypatch.setattr(type(bound[0].socket), "getsockopt", lambda *_: numbers, raising=False)
+    of_each = SocketMemory(10, 11, 12, 13, 18)
+    assert memory_of(bound) == [(Port.SERVER, of_each), (Port.CLIENT, of_each)]
+    for one in bound:
+        one.socket.close()

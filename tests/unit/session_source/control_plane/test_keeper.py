@@ -27,8 +27,10 @@ class Disk(LastGood):
         self.written: list[tuple[float, set[str], Version | None]] = []
         self.problem: str | None = None
         self.takes_seconds = 0.0
+        self.tried_at: list[float] = []
 
     async def save(self, sessions: Iterable[SessionSpec], version: Version | None) -> None:
+        self.tried_at.append(now())
         await asyncio.sleep(self.takes_seconds)
         if self.problem is not None:
             raise LastGoodError(self.problem)
@@ -127,6 +129,9 @@ def test_a_full_disk_is_said_once_and_tried_again(tmp_path: Path) -> None:
                 kept.keeper.changed(None)
                 await asyncio.sleep(120.0)
                 assert [line["problem"] for line in logs] == ["no space left on device"]
+                tried_at = kept.disk.tried_at
+                # Half a minute, and the two seconds in which changes are gathered.
+                assert [after - before for before, after in itertools.pairwise(tried_at)] == pytest.approx([32.0] * 3)
                 kept.disk.problem = None
                 await asyncio.sleep(40.0)
                 assert [ids for _, ids, _ in kept.disk.written] == [{"game-7"}]
