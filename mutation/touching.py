@@ -52,7 +52,7 @@ class Touching:
         of_file = self.lines.get(mutant.file, {})
         first, last = mutant.lines
         found = {test for line in range(first, last + 1) for test in of_file.get(line, ())}
-        if not found:
+        if not found or _runs_at_import(self.root / mutant.file, first):
             importing = [file for file in self.lines if _imports(self.root / file, mutant.file)]
             found = {
                 test
@@ -171,6 +171,15 @@ def check(answer: Answer) -> None:
 
 def _file_of(test: str) -> str:
     return test.partition("::")[0]
+
+
+def _runs_at_import(path: Path, line: int) -> bool:
+    """Whether a line stands in no function: then it ran for whichever test came first, and for all others too."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return not any(
+        isinstance(node, functions) and node.body[0].lineno <= line <= (node.end_lineno or 0)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    )
 
 
 def _imports(path: Path, file: str) -> bool:
