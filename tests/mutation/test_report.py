@@ -1,8 +1,10 @@
 """What a run prints."""
 
+from pathlib import Path
+
 from mutation.lists import Accepted, Kind
 from mutation.mutant import Mutant, changed_lines
-from mutation.report import Result, summary
+from mutation.report import Result, earlier, keep, summary
 from mutation.trial import Answer, Outcome
 
 COUNTS = (
@@ -41,3 +43,15 @@ def test_the_changed_lines_are_named_without_their_place() -> None:
     before = "def some():\n    a = 1\n    b = 2\n    return a\n"
     assert changed_lines(before, before.replace("b = 2", "b = 3")) == ("b = 2", "b = 3")
     assert changed_lines(before, before.replace("    b = 2\n", "")) == ("b = 2", "")
+
+
+def test_what_survived_is_told_from_what_was_noticed_by_what_was_written(tmp_path: Path) -> None:
+    results = [
+        Result(Mutant("a.py", "some", (3, 3), "Number", "", str(outcome), "b"), Answer(outcome, "by a test", 1.0))
+        for outcome in Outcome
+    ]
+    keep(tmp_path / "some" / "results.jsonl", results)
+    done, survived = earlier(tmp_path / "some" / "results.jsonl")
+    assert {result.answer.outcome for result in done} == {Outcome.KILLED, Outcome.TIMEOUT, Outcome.STILLBORN}
+    assert survived == {("a.py", "some", "survived", "b"), ("a.py", "some", "untouched", "b")}
+    assert [result.noticed for result in done] == [result.answer.outcome != Outcome.STILLBORN for result in done]
