@@ -265,3 +265,14 @@ def test_whoever_keeps_the_table_sees_by_its_edition_that_something_changed() ->
     assert len(set(seen)) == len(seen)
     relay.apply(spec())
     assert relay.table.edition == seen[-1]
+
+
+def test_a_change_may_bring_as_many_users_as_a_relay_holds_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relayd.core.desired.MOST_USERS", 7)
+    relay = Relay(specs=[spec(), spec("other", 77, (HOST,))])
+    relay.table.change(Change((spec("third", 78),)), relay.now)
+    assert relay.table.users == 7
+    with pytest.raises(InvalidSessionsError, match="spread them over several relays"):
+        relay.table.change(Change((spec("other", 77, (HOST, ALICE)),)), relay.now)
+    relay.table.change(Change((spec("other", 77, (ALICE,)),)), relay.now)
+    assert relay.table.users == 7
