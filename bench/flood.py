@@ -23,7 +23,8 @@ from rich.console import Console
 from bench.junk import Target, flood
 from bench.machine import describe, resident_bytes
 from bench.namespace import enter
-from bench.processes import Program, answers, free_port, wait_for
+from bench.ports import free_port
+from bench.processes import Program, answers, wait_for
 from relayd.simulation.game import Game, GameKeys
 
 PLAYERS = 8

@@ -13,22 +13,10 @@ from typing import Any, Self
 
 import httpx
 
+from bench.ports import free_port
+
 KEY = "a key for the time of the benchmark"
 _PATIENCE_SECONDS = 60.0
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """A port of the loopback interface that is free now."""
-    return free_ports(kind, 1)[0]
-
-
-def free_ports(kind: socket.SocketKind, count: int) -> list[int]:
-    """Several, all different."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def wait_for(done: Callable[[], bool], what: str, poll_seconds: float = 0.01) -> None:

@@ -11,7 +11,8 @@ from bench.load.generator import Generator
 from bench.network import Network
 from bench.peers.proxied import ProxyDoor, listens
 from bench.peers.subject import Running
-from bench.processes import free_ports, on_core, wait_for
+from bench.ports import free_ports
+from bench.processes import on_core, wait_for
 
 _PROGRAM = Path(__file__).with_name("asyncio_relay.py")
 
@@ -19,7 +20,7 @@ _PROGRAM = Path(__file__).with_name("asyncio_relay.py")
 @contextmanager
 def start(generator: Generator, network: Network, _folder: Path, core: int) -> Iterator[Running]:
     """Starts it."""
-    ports = free_ports(socket.SOCK_DGRAM, len(generator.host_addresses))
+    ports = free_ports(len(generator.host_addresses), socket.SOCK_DGRAM)
     arguments: list[str] = [network.relay_address]
     for port, (host, host_port) in zip(ports, generator.host_addresses, strict=True):
         arguments += [str(port), host, str(host_port)]

@@ -18,7 +18,8 @@ from bench.peers.direct import addresses_of
 from bench.peers.proxied import listens
 from bench.peers.subject import Running
 from bench.peers.turn import CHANNEL, CHANNEL_HEAD_BYTES, allocate, bind_channel
-from bench.processes import free_port, on_core, wait_for
+from bench.ports import free_port
+from bench.processes import on_core, wait_for
 
 _PROGRAM = "/usr/bin/turnserver"
 _PATIENCE_SECONDS = 10.0

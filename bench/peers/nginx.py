@@ -12,7 +12,8 @@ from bench.load.generator import Generator
 from bench.network import Network
 from bench.peers.proxied import ProxyDoor, listens
 from bench.peers.subject import Running
-from bench.processes import free_ports, on_core, wait_for
+from bench.ports import free_ports
+from bench.processes import on_core, wait_for
 
 _PROGRAM = "/usr/sbin/nginx"
 _MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -46,7 +47,7 @@ def missing() -> str | None:
 @contextmanager
 def start(generator: Generator, network: Network, folder: Path, core: int) -> Iterator[Running]:
     """Starts it."""
-    ports = free_ports(socket.SOCK_DGRAM, len(generator.host_addresses))
+    ports = free_ports(len(generator.host_addresses), socket.SOCK_DGRAM)
     servers = "\n".join(
         _SERVER.format(listen=network.relay_address, port=port, host=host, host_port=host_port)
         for port, (host, host_port) in zip(ports, generator.host_addresses, strict=True)

@@ -19,7 +19,8 @@ from bench.network import Network
 from bench.peers.direct import addresses_of
 from bench.peers.sessions import HOST, SESSION, player_token, write_sessions
 from bench.peers.subject import Running, Start
-from bench.processes import Program, answers, free_port, free_ports, wait_for
+from bench.ports import free_port, free_ports
+from bench.processes import Program, answers, wait_for
 from relayd.core.wire import (
     HEADER_BYTES,
     HOST_DATA_HEADER_BYTES,
@@ -127,7 +128,7 @@ class Relayd:
         outlives: bool = False,
     ) -> None:
         write_sessions(folder / "sessions.json", shape.sessions, shape.players)
-        server_port, client_port = free_ports(socket.SOCK_DGRAM, 2)
+        server_port, client_port = free_ports(2, socket.SOCK_DGRAM)
         sections: dict[str, dict[str, Any]] = {
             "relay": {
                 "id": "bench",

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 DASHBOARD: dict[str, Any] = json.loads((REPOSITORY / "deploy" / "grafana" / "relayd.json").read_text(encoding="utf-8"))
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]

@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from bench.ports import free_ports
 from tests.deploy.scaled import write_scaled
-from tests.integration.config import free_ports, replace_text
+from tests.integration.config import replace_text
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 needs_prometheus = pytest.mark.skipif(

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy" / "prometheus"
 TIMES_FASTER = 60

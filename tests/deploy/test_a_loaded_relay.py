@@ -12,7 +12,8 @@ from tests.deploy.dashboard import annotations, as_asked, queries
 from tests.deploy.prometheus import needs_prometheus
 from tests.deploy.scaled import FOLDER
 from tests.integration.peers import Peer
-from tests.integration.relay_process import REPOSITORY, RelayProcess
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 
 pytestmark = needs_prometheus

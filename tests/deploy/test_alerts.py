@@ -22,6 +22,7 @@ from tests.integration.disks import may_mount, on_a_disk
 from tests.integration.fast_path import bpf_file_system
 from tests.integration.namespaces import Namespace, connect
 from tests.integration.peers import OPENS_CONNECTION, VALID, Peer
+from tests.integration.programs import Process
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.test_overload import PASSED_UP
@@ -279,7 +280,7 @@ def test_a_control_plane_that_takes_no_usage_records(scraping: Watched, name: st
 class _OnAReadOnlyDisk(RelayProcess):
     """A relay whose state directory cannot be written."""
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         disk = self.folder / "state"
         disk.mkdir(exist_ok=True)
         return super()._popen([*on_a_disk(str(disk), "ro"), *arguments], out, err)
@@ -305,7 +306,7 @@ def test_a_relay_that_is_started_again_and_again(scraping: Watched) -> None:
 class _OtherVersion(RelayProcess):
     """A relay that says it is of another version."""
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         program = "import sys, relayd; relayd.__version__ = '0.0.0'; from relayd.cli import main; sys.exit(main())"
         _, _, _, *options = arguments
         return super()._popen([sys.executable, "-c", program, *options], out, err)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from relayd.settings import Settings, load
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.config import new_session
-from tests.integration.relay_process import REPOSITORY, RelayProcess, environment
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess, environment
 
 FOLDER = REPOSITORY / "deploy"
 

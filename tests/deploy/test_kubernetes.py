@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from relayd.settings import Settings, load
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 NODE_IP = "192.0.2.7"

@@ -13,7 +13,7 @@ from relayd.core.verdict import Verdict
 from tests.deploy.dashboard import DASHBOARD, PANELS, annotations, queries
 from tests.deploy.promql import label_names, label_values, metric_names
 from tests.deploy.scaled import rules
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 OF_PROMETHEUS = {
     "up": {"job", "instance"},

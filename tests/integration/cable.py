@@ -19,7 +19,8 @@ from tests.integration.namespaces import (
     missing_program,
 )
 from tests.integration.peers import OPENS_CONNECTION, VALID, Host, Player
-from tests.integration.relay_process import REPOSITORY, RelayProcess, environment
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess, environment
 
 INSIDE = "RELAY_TESTS_INSIDE_A_USER_NAMESPACE"
 RELAY_IP = "10.77.0.1"

@@ -12,7 +12,8 @@ from unittest import mock
 
 from relayd.cli import main
 from tests.integration.config import Sections, configuration, to_toml
-from tests.integration.relay_process import REPOSITORY, command, environment
+from tests.integration.programs import REPOSITORY, command
+from tests.integration.relay_process import environment
 from tests.integration.waiting import PATIENCE_SECONDS
 
 Done = subprocess.CompletedProcess[str]

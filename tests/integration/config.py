@@ -4,9 +4,10 @@ import json
 import os
 import secrets
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from bench.ports import free_ports
 
 Sections = dict[str, dict[str, Any]]
 
@@ -79,24 +80,6 @@ def to_toml(sections: Sections) -> str:
         lines.append(f"[{section}]")
         lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
-
-
-def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> list[int]:
-    """Ports that are free on IPv4 and IPv6 alike."""
-    with ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < count:
-            v6 = stack.enter_context(socket.socket(socket.AF_INET6, kind))
-            v6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            v6.bind(("::", 0))
-            port = v6.getsockname()[1]
-            v4 = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            try:
-                v4.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-            ports.append(port)
-        return ports
 
 
 def configuration(overrides: Sections | None = None) -> Sections:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tests.integration.config import SessionKeys
-from tests.integration.relay_process import REPOSITORY, RelayProcess, environment
+from tests.integration.programs import REPOSITORY, Process
+from tests.integration.relay_process import RelayProcess, environment
 from tests.integration.waiting import PATIENCE_SECONDS
 
 # systemd passes descriptors from 3 on, and names the process they are for, which only that process itself knows.
@@ -71,7 +72,7 @@ class ManagedRelay(RelayProcess):
         self._manager = manager
         self._kept = [sock.fileno() for sock in kept]
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         return subprocess.Popen(
             [sys.executable, "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *arguments],
             stdout=out,

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.config import Sections, SessionKeys, configuration, forms_of, to_toml, write_sessions
 from tests.integration.peers import Address, Host, Player
+from tests.integration.programs import REPOSITORY, Process, command, start
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
-REPOSITORY = Path(__file__).parents[2]
 _PORT_TAKEN = 69
 _STARTS = 5
 _SHORTEST_SECRET = 1 << 24
@@ -57,10 +57,6 @@ def _options(arguments: tuple[str, ...]) -> list[str]:
     return ["--detach-on-exit"] if arguments == ("run",) and "RELAYD_TEST_FAST_PATH" in os.environ else []
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "relayd", *arguments]
-
-
 class RelayProcess:
     """`relayd run`, or another command that runs a relay. As a context manager it starts, and has to end cleanly.
 
@@ -94,7 +90,7 @@ class RelayProcess:
         self._overrides = overrides
         self._arguments = arguments
         self._ready = ready
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         if sessions is not None:
             self.write_sessions(sessions)
 
@@ -132,8 +128,10 @@ class RelayProcess:
             arguments = command(*self._arguments, *_options(self._arguments), "--config", str(self.config_path))
             self._process = self._popen(arguments, out, err)
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(arguments, stdout=out, stderr=err, cwd=self.home, env=environment())
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
+        if self.home != REPOSITORY:
+            return subprocess.Popen(arguments, stdout=out, stderr=err, cwd=self.home, env=environment())
+        return start(arguments, out, err, environment())
 
     def _is_up(self) -> bool:
         status = self.process.poll()
@@ -181,7 +179,7 @@ class RelayProcess:
                 assert not shown, f"a token was shown in full: {shown}"
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Process:
         assert self._process is not None
         return self._process
 

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from tests.integration.config import SessionKeys, free_ports
+from bench.ports import free_ports
+from tests.integration.config import SessionKeys
 
 PAGE_SESSIONS = 2
 """Few, so that a handful of sessions takes several pages."""

@@ -6,9 +6,10 @@ import socket
 
 import pytest
 
+from bench.ports import free_ports
 from relayd.core.verdict import Verdict
 from tests.integration.commands import assert_one_clear_line, relayd, write_config
-from tests.integration.config import SessionKeys, free_ports, new_session, new_sessions
+from tests.integration.config import SessionKeys, new_session, new_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID
 from tests.integration.relay_process import RelayProcess

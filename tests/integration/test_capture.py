@@ -17,7 +17,8 @@ from tests.integration.config import SessionKeys, new_session, new_sessions, new
 from tests.integration.conftest import StartRelay
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
 from tests.integration.peers import ERROR, GOES_ON, INVALID, OPENS_CONNECTION, VALID, Player
-from tests.integration.relay_process import REPOSITORY, RelayProcess, command, environment
+from tests.integration.programs import REPOSITORY, command
+from tests.integration.relay_process import RelayProcess, environment
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.scenarios.skips import needs_kernel
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_ports
 from tests.integration import stand_in as behaviours
-from tests.integration.config import Sections, SessionKeys, free_ports, new_session, new_sessions
+from tests.integration.config import Sections, SessionKeys, new_session, new_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import CHECKING, GOES_ON, INVALID, OPENS_CONNECTION, SESSION_TIMEOUT, VALID
 from tests.integration.relay_process import RelayProcess

@@ -9,7 +9,8 @@ import pytest
 
 from tests.integration.commands import relayd, write_config
 from tests.integration.peers import OPENS_CONNECTION, VALID, Host, Player
-from tests.integration.relay_process import REPOSITORY, RelayProcess
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 

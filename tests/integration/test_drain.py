@@ -12,7 +12,8 @@ from tests.integration.commands import assert_one_clear_line, relayd, write_conf
 from tests.integration.config import SessionKeys, new_session, new_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import ERROR, VALID
-from tests.integration.relay_process import REPOSITORY, RelayProcess, command, environment
+from tests.integration.programs import REPOSITORY, command
+from tests.integration.relay_process import RelayProcess, environment
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 

@@ -23,7 +23,8 @@ from tests.integration.captures import load_capture
 from tests.integration.commands import relayd, write_config
 from tests.integration.config import SessionKeys, new_session, new_token, write_sessions
 from tests.integration.fast_path import bpf_file_system, by_kernel, in_all, on_loopback, own_network
-from tests.integration.relay_process import RelayProcess, command, counted, environment
+from tests.integration.programs import command
+from tests.integration.relay_process import RelayProcess, counted, environment
 from tests.integration.test_recorded_games import Replay
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.scenarios.skips import needs_kernel

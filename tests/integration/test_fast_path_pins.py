@@ -18,7 +18,8 @@ from relayd.forwarding.kernel.pins import Pins
 from tests.integration.config import Sections, configuration, new_session
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
 from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID, Host, Player
-from tests.integration.relay_process import REPOSITORY, RelayProcess
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 from tests.scenarios.skips import needs_kernel
 from tests.support.versions import with_one_more_verdict

@@ -3,7 +3,6 @@
 import resource
 import socket
 import struct
-import subprocess
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +13,7 @@ from tests.integration.clocks import Clock, needs_faketime
 from tests.integration.config import Sections, SessionKeys, new_session
 from tests.integration.disks import may_mount, on_a_disk
 from tests.integration.peers import DATA, OPENS_CONNECTION, PING, VALID, Host, Player
+from tests.integration.programs import Process
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import eventually
@@ -93,7 +93,7 @@ class OnItsOwnDisk(RelayProcess):
         disk.mkdir()
         self._before = on_a_disk(str(disk), options)
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> "subprocess.Popen[bytes]":
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         return super()._popen([*self._before, *arguments], out, err)
 
 
@@ -178,7 +178,7 @@ class WithAClock(RelayProcess):
         super().__init__(folder, [session])
         self.clock = Clock(folder)
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         return super()._popen([*self.clock.before(), *arguments], out, err)
 
 

@@ -13,7 +13,8 @@ from tests.integration.commands import assert_one_clear_line, relayd, write_conf
 from tests.integration.config import Sections, new_session, with_forwarder, write_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import OPENS_CONNECTION, VALID
-from tests.integration.relay_process import REPOSITORY, RelayProcess
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess
 from tests.thread.compiled import needs_native
 
 KEYS = new_session("game")

@@ -10,7 +10,8 @@ import pytest
 from tests.integration.config import Sections, configuration, new_session, to_toml, write_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import VALID, Host, Player
-from tests.integration.relay_process import command, environment
+from tests.integration.programs import command
+from tests.integration.relay_process import environment
 from tests.integration.stand_in import StandIn, relay_session
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 

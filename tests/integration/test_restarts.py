@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from bench.ports import free_ports
 from relayd.core.wire import State
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.peers import Player
-from tests.integration.config import SessionKeys, free_ports, new_session
+from tests.integration.config import SessionKeys, new_session
 from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually

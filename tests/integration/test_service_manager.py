@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_ports
 from relayd.core.limits import Limits
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
@@ -19,7 +20,7 @@ from relayd.settings import RelaySettings
 from relayd.supervision.kept_sockets import take_kept_sockets
 from relayd.supervision.probes import ProbedEngine, Probes
 from relayd.supervision.service_manager import ServiceManager
-from tests.integration.config import configuration, free_ports, new_session
+from tests.integration.config import configuration, new_session
 from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess, datagrams_in

@@ -26,8 +26,9 @@ def test_c(shared, number): pass
 def run(folder: Path, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """pytest with nothing but what all tests of this project share."""
     alone = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={folder}", "-p", "tests.conftest"]
-    without = ["-p", "no:cacheprovider", "-p", "no:schemathesis"]
+    without = ["-p", "no:cacheprovider", "-p", "xdist"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "FORBID_"))}
+    inherited["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     return subprocess.run(
         [*alone, *without, *options, str(folder)],
         cwd=REPOSITORY,

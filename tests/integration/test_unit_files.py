@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relayd.settings import RelaySettings, load
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
 UNITS = ("relayd.service", "relayd@.service", "relayd-control-plane.service")

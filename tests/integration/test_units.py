@@ -12,7 +12,7 @@ from tests.integration.config import SessionKeys, new_session
 from tests.integration.fast_path import bpf_file_system, own_network
 from tests.integration.machine import BootError, Machine, why_not
 from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 from tests.integration.units import (
     FIRST,
     KEY,

@@ -15,7 +15,8 @@ from relayd.simulation.peers import Player
 from tests.integration.commands import relayd
 from tests.integration.config import new_session
 from tests.integration.conftest import StartRelay
-from tests.integration.relay_process import REPOSITORY, RelayProcess
+from tests.integration.programs import REPOSITORY
+from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 
 PLAYERS = 4

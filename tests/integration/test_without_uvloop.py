@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.config import new_session, with_forwarder
 from tests.integration.peers import OPENS_CONNECTION, VALID
+from tests.integration.programs import Process
 from tests.integration.relay_process import RelayProcess, environment
 from tests.thread.compiled import needs_native
 
@@ -15,7 +16,7 @@ KEYS = new_session("game")
 
 
 class _WithoutUvloop(RelayProcess):
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         there_instead = self.folder / "modules"
         there_instead.mkdir(exist_ok=True)
         # Found before the installed one.

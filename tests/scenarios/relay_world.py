@@ -6,7 +6,6 @@ Real time passes here. A relay serves all scenarios that have the same limits, e
 import os
 import select
 import socket
-import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from tests.integration.config import Sections, SessionKeys
 from tests.integration.fast_path import bpf_file_system
 from tests.integration.namespaces import Namespace
+from tests.integration.programs import Process
 from tests.integration.relay_process import Counts, RelayProcess, datagrams_in, difference
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.scenarios.play import SERVER_SIDE, Outcome, Places, Tokens, ip_of
@@ -43,7 +43,7 @@ class _RelayInNetwork(RelayProcess):
         self._network = network
         super().__init__(folder, [_NOBODYS], overrides, ("run", "--detach-on-exit"))
 
-    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
         return self._network.run(super()._popen, arguments, out, err)
 
     def request(self, method: str, path: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from relayd.core.verdict import Verdict
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 from tests.scenarios.scenario import PROCESSES, VIRTUAL
 from tests.scenarios.scenarios import SCENARIOS
 from tests.scenarios.steps import Send

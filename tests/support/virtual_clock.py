@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from relayd.core.meter import NS_PER_SECOND
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 
 if TYPE_CHECKING:
     from relayd.forwarding.thread._forwarder import Forwarder

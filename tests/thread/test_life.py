@@ -14,7 +14,7 @@ import pytest
 from relayd.core.declaration.thread import DELAY_BOUNDS_NS
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 from tests.integration.waiting import PATIENCE_SECONDS
 from tests.thread import compiled
 from tests.thread.rig import ALICE, BOB, HOST, SESSION, VALID, C, Rig, S, received

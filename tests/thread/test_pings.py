@@ -13,7 +13,7 @@ import pytest
 from relayd.core.pings import LONGEST_INTERVAL_NS, Pings
 from relayd.core.session import Binding
 from relayd.core.wire import Port, encode_ping
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 from tests.scenarios.play import Tokens
 from tests.scenarios.scenario import Scenario
 from tests.scenarios.skips import needs_virtual_thread

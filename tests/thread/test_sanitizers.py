@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.relay_process import REPOSITORY
+from tests.integration.programs import REPOSITORY
 from tests.integration.waiting import PATIENCE_SECONDS
 
 HERE = Path(__file__).parent / "c"

@@ -3,15 +3,15 @@
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from bench.ports import free_port
 from tests.integration.commands import Done, relayd
-from tests.integration.relay_process import command
+from tests.integration.programs import Process, command, start
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 T = TypeVar("T")
@@ -24,20 +24,13 @@ def until(what: str, probe: Callable[[], T]) -> T:
     return eventually(probe, what)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Server:
     """`relayd control-plane` on a free port, with its database in a directory that outlives it."""
 
     def __init__(self, directory: Path, **api: object) -> None:
         self.directory = directory
         self.database = directory / "relayd.sqlite3"
-        self.port = free_port()
+        self.port = free_port(socket.SOCK_STREAM)
         self.config = directory / "relayd.toml"
         (directory / "key").write_text(KEY + "\n")
         values = {
@@ -50,7 +43,7 @@ class Server:
         ]
         self.config.write_text("\n".join(["[api]", *lines]) + "\n")
         self.log = directory / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.before: list[str] = []
         """What stands before its command: a program that runs it."""
         self.client = self.with_key(KEY)
@@ -79,11 +72,11 @@ class Server:
 
     def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.before, sys.executable, "-m", "relayd", "control-plane", "--config", str(self.config)],
-                stderr=log,
-                stdout=log,
-                env=os.environ | {"PYTHONWARNINGS": "error"} | environment,
+            self.process = start(
+                [*self.before, *command("control-plane", "--config", str(self.config))],
+                log,
+                log,
+                os.environ | {"PYTHONWARNINGS": "error"} | environment,
             )
         until("the control plane answers", self._answers)
 

@@ -2,21 +2,22 @@
 
 import asyncio
 import signal
+import socket
 
 import httpx
 import uvloop
 
+from bench.ports import free_port
 from relayd.control_plane.models import CreateRequest, Heartbeat
 from relayd.control_plane.server import open_control_plane
 from relayd.http.server import HttpServer
 from relayd.http.tcp import listen
 from relayd.settings import ApiSettings
-from tests.integration.control_plane.process import free_port
 
 
 def test_service_and_server_in_a_loop_of_ours() -> None:
     async def work() -> None:
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
         listener = listen(address, "api.bind")
         before = signal.getsignal(signal.SIGTERM)
         async with open_control_plane(ApiSettings(database=":memory:"), extra_key="made-here") as (plane, app):
