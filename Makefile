@@ -17,7 +17,8 @@ install: $(VENV)/.installed
 
 # Several processes share the tests, more than there are cores: most tests wait for something. ARGS go to pytest.
 PROCESSES ?= 6
-PYTEST := $(BIN)/python -m pytest --dist=loadgroup --no-loadscope-reorder
+# Compiled once, by the first who imports it, even where bytecode is not wanted otherwise: thousands of times.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist=loadgroup --no-loadscope-reorder
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) --numprocesses=$(PROCESSES) $(ARGS)

@@ -12,11 +12,9 @@ from unittest import mock
 
 from relayd.cli import main
 from tests.integration.config import Sections, configuration, to_toml
-from tests.integration.programs import REPOSITORY, command
+from tests.integration.programs import REPOSITORY, Done, command, run
 from tests.integration.relay_process import environment
 from tests.integration.waiting import PATIENCE_SECONDS
-
-Done = subprocess.CompletedProcess[str]
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 
@@ -42,6 +40,8 @@ def relayd(
     wanted = {**environment(), **(variables or {})}
     if without is None and home == REPOSITORY and arguments[0] not in _SERVERS and _may_run_here():
         return run_here(arguments, wanted)
+    if without is None and home == REPOSITORY:
+        return run(command(*arguments), wanted)
     prefix = [] if without is None else [sys.executable, "-c", _WITHOUT, str(without)]
     return subprocess.run(
         [*prefix, *command(*arguments)],
@@ -64,14 +64,14 @@ def _may_run_here() -> bool:
     return True
 
 
-def run_here(arguments: tuple[str, ...], variables: dict[str, str]) -> Done:
+def run_here(arguments: tuple[str, ...], variables: dict[str, str], folder: Path = REPOSITORY) -> Done:
     """What the program does, done by this process. Whatever it raises is raised."""
     # Files with an encoding, as they are to the program; held until they are read, for they close what they write to.
     written, complained = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with (
         contextlib.redirect_stdout(written),
         contextlib.redirect_stderr(complained),
-        contextlib.chdir(REPOSITORY),
+        contextlib.chdir(folder),
         mock.patch.dict(os.environ, variables, clear=True),
     ):
         status = main(arguments)

@@ -40,9 +40,18 @@ class SessionKeys(NamedTuple):
         }
 
 
+_made: set[int] = set()
+
+
 def new_token() -> int:
-    """A token that is long enough in both notations to be told apart from every other number in an output."""
-    return 0x1000_0000 + secrets.randbelow(0xE000_0000)
+    """One that was not made before, and that is long enough in both notations to be told from all other numbers.
+
+    Of 10,000 made by chance alone, two are the same in one of 80 runs.
+    """
+    while (token := 0x1000_0000 + secrets.randbelow(0xE000_0000)) in _made:
+        pass
+    _made.add(token)
+    return token
 
 
 def forms_of(token: int) -> list[str]:
@@ -52,10 +61,7 @@ def forms_of(token: int) -> list[str]:
 
 def new_session(session_id: str, players: int = 2) -> SessionKeys:
     """A session with tokens of its own, for a host and some players."""
-    users: set[int] = set()
-    while len(users) < 1 + players:
-        users.add(new_token())
-    return SessionKeys(session_id, new_token(), tuple(users))
+    return SessionKeys(session_id, new_token(), tuple(new_token() for _ in range(1 + players)))
 
 
 def new_sessions(*session_ids: str, players: int = 2) -> list[SessionKeys]:

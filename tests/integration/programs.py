@@ -20,7 +20,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Protocol
+
+from tests.integration.waiting import PATIENCE_SECONDS
+
+Done = subprocess.CompletedProcess[str]
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -68,6 +73,23 @@ def start(arguments: list[str], out: IO[bytes], err: IO[bytes], variables: Mappi
     own = {name: value for name, value in variables.items() if name.startswith(_OWN_VARIABLES)}
     # Python reads what is meant for it, and libc its locale, when they start: not after a fork.
     return _prepared(frozenset(variables.items() - own.items())).fork(arguments, out, err, own)
+
+
+def run(arguments: list[str], variables: Mapping[str, str]) -> Done:
+    """Runs a command to its end: see `start`."""
+    with TemporaryFile() as out, TemporaryFile() as err:
+        process = start(arguments, out, err, variables)
+        try:
+            status = process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        return Done(arguments, status, *(_text(file) for file in (out, err)))
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 class _Prepared:

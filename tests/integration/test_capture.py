@@ -17,7 +17,7 @@ from tests.integration.config import SessionKeys, new_session, new_sessions, new
 from tests.integration.conftest import StartRelay
 from tests.integration.fast_path import bpf_file_system, on_loopback, own_network
 from tests.integration.peers import ERROR, GOES_ON, INVALID, OPENS_CONNECTION, VALID, Player
-from tests.integration.programs import REPOSITORY, command
+from tests.integration.programs import command, start
 from tests.integration.relay_process import RelayProcess, environment
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 from tests.scenarios.skips import needs_kernel
@@ -71,30 +71,27 @@ class Capturing:
 
     def __init__(self, relay: RelayProcess, session_id: str, out: Path, *options: str) -> None:
         self.out = out
-        self._process = subprocess.Popen(
-            command("capture", session_id, "--out", str(out), *options, "--config", str(relay.config_path)),
-            cwd=REPOSITORY,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._said = [out.with_suffix(suffix) for suffix in (".stdout", ".stderr")]
+        arguments = command("capture", session_id, "--out", str(out), *options, "--config", str(relay.config_path))
+        with self._said[0].open("wb") as said, self._said[1].open("wb") as complained:
+            self._process = start(arguments, said, complained, environment())
 
     def end(self, number: signal.Signals | None = signal.SIGINT) -> str:
         """Ends it, and returns what it said."""
         if number is not None:
             self._process.send_signal(number)
-        said, error = self._process.communicate(timeout=PATIENCE_SECONDS)
-        assert (self._process.returncode, error) == (0, "")
+        status = self._process.wait(PATIENCE_SECONDS)
+        said, error = (path.read_text(encoding="utf-8") for path in self._said)
+        assert (status, error) == (0, "")
         return said
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
     @property
     def is_listening(self) -> bool:
-        assert self._process.poll() is None, self._process.communicate()
+        assert self._process.poll() is None, self._said[1].read_text(encoding="utf-8")
         return self.out.exists()
 
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,8 +9,8 @@ from typing import Any, TypeVar
 import httpx
 
 from bench.ports import free_port
-from tests.integration.commands import Done, relayd
-from tests.integration.programs import Process, command, start
+from tests.integration.commands import relayd
+from tests.integration.programs import Done, Process, command, run, start
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 T = TypeVar("T")
@@ -62,13 +61,7 @@ class Server:
         whole = ("control-plane", "--config", str(self.config), *arguments)
         if arguments and not self.before:
             return relayd(*whole)
-        return subprocess.run(
-            [*self.before, *command(*whole)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
+        return run([*self.before, *command(*whole)], os.environ)
 
     def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.commands import relayd, run_here
 from tests.integration.control_plane.process import FakeRelay, Made, Server
+from tests.integration.programs import Done
+from tests.integration.relay_process import environment
 from tests.integration.waiting import PATIENCE_SECONDS
 
 SESSIONS = "/v1/relays/sessions"
@@ -109,13 +112,7 @@ def test_the_database_is_its_owners_alone(server: Server) -> None:
 
 
 def test_help_names_the_commands() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "relayd", "control-plane", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=True,
-    )
+    shown = relayd("control-plane", "--help")
     assert "keys" in shown.stdout
     assert "webhook-secret" in shown.stdout
     assert "Without a command: serve the REST API" in shown.stdout
@@ -123,10 +120,7 @@ def test_help_names_the_commands() -> None:
 
 
 def test_help_names_the_scopes() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "relayd", "control-plane", "keys", "add", "--help"],
-        capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True, env=os.environ | {"COLUMNS": "80"},
-    ).stdout  # fmt: skip
+    shown = relayd("control-plane", "keys", "add", "--help", variables={"COLUMNS": "80"}).stdout
     for scope in ("sessions:read", "sessions:write", "nodes:write"):
         assert scope in shown
 
@@ -141,11 +135,8 @@ def test_looking_in_the_wrong_place_makes_no_database(made: Made, command: list[
 
 
 def test_the_place_of_a_database_without_configuration_is_named(tmp_path: Path) -> None:
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "relayd", "control-plane", "keys", *arguments],
-            capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, cwd=tmp_path,
-        )  # fmt: skip
+    def command(*arguments: str) -> Done:
+        return run_here(("control-plane", "keys", *arguments), environment(), tmp_path)
 
     assert str(tmp_path / "relayd.sqlite3") in command("list").stderr
     added = command("add", " backend ", "--scope", "sessions:read")
