@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, inspect
 
 from relayd.control_plane import keys
 from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, StoreUnavailableError, StoreUnusableError
 from relayd.control_plane.keys import Scope
 from relayd.control_plane.models import Heartbeat, NewUser
-from relayd.control_plane.store import node_queries, schema, session_queries, sqlite
+from relayd.control_plane.store import migration, migrations, node_queries, schema, session_queries, sqlite
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore, open_database, prepared_connection
 from relayd.control_plane.usage_models import UsageQuery, UsageSum
@@ -94,6 +96,21 @@ def test_every_way_leads_to_the_same_tables(tmp_path: Path, version: int) -> Non
         assert _shape(connection) == _shape(new)
         connection.close()
     new.close()
+
+
+def test_head_is_the_newest_step() -> None:
+    assert ScriptDirectory(migrations.__path__[0]).get_heads() == [migration.HEAD]
+
+
+def test_a_database_that_lacks_nothing_is_opened_without_alembic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "x.sqlite3")
+    prepared_connection(path).close()
+    monkeypatch.setitem(sys.modules, "alembic", None)  # whoever imports it fails
+    prepared_connection(path).close()
+    with pytest.raises(ImportError):
+        prepared_connection(":memory:")
 
 
 def _shape(connection: Connection) -> dict[str, Any]:
