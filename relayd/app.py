@@ -34,7 +34,6 @@ from relayd.session_source.idle_sessions import IdleSessions
 from relayd.session_source.owner import TableOwner
 from relayd.settings import Settings
 from relayd.state.predecessor import Predecessor
-from relayd.state.records import Records
 from relayd.supervision.liveness import Liveness
 from relayd.supervision.probes import ProbedEngine
 from relayd.supervision.service_manager import ServiceManager
@@ -154,8 +153,8 @@ class Relay:
         for warning in warnings:
             _log.warning(warning)
         self._own_addresses.refresh()
-        predecessor = self._take_over()
-        self._metering = self._meter(predecessor.records)
+        self._metering = self._meter()
+        predecessor = self._take_over(self._metering)
         change_log = ChangeLog(self.engine.counters)
         try:
             ports = self._open_ways(predecessor)
@@ -170,7 +169,7 @@ class Relay:
             self.table.followers.subscribe(Phase.READERS, reader)
         return _Parts(ports, predecessor, change_log, certificate, admin_socket)
 
-    def _take_over(self) -> Predecessor:
+    def _take_over(self, metering: Metering | None) -> Predecessor:
         """Counts go on where they were; bindings come back as their sessions are named."""
         return Predecessor(
             directory=self.settings.state.directory if self._keeps_state else None,
@@ -180,6 +179,7 @@ class Relay:
             now=asyncio.get_running_loop().time,
             user_timeout_seconds=self.settings.limits.user_timeout,
             source=self.source.status,
+            spans=metering,
         )
 
     def _open_ways(self, predecessor: Predecessor) -> Ports:
@@ -262,7 +262,7 @@ class Relay:
         parts.predecessor.records.beat()
         parts.predecessor.records.close()
 
-    def _meter(self, records: Records) -> Metering | None:
+    def _meter(self) -> Metering | None:
         """What records usage; None where the settings want none."""
         if not self.settings.usage.interval:
             return None
@@ -273,7 +273,6 @@ class Relay:
         return Metering(
             settings=self.settings,
             kept=self._keeps_state,
-            records=records,
             absorb=self._absorb,
             settled=settled,
             taker=self.source.usage,

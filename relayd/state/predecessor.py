@@ -12,7 +12,7 @@ from relayd.event_loop.garbage import many_new_objects
 from relayd.event_loop.pacing import in_slices
 from relayd.forwarding.sockets import BoundSocket
 from relayd.state.memory import StateMemory
-from relayd.state.records import Records
+from relayd.state.records import Records, Spans
 from relayd.state.restoration import Restoration
 
 _LONGEST_WAIT_SECONDS = 5.0
@@ -39,6 +39,7 @@ class Predecessor:
         now: seconds, on the clock of the table.
         user_timeout_seconds: a binding is not restored if no relay was running for longer.
         source: how the session source stands.
+        spans: what records usage; None for nothing.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class Predecessor:
         now: Callable[[], float],
         user_timeout_seconds: float,
         source: SourceStatus,
+        spans: Spans | None,
     ) -> None:
         self._source = source
         addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
         state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
-        self.records = Records(state, now)
+        self.records = Records(state, now, spans=spans)
         counters.continue_in(self.records.counters_memory())
         self.records.follow(table.followers)
         with many_new_objects():

@@ -4,7 +4,7 @@ The accounts of a session that ended stay until what they counted is recorded as
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relayd.core.counters import Counters, Traffic
 from relayd.core.events import Event, EventKind
@@ -19,6 +19,18 @@ from relayd.state.memory import StateMemory
 
 _ENDS = (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE)
 _NO_COUNTS = bytes(layout.RECORD_BYTES - layout.COUNTS_AT)
+
+
+class Accounts(NamedTuple):
+    """Accounts that nothing is counted in any more, until their usage is recorded."""
+
+    slots: list[int]
+    records: "Records"
+
+    def free(self) -> None:
+        """Their usage is recorded: empties them, for others to be written there."""
+        for slot in self.slots:
+            self.records.free(slot)
 
 
 class Spans(Protocol):
@@ -39,11 +51,11 @@ class Spans(Protocol):
             Whether the span continues; else the session begins another one.
         """
 
-    def ended(self, event: Event, slots: list[int]) -> None:
-        """A session ended; its accounts are in these slots, which are to be freed in the end."""
+    def ended(self, event: Event, accounts: Accounts) -> None:
+        """A session ended; its accounts are to be freed in the end."""
 
-    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
-        """After a restart no session continues these counts."""
+    def gone(self, span: bytes, counts: Traffic, accounts: Accounts) -> None:
+        """After a restart no session continues these counts; their accounts are to be freed in the end."""
 
 
 class Records:
@@ -52,9 +64,10 @@ class Records:
     Args:
         state: the memory.
         now: seconds, on the clock of the table.
+        spans: what records usage; None for nothing.
     """
 
-    def __init__(self, state: StateMemory, now: Callable[[], float]) -> None:
+    def __init__(self, state: StateMemory, now: Callable[[], float], *, spans: Spans | None = None) -> None:
         self._state = state
         self._now = now
         self._memory = state.memory
@@ -67,8 +80,7 @@ class Records:
         """Under which connection id an account was written."""
         self.kept: dict[tuple[int, int, int], int] = {}
         """Session, user, port → the predecessor's record, for a binding that is restored right now."""
-        self.spans: Spans | None = None
-        """What records usage; None for nothing."""
+        self.spans = spans
         self._tombstone = 0
         self.counts = CountsMemory(
             self._memory, layout.DECISIONS_AT, layout.record_at(0) + layout.COUNTS_AT, layout.RECORD_BYTES
@@ -197,7 +209,7 @@ class Records:
                 return
             for slot in slots:
                 self.keep_until_recorded(slot)
-            self.spans.ended(event, slots)
+            self.spans.ended(event, Accounts(slots, self))
 
     def keep_until_recorded(self, slot: int) -> None:
         """Nothing is counted in this account any more: keeps it until its usage is recorded."""

@@ -16,7 +16,7 @@ from relayd.state.identities import unpack_address
 from relayd.state.layout import Identity
 from relayd.state.left import Left
 from relayd.state.memory import StateMemory
-from relayd.state.records import Records, read_traffic
+from relayd.state.records import Accounts, Records, read_traffic
 
 _log = structlog.get_logger()
 
@@ -280,4 +280,4 @@ class Restoration:
         for slot in slots:
             read_traffic(self._memory, slot, counts)
             self._records.keep_until_recorded(slot)
-        self._records.spans.gone(span, counts, slots)
+        self._records.spans.gone(span, counts, Accounts(slots, self._records))

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -16,7 +16,7 @@ from relayd.core.views import Absorb
 from relayd.event_loop.pacing import in_slices
 from relayd.settings import Settings
 from relayd.state.layout import NO_SPAN
-from relayd.state.records import Records
+from relayd.state.records import Accounts
 from relayd.usage.journal import Journal
 from relayd.usage.records_file import UsageFile
 from relayd.usage.sender import Sender
@@ -45,7 +45,7 @@ class _Ending(NamedTuple):
     """Without what may still be counted, which goes into the session's `revoked_traffic`."""
     ended_at: float
     reason: Reason
-    slots: list[int]
+    accounts: list[Accounts]
 
 
 class Metering:
@@ -54,7 +54,6 @@ class Metering:
     Args:
         settings: the whole configuration.
         kept: whether records outlive the process.
-        records: the state, whose accounts say which span they are counted under.
         absorb: brings the counts of sessions up to date.
         settled: whether nothing more can be counted for what ended in a session.
         taker: who gets the records; None: a file in the state directory.
@@ -66,7 +65,6 @@ class Metering:
         *,
         settings: Settings,
         kept: bool,
-        records: Records,
         absorb: Absorb,
         settled: Callable[[Session], bool],
         taker: UsageTaker | None,
@@ -78,7 +76,6 @@ class Metering:
         self._journal = Journal(directory if kept else None, _new_name)
         self.ledger = self._journal.ledger
         self.sender = Sender(self._journal, taker, UsageFile(directory, settings.relay.id))
-        self._records = records
         self._absorb = absorb
         self._settled = settled
         self._spans: dict[Session, str] = {}
@@ -88,10 +85,9 @@ class Metering:
         """Whether all counts of the predecessor are restored or discarded: before that no span of it may be ended."""
         self._endings: dict[str, _Ending] = {}
         """By span."""
-        self._recorded: list[tuple[int, list[int]]] = []
+        self._recorded: list[tuple[int, list[Accounts]]] = []
         """Numbers of records, and the accounts to be freed once the disk has them."""
         self._lost_told = 0
-        records.spans = self
 
     # What the state asks and tells ----------------------------------------------------------------------------
 
@@ -130,12 +126,12 @@ class Metering:
             self._spans[session] = name
         return session in self._spans
 
-    def ended(self, event: Event, slots: list[int]) -> None:
+    def ended(self, event: Event, accounts: Accounts) -> None:
         """See `Spans.ended`."""
         session = event.session
         span = self._spans.pop(session, None)
         if span is None:
-            self._free(slots)
+            accounts.free()
             return
         counts = Traffic()
         for user in session.users.values():
@@ -147,13 +143,13 @@ class Metering:
             counts=Counts.of(counts),
             ended_at=self._wall_clock(),
             reason=_REASONS[event.kind],
-            slots=slots,
+            accounts=[accounts],
         )
 
-    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
+    def gone(self, span: bytes, counts: Traffic, accounts: Accounts) -> None:
         """See `Spans.gone`."""
         if span == NO_SPAN or span.hex() in self._journal.stopped:
-            self._free(slots)
+            accounts.free()
             return
         name, now = span.hex(), self._wall_clock()
         if name not in self.ledger.spans:
@@ -162,12 +158,17 @@ class Metering:
         ended = self._endings.get(name)
         if ended is None:
             self._endings[name] = _Ending(
-                span=name, session=None, counts=Counts.of(counts), ended_at=now, reason=Reason.RESTART, slots=slots
+                span=name,
+                session=None,
+                counts=Counts.of(counts),
+                ended_at=now,
+                reason=Reason.RESTART,
+                accounts=[accounts],
             )
         else:
             # Its session was there for a moment, but not all of those who had been in it.
             more = ended.counts.plus(Counts.of(counts))
-            self._endings[name] = ended._replace(counts=more, slots=[*ended.slots, *slots])
+            self._endings[name] = ended._replace(counts=more, accounts=[*ended.accounts, accounts])
 
     def going_on(self) -> Iterator[None]:
         """All of the predecessor is restored or discarded by now: ends the spans that no session continues.
@@ -249,19 +250,16 @@ class Metering:
         # After a crash of the host the accounts may be older than what is recorded.
         counts = Counts(*map(max, counts, self.ledger.spans[ending.span].total))
         record = self.ledger.stop(ending.span, counts, ending.ended_at, ending.reason)
-        self._recorded.append((record.sequence, ending.slots))
+        self._recorded.append((record.sequence, ending.accounts))
 
     async def _free_recorded(self) -> None:
         recorded, self._recorded = self._recorded, []
-        async for sequence, slots in in_slices(recorded):
+        async for sequence, accounts in in_slices(recorded):
             if sequence <= self._journal.durable:
-                self._free(slots)
+                for some in accounts:
+                    some.free()
             else:
-                self._recorded.append((sequence, slots))
-
-    def _free(self, slots: Iterable[int]) -> None:
-        for slot in slots:
-            self._records.free(slot)
+                self._recorded.append((sequence, accounts))
 
     def close(self) -> None:
         """Records how far the sessions are, whose counts are up to date; the next process sends it."""

@@ -68,21 +68,20 @@ class UsageWorld:
         self.boot()
 
     def boot(self) -> None:
-        self._state = StateMemory(self.folder, 1)
-        self.records = Records(self._state, lambda: self.now)
-        self.table = Table(Limits(rebind_after=0), ids_in_order())
-        self.engine = Engine(self.table)
-        self.records.follow(self.table.followers)
-        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self.metering = Metering(
             settings=self.settings,
             kept=True,
-            records=self.records,
             absorb=lambda _: None,
             settled=lambda _: True,
             taker=self.consumer,
             wall_clock=lambda: self.wall,
         )
+        self._state = StateMemory(self.folder, 1)
+        self.records = Records(self._state, lambda: self.now, spans=self.metering)
+        self.table = Table(Limits(rebind_after=0), ids_in_order())
+        self.engine = Engine(self.table)
+        self.records.follow(self.table.followers)
+        self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.records))
         self._restoration = Restoration(
             state=self._state,
             records=self.records,

@@ -30,7 +30,7 @@ from relayd.core.wire import Port, encode_host_data, encode_ping
 from relayd.forwarding.python.udp import RecordKeeper
 from relayd.state import layout, memory
 from relayd.state.memory import NAME, StateMemory
-from relayd.state.records import Records
+from relayd.state.records import Accounts, Records
 from relayd.state.restoration import Restoration
 from tests.support.gathered import Gathered
 from tests.support.relays import ids_in_order
@@ -92,13 +92,13 @@ class Spans:
     def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
         return True
 
-    def ended(self, event: Event, slots: list[int]) -> None:
+    def ended(self, event: Event, accounts: Accounts) -> None:
         session = event.session
         counts = session.traffic()
-        self.recorded.append((session.session_id, numbers(counts), slots))
+        self.recorded.append((session.session_id, numbers(counts), accounts.slots))
 
-    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
-        self.recorded.append(("gone", numbers(counts), slots))
+    def gone(self, span: bytes, counts: Traffic, accounts: Accounts) -> None:
+        self.recorded.append(("gone", numbers(counts), accounts.slots))
 
 
 def numbers(traffic: Traffic) -> tuple[int, int, int, int]:
@@ -114,8 +114,8 @@ class SecondLife:
         self.table = Table(Limits(user_timeout=30.0), ids_in_order(), followers)
         self.engine = Engine(self.table)
         self.state = StateMemory(folder, 7)
-        self.records = Records(self.state, lambda: self.now)
-        self.records.spans = self.spans = Spans()
+        self.spans = Spans()
+        self.records = Records(self.state, lambda: self.now, spans=self.spans)
         self.engine.counters.continue_in(self.records.counters_memory())
         self.series, self.log = SessionSeries(10), ChangeLog(self.engine.counters)
         with followers.of("state"):

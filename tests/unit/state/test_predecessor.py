@@ -44,6 +44,7 @@ class Process:
             now=lambda: 1000.0,
             user_timeout_seconds=TIMEOUT_SECONDS,
             source=self.source,
+            spans=None,
         )
         self.table.followers.subscribe(Phase.THREADS, RecordKeeper(self.predecessor.records))
         self.loaded = asyncio.Event()

@@ -165,8 +165,8 @@ def test_tombstones_go_over_the_oldest(tmp_path: Path) -> None:
 
 
 def test_where_usage_is_recorded_accounts_name_their_span_and_outlive_their_session(tmp_path: Path) -> None:
-    life = Life(tmp_path)
-    life.records.spans = spans = Spans()
+    spans = Spans()
+    life = Life(tmp_path, spans=spans)
     life.authorize(game=(HOST, ALICE, BOB))
     life.handle(C, encode_ping(ALICE, SESSION), THERE)
     life.handle(C, encode_ping(BOB, SESSION), THERE)

@@ -287,8 +287,7 @@ def test_more_than_the_first_room(tmp_path: Path) -> None:
 
 
 def test_what_was_counted_for_a_user_of_another_session_with_its_tokens_is_kept_under_its_span(tmp_path: Path) -> None:
-    before = Life(tmp_path)
-    before.records.spans = Spans()
+    before = Life(tmp_path, spans=Spans())
     before.authorize(game=(HOST, ALICE))
     before.handle(C, encode_ping(ALICE, SESSION), THERE)
     binding = before.table.by_token[SESSION].users[ALICE].client_binding
@@ -296,8 +295,8 @@ def test_what_was_counted_for_a_user_of_another_session_with_its_tokens_is_kept_
     at = layout.record_at(before.records.slot_of(binding)) + layout.COUNTS_AT + layout.LAST_SEEN.size
     layout.COUNTS.pack_into(before.state.memory, at, 5, 500, 6, 600, *layout.NO_DROPS)
     before.killed()
-    life = Life(tmp_path)
-    life.records.spans = spans = Spans()
+    spans = Spans()
+    life = Life(tmp_path, spans=spans)
     life.authorize(another=(HOST, ALICE))
     assert life.restoration.restored == 0
     assert life.table.by_token[SESSION].users[ALICE].traffic is None

@@ -15,7 +15,7 @@ from relayd.core.table import Table
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.forwarding.python.udp import RecordKeeper
 from relayd.state.memory import StateMemory
-from relayd.state.records import Records
+from relayd.state.records import Accounts, Records
 from relayd.state.restoration import Restoration
 
 ENDPOINTS = [Endpoint(Port(number % 2), number) for number in range(4)]
@@ -46,20 +46,20 @@ class Spans:
     def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
         return True
 
-    def ended(self, event: Event, slots: list[int]) -> None:
-        self.ended_with.append(slots)
+    def ended(self, event: Event, accounts: Accounts) -> None:
+        self.ended_with.append(accounts.slots)
 
-    def gone(self, span: bytes, counts: Traffic, slots: list[int]) -> None:
-        self.gone_with.append((span, counts, slots))
+    def gone(self, span: bytes, counts: Traffic, accounts: Accounts) -> None:
+        self.gone_with.append((span, counts, accounts.slots))
 
 
 class Life:
     """One process's."""
 
-    def __init__(self, folder: Path, digest: int = 7) -> None:
+    def __init__(self, folder: Path, digest: int = 7, spans: Spans | None = None) -> None:
         self.now = 1000.0
         self.state = StateMemory(folder, digest)
-        self.records = Records(self.state, lambda: self.now)
+        self.records = Records(self.state, lambda: self.now, spans=spans)
         self.table = Table(Limits(user_timeout=TIMEOUT_SECONDS), lambda: next(_ids))
         self.engine = Engine(self.table)
         self.engine.counters.continue_in(self.records.counters_memory())
