@@ -62,7 +62,7 @@ class StateMemory:
                 _log.warning(
                     "the state of the relay before is not used: players bind again", why=str(error), kept_as=str(aside)
                 )
-                os.close(self._fd)
+                self._close_file()
                 self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return self._create()
@@ -70,9 +70,7 @@ class StateMemory:
             why = "another relayd is using it"
         except OSError as error:
             why = error.strerror or str(error)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close_file()
         _log.warning("no state is kept: after a restart players have to bind again", directory=str(directory), why=why)
         return _anonymous()
 
@@ -88,10 +86,11 @@ class StateMemory:
         _, _, bind_digest, slots = layout.HEADER.unpack_from(start)
         # One that was copied may have holes, which cannot be written to on a full disk: see `_create`.
         os.posix_fallocate(self._fd, 0, layout.record_at(slots))
+        memory = mmap.mmap(self._fd, layout.FILE_BYTES)
         self.slots = slots
         self.fresh = False
         self.same_sockets = bind_digest == self._digest
-        return mmap.mmap(self._fd, layout.FILE_BYTES)
+        return memory
 
     def _create(self) -> mmap.mmap:
         # What is not there yet cannot be written to on a full disk: a signal would end the process. So room is made
@@ -145,8 +144,13 @@ class StateMemory:
         if self._fd >= 0:
             # The mapping has a descriptor of its own, and the lock with it.
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-            os.close(self._fd)
-            self._fd = -1
+        self._close_file()
+
+    def _close_file(self) -> None:
+        # Its number may be another file's at once: no longer known here, whatever comes next.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _anonymous() -> mmap.mmap:

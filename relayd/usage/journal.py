@@ -74,7 +74,7 @@ class Journal:
                     aside = path.with_name(f"{NAME}.set-aside")
                     path.rename(aside)
                     _log.warning("the usage journal is not used: a new one begins", why=str(error), kept_as=str(aside))
-                    os.close(self._fd)
+                    self.close()
                     self._fd = _open_locked(path)
             return self._begin(path.parent)
         except BlockingIOError:
@@ -244,9 +244,9 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _open_locked(path: Path, flags: int = 0) -> int:

@@ -1,9 +1,11 @@
 """A process goes on where the one before it was, however that ended."""
 
 import errno
+import mmap
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.state import layout
 from relayd.state.memory import NAME
+from tests.support.disks import no_new_file
 from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, SPAN, THERE, C, Life, S, Spans, first_life
 
 
@@ -232,6 +235,40 @@ def test_a_full_disk_leaves_nothing_that_looks_like_a_damaged_file(
     assert capsys.readouterr().out == ""
     assert not Life(tmp_path).state.fresh
     assert (tmp_path / f"{NAME}.set-aside").read_bytes() == b"of something else"
+
+
+def test_where_no_other_can_be_made_for_one_that_is_set_aside_no_state_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / NAME).write_bytes(b"of something else")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "open", no_new_file)
+        life = Life(tmp_path)
+    assert "No space left on device" in capsys.readouterr().out
+    life.authorize(game=(HOST, ALICE))
+    assert life.handle(C, encode_ping(ALICE, SESSION), THERE).verdict is Verdict.ANSWERED
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_file_that_cannot_be_mapped_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first_life(tmp_path)[0].killed()
+    real = mmap.mmap
+
+    def without_memory(fd: int, *args: Any, **more: Any) -> mmap.mmap:
+        if fd >= 0:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return real(fd, *args, **more)
+
+    with monkeypatch.context() as memory:
+        memory.setattr(mmap, "mmap", without_memory)
+        life = Life(tmp_path)
+    assert "Cannot allocate memory" in capsys.readouterr().out
+    assert life.state.fresh
+    assert not life.state.same_sockets
+    life.killed()
+    assert not Life(tmp_path).state.fresh
 
 
 def test_a_file_in_which_nothing_was_written_yet_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

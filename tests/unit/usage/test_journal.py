@@ -15,6 +15,7 @@ from relayd.core.usage import Counts, Ledger, Reason
 from relayd.usage import journal as module
 from relayd.usage import lines
 from relayd.usage.journal import NAME, Journal
+from tests.support.disks import no_new_file
 
 ONE = Counts(1, 10, 2, 20)
 
@@ -120,6 +121,19 @@ def test_what_is_no_journal_is_set_aside(tmp_path: Path, content: bytes) -> None
     assert journal.write()
     assert (tmp_path / f"{NAME}.set-aside").read_bytes() == content
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+
+
+def test_where_no_other_can_be_made_for_one_that_is_set_aside_usage_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / NAME).write_bytes(b"something else\n")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "open", no_new_file)
+        journal = Journal(tmp_path, names())
+    assert not journal.ledger.kept
+    journal.ledger.start("span", "a", 100.0)
+    assert journal.write()
+    assert (tmp_path / f"{NAME}.set-aside").exists()
 
 
 def test_only_one_process_uses_it(journal: Journal, tmp_path: Path) -> None:
