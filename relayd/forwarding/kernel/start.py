@@ -78,6 +78,7 @@ def _start(
             raise
         _log.warning(str(error))
         keep = None
+    program: KernelProgram | None = None
     fast_path: FastPath | None = None
     try:
         program, adopt = _load(settings, sizes, keep)
@@ -97,7 +98,12 @@ def _start(
             # Else it would go on following the table, and forwarding where it was attached, with nobody to count it.
             with suppress(OSError):
                 fast_path.stop(remove=True)
+        elif program is not None:
+            program.close()
         raise UnavailableError(f"the fast path cannot be set up in {pins.folder}: {error.strerror}") from None
+    except LibraryMissingError as error:
+        # Pinned maps are opened before a program is loaded.
+        raise UnavailableError(str(error)) from None
     if problems and (wanted.mode == "require" or not fast_path.links):
         fast_path.stop(remove=True)
         raise UnavailableError("\n".join(problems))
@@ -123,8 +129,12 @@ def _load(settings: Settings, sizes: Sizes, pins: Pins | None) -> tuple[KernelPr
         pins.remove()
         pins.prepare()
     program = KernelProgram.load(sizes)
-    for one in program.maps.values():
-        pins.pin_map(one)
+    try:
+        for one in program.maps.values():
+            pins.pin_map(one)
+    except OSError:
+        program.close()
+        raise
     return program, False
 
 

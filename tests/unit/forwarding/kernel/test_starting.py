@@ -14,6 +14,7 @@ from relayd.forwarding.kernel import examine, fast_path, start
 from relayd.forwarding.kernel.attach import Link
 from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.layout import InterfaceMode
+from relayd.forwarding.kernel.libbpf import LibraryMissingError
 from relayd.forwarding.kernel.program import Sizes
 from relayd.settings import Settings
 from tests.support.fast_paths import RELAY_AT, FakeKept
@@ -279,6 +280,47 @@ def test_what_the_system_refuses_is_one_sentence(host: Host, monkeypatch: pytest
     monkeypatch.setattr(FakePins, "pin_map", refused)
     with capture_logs(), pytest.raises(UnavailableError, match="Operation not permitted"):
         started("require", "eth0")
+
+
+@pytest.mark.parametrize("what", ["pin", "addresses"])
+def test_what_fails_before_there_is_a_fast_path_leaves_no_program_open(
+    host: Host, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if what == "pin":
+        monkeypatch.setattr(FakePins, "pin_map", refused)
+    else:
+        monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", refused)
+    programs: list[FakeKernelProgram] = []
+    load = FakeKernelProgram.load
+
+    def remembered(*args: Any) -> FakeKernelProgram:
+        programs.append(load(*args))
+        return programs[-1]
+
+    monkeypatch.setattr(FakeKernelProgram, "load", remembered)
+    with capture_logs():
+        assert started("auto", "eth0") is None
+    assert [program.closed for program in programs] == [True]
+
+
+@pytest.mark.parametrize("mode", ["auto", "require"])
+def test_pins_without_the_library_that_opens_them(host: Host, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    def missing(*_: object) -> None:
+        raise LibraryMissingError("libbpf.so.1 cannot be loaded")
+
+    monkeypatch.setattr(FakePins, "maps", missing)
+    monkeypatch.setattr(FakePins, "remove", missing)
+    host.pinned = True
+    with capture_logs() as logs:
+        if mode == "require":
+            with pytest.raises(UnavailableError, match="libbpf"):
+                started(mode, "eth0")
+        else:
+            assert started(mode, "eth0") is None
+            assert [line["why"] for line in logs] == ["libbpf.so.1 cannot be loaded"] * 2
 
 
 class FullPins(FakePins):
