@@ -79,6 +79,8 @@ class FastPath:
         self._pins = pins
         self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
         self._was_up = True
+        self._addresses_problem = ""
+        """Why the host's addresses are not followed at present; told once."""
         if adopt and kept.go_on:
             self.totals.go_on()
         if adopt:
@@ -144,12 +146,7 @@ class FastPath:
         # What found no room tries again.
         self.mirror.flush()
         self.totals.absorb()
-        try:
-            self._addresses.refresh()
-        except OSError as error:
-            _log.warning(
-                "the host's addresses cannot be read; the fast path goes on with those it knows", why=str(error)
-            )
+        self._refresh_addresses()
         if not self.mirror.pairs_complete:
             self._write_control()
         if self.adoption is not None and self._table.loaded:
@@ -167,6 +164,18 @@ class FastPath:
             async for _ in in_slices(chain(self.mirror.slots.free(slots), self.mirror.indexes.free(indexes))):
                 pass
         self.adopted = self.adoption is None
+
+    def _refresh_addresses(self) -> None:
+        try:
+            self._addresses.refresh()
+        except OSError as error:
+            if str(error) != self._addresses_problem:
+                _log.warning(
+                    "the host's addresses cannot be followed; the fast path goes on with those it knows", why=str(error)
+                )
+            self._addresses_problem = str(error)
+        else:
+            self._addresses_problem = ""
 
     def stop(self, *, remove: bool) -> None:
         """Releases it: it keeps forwarding for bound users or, with ``remove``, is taken off the interfaces."""

@@ -5,6 +5,7 @@ import errno
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from relayd.core.limits import Limits
 from relayd.core.pings import Pings
@@ -296,4 +297,13 @@ def test_the_hosts_addresses_are_followed(world: FastPathWorld, monkeypatch: pyt
         raise OSError(1, "no")
 
     monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", refused)
+    with capture_logs() as logs:
+        for _ in range(3):
+            tick(world)
+    assert [line["why"] for line in logs] == ["[Errno 1] no"], "told once, not every second"
+    monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", lambda _: {})
     tick(world)
+    monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", refused)
+    with capture_logs() as logs:
+        tick(world)
+    assert len(logs) == 1, "it went well meanwhile"
