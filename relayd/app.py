@@ -327,6 +327,8 @@ class Relay:
         if self.engine.draining:
             return "the relay is draining, which its successor would not know of: `relayd drain --undo` first"
         if self.successor is None:
+            if self._stopping.is_set():
+                return "the relay is stopping, and starts no other program: start it again instead"
             try:
                 self.successor = Successor([one.socket for one in self._sockets], self._environment)
             except OSError as error:

@@ -365,6 +365,18 @@ def test_sigterm_calls_an_upgrade_off(serve: Callable[..., None], program: Path)
     serve(work, environment={})
 
 
+def test_a_relay_that_was_told_to_stop_is_not_upgraded(serve: Callable[..., None], program: Path) -> None:
+    """A request may still be under way by then."""
+
+    async def work(one: WholeRelay) -> None:
+        one.relay.terminate()
+        assert "is stopping" in one.relay.upgrade()
+        await until(one.task.done)
+        assert one.relay.successor is None
+
+    serve(work, environment={})
+
+
 # As a service -----------------------------------------------------------------------------------------------
 
 
