@@ -278,7 +278,8 @@ class Metering:
                 break
             self.ledger.interim(span, Counts.of(session.traffic()), now)
             self._journal.write()
-        self._journal.write()
+        while self._journal.write() and self.ledger.unwritten and time.perf_counter() <= until:
+            pass
         self._journal.close()
 
 

@@ -1,10 +1,11 @@
-"""A session that the source names again while the relay is giving up what is left of it."""
+"""Sessions that come or go while a relay begins or ends."""
 
 from pathlib import Path
 
 import pytest
 
 from relayd.core.desired import SessionSpec, Snapshot, UserSpec
+from relayd.state.memory import NAME
 from tests.support.usage_world import UsageWorld
 
 HOST, PLAYERS = 1, (2, 3)
@@ -47,3 +48,25 @@ def test_nothing_is_counted_twice_and_no_accounting_fails(tmp_path: Path, steps:
     world.send_all()
     assert world.consumer.sums() == world.forwarded
     assert world.consumer.sums_of_records() == world.forwarded
+
+
+def test_what_ended_just_before_the_relay_is_recorded_without_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than is written at once, and the next relay is of another version, which cannot read the counts."""
+    monkeypatch.setattr("relayd.usage.journal._LINES_AT_ONCE", 3)
+    games = [spec(f"game {number}", 101 + number) for number in range(10)]
+    world = UsageWorld(tmp_path)
+    world.apply(games)
+    world.tick()
+    for one in games:
+        play(world, one.session_id, one.token)
+    world.apply([])
+    world.metering.close()
+    world.records.close()
+    (tmp_path / NAME).unlink()
+    world.boot()
+    world.apply([])
+    world.tick(interval_is_over=True)
+    world.send_all()
+    assert world.consumer.sums() == world.forwarded
