@@ -12,8 +12,25 @@ FILES = {
     for path in sorted((ROOT / "relayd").rglob("*.py"))
 }
 
-WORLD = {"socket", "asyncio", "time", "random", "secrets", "logging", "structlog"}
-"""What the core gets as arguments instead: the same behaviour runs on a clock turned by hand, and in other engines."""
+PURE = {
+    "bisect",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "hashlib",
+    "heapq",
+    "ipaddress",
+    "itertools",
+    "json",
+    "mmap",
+    "pydantic",
+    "re",
+    "struct",
+    "typing",
+}
+"""All that the core may use besides itself, none of which knows a clock, chance or a file (a `mmap` is handed to it).
+The same behaviour runs on a clock turned by hand, and in other engines."""
 
 BASE = {"core", "settings", "errors", "log", "event_loop"}
 """What every room but the core may use: the model, options, errors in one sentence, how not to hold the loop."""
@@ -72,6 +89,13 @@ ARROWS: dict[str, dict[str, str]] = {
 NARROW = {("session_source", "control_plane"): {"relayd.session_source.embedded"}}
 """Arrows that start in these files only."""
 
+BESIDE: dict[str, dict[str, str]] = {
+    "relayd.control_plane.api": {"relayd.control_plane.store": "keys are looked up where they are kept"},
+    "relayd.control_plane.fleet": {"relayd.control_plane.store": "relays as they are kept"},
+    "relayd.control_plane.webhooks": {"relayd.control_plane.store": "calls as they are kept"},
+}
+"""By folder inside of a room: which of those beside it it may use, and why. So no engine knows another."""
+
 COMMON_NAMES = {"__init__.py"}
 
 
@@ -101,6 +125,23 @@ def room_of(name: str) -> str | None:
     package, _, rest = name.partition(".")
     room = rest.partition(".")[0]
     return room if package == "relayd" and room and not room.startswith("__version") else None
+
+
+def folder_of(name: str) -> tuple[str, ...]:
+    """The folders in which a module stands; a package stands in itself."""
+    parts = tuple(name.split("."))
+    return parts if FILES[name].name == "__init__.py" else parts[:-1]
+
+
+def beside(module: str, name: str) -> tuple[str, str] | None:
+    """The two folders where a module of one room imports from a folder beside its own; None for any other import."""
+    if name not in FILES or room_of(module) != room_of(name):
+        return None
+    here, there = folder_of(module), folder_of(name)
+    common = next((at for at, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), None)
+    if common is None:  # one of them is inside of the other
+        return None
+    return ".".join(here[: common + 1]), ".".join(there[: common + 1])
 
 
 def banned(module: str, names: set[str]) -> dict[str, str]:
@@ -149,9 +190,16 @@ def test_no_arrow_runs_back() -> None:
     assert not below, f"these rooms use each other in a circle: {sorted(below)}"
 
 
+def test_folders_beside_each_other_use_only_what_is_listed() -> None:
+    used = {arrow for module in FILES for name in imported(module) if (arrow := beside(module, name))}
+    listed = {(folder, other) for folder, others in BESIDE.items() for other in others}
+    assert used == listed, "BESIDE lists what a folder inside of a room may use of those beside it, and why"
+    assert not {(other, folder) for folder, other in listed} & listed
+
+
 @pytest.mark.parametrize("module", [module for module in FILES if room_of(module) == "core"])
 def test_the_core_does_not_know_the_world(module: str) -> None:
-    found = {name for name in imported(module) if name.partition(".")[0] in WORLD}
+    found = {name for name in imported(module) if name.partition(".")[0] not in {*PURE, "relayd"}}
     assert not found, f"{module} imports {sorted(found)}: time, randomness and datagrams come in as arguments"
 
 
@@ -174,6 +222,15 @@ def test_no_file_name_stands_three_times() -> None:
 )
 def test_imports_are_found_however_they_are_written(text: str, names: set[str]) -> None:
     assert imports_of(text, "relayd.core.table", is_package=False) == names
+
+
+def test_arrows_to_folders_beside_are_noticed() -> None:
+    loader, ports = "relayd.forwarding.kernel.program", "relayd.forwarding.thread.ports"
+    assert beside(loader, ports) == ("relayd.forwarding.kernel", "relayd.forwarding.thread")
+    assert beside(loader, "relayd.forwarding.thread") == ("relayd.forwarding.kernel", "relayd.forwarding.thread")
+    assert beside(loader, "relayd.forwarding.addresses") is None
+    assert beside("relayd.forwarding.choose", ports) is None
+    assert beside("relayd.app", ports) is None
 
 
 def test_bans_are_noticed() -> None:

@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from relayd.control_plane.models import Filter, NewUser
+from relayd.control_plane.store.contract import SILENT_AFTER
 
 DISTANCE_BUCKET_KM = 500.0
 """Relays in the same bucket count as equally near: 500 km are about 5 ms there and back through fibre, which no player
 feels, while the fuller relay of two in one city would be felt."""
-
-SILENT_AFTER = 10.0
-"""Seconds without a heartbeat after which a relay gets no new session, and another may take its name."""
 
 _EARTH_RADIUS_KM = 6371.0
 

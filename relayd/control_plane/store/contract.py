@@ -9,6 +9,9 @@ from relayd.control_plane.usage_models import UsageQuery, UsageSum
 from relayd.core.relay_session import RelaySession, SessionUser
 from relayd.core.usage import UsageRecord
 
+SILENT_AFTER = 10.0
+"""Seconds without a heartbeat after which a relay gets no new session, and another may take its name."""
+
 SILENT_NODE_KEPT_FOR = 86_400.0
 """Seconds that a silent relay without sessions is remembered."""
 

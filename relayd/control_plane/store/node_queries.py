@@ -8,11 +8,10 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select, true, update
 
 from relayd.control_plane.errors import NodeTakenError
-from relayd.control_plane.fleet.placement import SILENT_AFTER
 from relayd.control_plane.models import Heartbeat, NodeSessions
 from relayd.control_plane.render import session_json
 from relayd.control_plane.store import schema, session_queries
-from relayd.control_plane.store.contract import SILENT_NODE_KEPT_FOR, Heard, NodeRecord, Untaken
+from relayd.control_plane.store.contract import SILENT_AFTER, SILENT_NODE_KEPT_FOR, Heard, NodeRecord, Untaken
 from relayd.control_plane.store.schema import READY
 from relayd.control_plane.store.session_queries import Found, Rows
 

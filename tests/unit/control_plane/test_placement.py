@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relayd.control_plane.fleet.placement import (
-    SILENT_AFTER,
     Candidate,
     Position,
     Unplaceable,
@@ -17,6 +16,7 @@ from relayd.control_plane.fleet.placement import (
     place,
 )
 from relayd.control_plane.models import Filter, NewUser
+from relayd.control_plane.store.contract import SILENT_AFTER
 
 BERLIN = Position(52.52, 13.40)
 PARIS = Position(48.86, 2.35)
