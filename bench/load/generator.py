@@ -27,7 +27,6 @@ class Generator:
         self.shape = shape
         self._core = core
         self._place = place
-        self.client_addresses: list[tuple[str, int]] = []
         self.host_addresses: list[tuple[str, int]] = []
 
     def __enter__(self) -> Self:
@@ -37,7 +36,7 @@ class Generator:
         self._process = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()])
         theirs.close()
         self._pipe.send((self.shape, self._core, self._place))
-        self.client_addresses, self.host_addresses = self._answer()
+        self.host_addresses = self._answer()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -29,9 +29,9 @@ class Worker:
         self._ends = Ends(clients, hosts, shape.flows, shape.block)
         self._ways: list[Ways] = []
 
-    def addresses(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-        """Of the players' sockets and of the hosts'."""
-        return [sock.getsockname() for sock in self._ends.clients], [sock.getsockname() for sock in self._ends.hosts]
+    def host_addresses(self) -> list[tuple[str, int]]:
+        """Of the hosts' sockets."""
+        return [sock.getsockname() for sock in self._ends.hosts]
 
     def join(self, door: Door) -> int:
         """Brings all in; returns what stands for the way."""
@@ -53,7 +53,7 @@ def main(pipe: Connection) -> None:
         # prctl(2): how late a sleeper may be woken; 50 µs is the default, a tenth of the time between two bursts.
         CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
         worker = Worker(shape, place)
-        pipe.send((False, worker.addresses()))
+        pipe.send((False, worker.host_addresses()))
         while True:
             name, arguments = pipe.recv()
             pipe.send((False, getattr(worker, name)(*arguments)))

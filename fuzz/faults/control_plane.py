@@ -35,7 +35,6 @@ class ControlPlane:
         self.away = False
         self.lies = 0.0
         """How likely an answer is a wrong one."""
-        self.refused = self.lied = self.answered = 0
         self.on_ended: Callable[[str], None] = lambda _: None
         """Told of each session that is no more because the relay found nobody there."""
         self.on_applied: Callable[[bool], None] = lambda _: None
@@ -102,12 +101,10 @@ class ControlPlane:
             if self.sessions.pop(session_id, None) is not None:
                 self.on_ended(session_id)
         self._ended.clear()
-        self.answered += 1
         assert self._lookups is not None
         asked = self._lookups.asked()
         lie = self._random.random() < self.lies
         if lie:
-            self.lied += 1
             self.sync_after(_RETRY_SECONDS)
         self._apply(self._lie() if lie else list(self.sessions.values()), asked)
 
@@ -120,7 +117,6 @@ class ControlPlane:
             snapshot = Snapshot.of(specs)
             missing = sum(session_id not in snapshot.sessions for session_id in table.sessions)
             if self._guard.seconds_left(len(table.sessions), missing, self._now()) > 0:
-                self.refused += 1
                 self.sync_after(_RETRY_SECONDS)
                 return
             if table.loaded and self._random.random() < 0.5:
@@ -131,7 +127,6 @@ class ControlPlane:
                 self._reconciling = True
                 self._go_on(table, table.reconcile(snapshot, self._now()), specs, asked)
         except InvalidSessionsError:
-            self.refused += 1
             self.sync_after(_RETRY_SECONDS)
             assert _in(table) == before, "sessions that contradict each other changed something"
 
