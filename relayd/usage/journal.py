@@ -171,6 +171,8 @@ class Journal:
             # Not while a record waits to be written: earlier ones, which are in the file, may have been merged into it.
             if worth_it and not ledger.unwritten:
                 await self._rewrite(self._path)
+            elif self._doubtful:
+                return
             written, size = self._written, self._bytes
             self._doubtful = True
             await asyncio.to_thread(os.fsync, self._fd)

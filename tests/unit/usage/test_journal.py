@@ -123,6 +123,28 @@ def test_what_is_no_journal_is_set_aside(tmp_path: Path, content: bytes) -> None
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
 
 
+def test_after_a_sync_that_failed_nothing_is_durable_before_it_is_written_anew(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that begins meanwhile keeps it from being written anew, not from being in doubt."""
+
+    def lost(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", lost)
+        asyncio.run(journal.sync())
+    journal.ledger.start("new", "c", 120.0)
+    asyncio.run(journal.sync())
+    assert journal.durable == 0
+    assert journal.write()
+    before = (tmp_path / NAME).stat().st_ino
+    asyncio.run(journal.sync())
+    assert journal.durable == 5
+    assert (tmp_path / NAME).stat().st_ino != before
+    assert journal.problem is None
+
+
 def test_where_no_other_can_be_made_for_one_that_is_set_aside_usage_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
