@@ -151,9 +151,15 @@ class Adoption:
         if entry.connection_id:
             mirror.connections.delete(bytes(layout.ConnectionKey(entry.session, entry.connection_id)))
         else:
-            mirror.sessions.put(entry.session_index, bytes(layout.Session(entry.session, 0)))
+            mirror.sessions.put(entry.session_index, bytes(layout.Session(entry.session, self._host_slot(entry))))
         self._count_rest(slot, entry)
         mirror.slots.retire(slot, lambda: self._count_rest(slot, entry))
+
+    def _host_slot(self, entry: layout.Binding) -> int:
+        """Of another host, who may have come to an adopted session meanwhile; 0 for none."""
+        session = self._mirror.table.by_token.get(entry.session)
+        row = self._mirror.rows.get(session) if session is not None else None
+        return row.host_slot if row is not None and row.index == entry.session_index else 0
 
     def _count_rest(self, slot: int, entry: layout.Binding) -> None:
         self._kept.count_left(entry.session, entry.user, self._mirror.traffic.take_rest(slot))

@@ -14,6 +14,8 @@ from tests.support.fast_paths import FastPathWorld
 from tests.support.relays import ALICE, ALICE_AT, BOB, BOB_AT, HOST, HOST_AT, SESSION, spec
 
 OTHER = SESSION + 1
+NEW_HOST = 3000
+NEW_HOST_AT = ("198.51.100.2", 7777)
 
 
 def left(monkeypatch: pytest.MonkeyPatch) -> FastPathWorld:
@@ -68,6 +70,20 @@ def test_whoever_is_named_no_more_is_taken_out_when_the_table_is_whole(monkeypat
     assert world.slots(ALICE, SESSION) is None
     assert {(session, user) for session, user, _ in world.kept.left} == {(SESSION, ALICE)}
     assert sum(traffic.to_host_datagrams for _, _, traffic in world.kept.left) == 3
+
+
+def test_a_new_host_stays_with_the_kernel_when_the_one_before_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came between the restart and the moment at which the table is whole."""
+    world = after(monkeypatch, left(monkeypatch), spec(users=(ALICE, BOB, NEW_HOST)))
+    world.relay.host_pings(NEW_HOST, NEW_HOST_AT)
+    world.flush()
+    finish(world)
+    slots = world.slots(NEW_HOST, SESSION)
+    assert slots is not None
+    slot = slots[Port.SERVER]
+    index = world.binding_at(slot).session_index
+    row = layout.Session.from_buffer_copy(world.map("sessions").lookup(index.to_bytes(4, "little")) or b"")
+    assert (row.token, row.host_slot) == (SESSION, slot)
 
 
 def test_a_session_that_is_gone_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
