@@ -89,11 +89,6 @@ class Prometheus:
         assert answer["status"] == "success", f"{expression}: {answer}"
         return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
 
-    def value(self, expression: str) -> float:
-        """The value of the only series."""
-        ((_, value),) = self.query(expression)
-        return value
-
     def until_found(self, expression: str) -> None:
         """Waits until it has series."""
         eventually(lambda: self.query(expression), f"Prometheus finds {expression}")

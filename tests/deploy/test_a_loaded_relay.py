@@ -44,7 +44,7 @@ def test_a_relay_of_many_sessions_is_scraped_again_and_again(watched: Watched, l
         return bool(up) and up[0][1] >= SCRAPES
 
     eventually(enough, "the relay is scraped again and again")
-    eventually(lambda: prometheus.value(f"relayd_active_sessions{{{selector}}}") == SESSIONS, "all are seen")
+    prometheus.until_found(f"relayd_active_sessions{{{selector}}} == {SESSIONS}")
     assert loaded.load.heard_back > heard_before
     # With 60 times the haste, nothing alarms anybody either.
     assert prometheus.firing(selector, so_far()) <= BUSY

@@ -160,11 +160,17 @@ class _Forked:
             return self._status
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.poll() is None and not select.select([self._pidfd], [], [], timeout)[0]:
+        if self.poll() is None and not self._ends_within(timeout):
             raise subprocess.TimeoutExpired(command(), timeout or 0.0)
         status = self.poll()
         assert status is not None
         return status
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        # Not select(2), which takes no descriptor above 1023.
+        waiting = select.poll()
+        waiting.register(self._pidfd, select.POLLIN)
+        return bool(waiting.poll(None if timeout is None else timeout * 1000))
 
     def send_signal(self, sig: int) -> None:
         with self._lock:

@@ -262,7 +262,7 @@ def test_a_foreign_program_is_not_displaced(how: str, tmp_path: Path, pins: Path
         ({"mode": "require", "interfaces": ["lo"], "pin_directory": "/tmp/here"}, "is in no BPF file system"),
     ],
 )
-def test_required_and_not_to_be_had(fast_path: dict[str, object], why: str, tmp_path: Path, pins: Path) -> None:
+def test_required_and_not_available(fast_path: dict[str, object], why: str, tmp_path: Path, pins: Path) -> None:
     where = {} if "pin_directory" in fast_path else {"pin_directory": str(pins / "relayd")}
     write_sessions(tmp_path / "sessions.json", [new_session("x")])
     for name in ("run", "check"):

@@ -16,6 +16,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
 from tests.integration.programs import REPOSITORY
 from tests.integration.waiting import PATIENCE_SECONDS
+from tests.support.descriptors import open_descriptors
 from tests.thread import compiled
 from tests.thread.rig import ALICE, BOB, HOST, SESSION, VALID, C, Rig, S, received
 
@@ -29,10 +30,6 @@ MOST = 64
 def threads() -> int:
     names = [task.joinpath("comm").read_text(encoding="ascii") for task in Path("/proc/self/task").iterdir()]
     return names.count("relayd-forward\n")
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_it_can_be_stopped_and_started_again() -> None:
@@ -87,7 +84,7 @@ def test_signals_are_not_its_business() -> None:
 
 
 def test_it_ends_with_its_last_reference() -> None:
-    before = descriptors()
+    before = open_descriptors()
     for _ in range(3):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("127.0.0.1", 0))
@@ -96,16 +93,16 @@ def test_it_ends_with_its_last_reference() -> None:
             assert threads() == 1
             del forwarder
             assert threads() == 0
-    assert descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_one_that_could_not_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        before = descriptors()
+        before = open_descriptors()
         for wrong in (file.fileno(), -1, sock.fileno()):
             with pytest.raises(OSError, match="Errno"):
                 compiled.Forwarder([(sock.fileno(), int(S)), (wrong, int(C))], True)
-        assert descriptors() == before
+        assert open_descriptors() <= before
 
 
 _FORGETFUL = """

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relayd.supervision.successor import Successor
+from tests.support.descriptors import open_descriptors
 
 
 class ExecutedError(Exception):
@@ -135,8 +136,4 @@ def test_where_descriptors_run_out_none_stays_behind(
     monkeypatch.setattr(fcntl, "fcntl", scarce)
     with pytest.raises(OSError, match="Too many open files"):
         Successor(sockets, {})
-    assert open_descriptors() == before
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    assert open_descriptors() <= before
