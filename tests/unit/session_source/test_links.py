@@ -11,6 +11,7 @@ import pytest
 from relayd.control_plane.models import CreateRequest
 from relayd.control_plane.server import open_control_plane
 from relayd.control_plane.service import ControlPlane
+from relayd.control_plane.usage_models import UsageQuery
 from relayd.core.limits import Limits
 from relayd.core.source_status import Load
 from relayd.core.usage import Counts, Kind, UsageBatch, UsageRecord
@@ -37,6 +38,10 @@ class World(Protocol):
 
     async def delete(self, session_id: str) -> None: ...
 
+    async def used(self) -> dict[str, Counts]:
+        """What it was told, by session."""
+        ...
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -53,6 +58,9 @@ class InMemory:
     async def delete(self, session_id: str) -> None:
         self._fake.remove(session_id)
 
+    async def used(self) -> dict[str, Counts]:
+        return {record.session_id: record.total for batch in self._fake.batches for record in batch.records}
+
 
 class Real:
     def __init__(self, plane: ControlPlane, link: Link) -> None:
@@ -64,6 +72,9 @@ class Real:
 
     async def delete(self, session_id: str) -> None:
         await self._plane.delete(session_id)
+
+    async def used(self) -> dict[str, Counts]:
+        return {one.session_id: one.counts for one in await self._plane.usage(UsageQuery())}
 
 
 @contextlib.asynccontextmanager
@@ -171,8 +182,11 @@ def test_usage_is_taken(make: Make) -> None:
     async def work() -> None:
         async with make() as world:
             await beat(world.link, None)
-            record = UsageRecord(1, "span", "game", Kind.START, None, 1.0, 1.0, 2.0, Counts(), Counts())
-            await world.link.take_usage(UsageBatch("stream", (record,)))
+            counts = Counts(1, 100, 2, 300)
+            record = UsageRecord(1, "span", "game", Kind.INTERIM, None, 1.0, 1.0, 2.0, counts, counts)
+            for _ in range(2):
+                await world.link.take_usage(UsageBatch("stream", (record,)))
+            assert await world.used() == {"game": counts}, "once, however often it comes"
 
     asyncio.run(work())
 
