@@ -99,7 +99,7 @@ async def _measure_on_loop(path: Path) -> tuple[float, ...]:
     table = Table(limits, lambda: next(identifiers))
     table.followers.subscribe(Phase.READERS, Growth())
     owner = TableOwner(table)
-    source = FileSource(path, 3600.0, 0.0, owner)
+    source = FileSource(path, owner, poll_interval=3600.0, shrink_hold=0.0)
     users = SESSIONS * USERS_PER_SESSION
     probe = LoopProbe()
 

@@ -21,7 +21,7 @@ def source_from_settings(settings: Settings, table: SessionTable, load: Callable
     """
     source = settings.source
     if source.kind == "file":
-        return FileSource(source.path, source.poll_interval, source.shrink_hold, table)
+        return FileSource(source.path, table, poll_interval=source.poll_interval, shrink_hold=source.shrink_hold)
     if source.kind == "embedded":
         raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
     return _control_plane(settings, table, load)

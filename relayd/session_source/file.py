@@ -21,7 +21,7 @@ _Fingerprint = tuple[int, int, int]
 class FileSource:
     """Looks at the file every ``poll_interval`` seconds; polling, because it sees replaced files and network mounts."""
 
-    def __init__(self, path: Path, poll_interval: float, shrink_hold: float, table: SessionTable) -> None:
+    def __init__(self, path: Path, table: SessionTable, *, poll_interval: float, shrink_hold: float) -> None:
         self.status = SourceStatus()
         self._path = path.absolute()
         self._poll_interval = poll_interval

@@ -66,8 +66,12 @@ class Mirror:
         self._account = account
         self.unsettled: Counter[Session] = Counter()
         """Slots of a session that runs which are under way may still count in."""
-        states, taken_over, pings = (program.map(name) for name in ("states", "taken_over", "pings"))
-        self.traffic = SlotTraffic(states, taken_over, pings, clock)
+        self.traffic = SlotTraffic(
+            states=program.map("states"),
+            taken_over=program.map("taken_over"),
+            pings=program.map("pings"),
+            clock=clock,
+        )
         self.slots = Slots(program.map("bindings").max_entries - 1)
         self.indexes = Slots(program.map("sessions").max_entries - 1)
         self.slot_of: dict[Binding, int] = {}

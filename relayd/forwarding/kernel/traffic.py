@@ -38,7 +38,7 @@ class SlotTraffic:
         clock: that of the table and of the program, in seconds.
     """
 
-    def __init__(self, states: BpfMap, taken_over: BpfMap, pings: BpfMap, clock: Callable[[], float]) -> None:
+    def __init__(self, *, states: BpfMap, taken_over: BpfMap, pings: BpfMap, clock: Callable[[], float]) -> None:
         self.now = clock
         self._memory = states.share()
         self._taken_over = taken_over.share()

@@ -23,7 +23,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "sessions.json"
         self.table = FakeSessionTable()
-        self.source = FileSource(self.path, POLL_SECONDS, HOLD_SECONDS, self.table)
+        self.source = FileSource(self.path, self.table, poll_interval=POLL_SECONDS, shrink_hold=HOLD_SECONDS)
         self.status = self.source.status
 
     def running(self) -> Running:
