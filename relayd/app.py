@@ -161,6 +161,9 @@ class Relay:
         except UnavailableError:
             if self._fast_path is not None:
                 self._fast_path.stop(remove=self._remove_fast_path)
+            if self._metering is not None:
+                self._metering.close()
+            predecessor.records.close()
             _close(sockets)
             admin_socket.close()
             raise

@@ -216,6 +216,22 @@ def test_a_fast_path_that_is_required_and_not_there_closes_what_was_opened(
     run(work())
 
 
+def test_a_start_that_fails_leaves_state_and_journal_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        failed = []
+        with capture_logs() as logs:
+            for _ in range(2):
+                failed.append(WholeRelay(tmp_path, monkeypatch, fast_path={"mode": "require", "interfaces": []}))
+                with pytest.raises(UnavailableError, match=r"fast_path\.interfaces"):
+                    await failed[-1].relay.serve()
+                (tmp_path / "http").unlink()
+        assert "another relayd is using it" not in str(logs)
+
+    run(work())
+
+
 def test_a_part_that_fails_ends_the_relay_with_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         one = WholeRelay(tmp_path, monkeypatch)
