@@ -14,6 +14,8 @@ from relayd.forwarding.sockets import BoundSocket
 _log = structlog.get_logger()
 
 _QUEUE_FULL = (errno.EAGAIN, errno.ENOBUFS)
+_TOLD_EVERY_SECONDS = 60.0
+"""A defect that one datagram shows, the next million may show too."""
 
 
 class Judge:
@@ -29,6 +31,9 @@ class Judge:
         self._engine = engine
         self._records = records
         self._sockets = [one.socket for one in sockets]
+        self._failed = 0
+        """Datagrams that could not be handled since the log said so."""
+        self._tell_at = 0.0
 
     def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
         """The whole way of one datagram."""
@@ -40,7 +45,11 @@ class Judge:
                 self._records.account(action.player.user)
         except Exception:  # noqa: BLE001
             # A defect. Raised further, it would close the port for everybody.
-            _log.exception("a datagram could not be handled", port=endpoint.port.label)
+            self._failed += 1
+            if now >= self._tell_at:
+                _log.exception("datagrams could not be handled", port=endpoint.port.label, count=self._failed)
+                self._failed = 0
+                self._tell_at = now + _TOLD_EVERY_SECONDS
 
     def _send(self, arrived_at: Endpoint, size_bytes: int, action: Action, leaves_from: Endpoint) -> None:
         # Straight to the socket and not through the transport, which would queue without bound what the kernel does

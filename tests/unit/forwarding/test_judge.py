@@ -100,3 +100,10 @@ def test_a_defect_is_logged_and_the_next_datagram_is_judged(world: World) -> Non
     world.bind()
     world.data()
     assert world.counted(Verdict.FORWARDED) == 1
+
+
+def test_what_a_flood_shows_is_logged_once_a_minute(world: World) -> None:
+    with capture_logs() as logs:
+        for now in (0.0, 1.0, 59.0, 60.0, 61.0):
+            world.judge.receive(Endpoint(Port.CLIENT, 3), None, ALICE_AT, now)  # type: ignore[arg-type]  # the defect
+    assert [line["count"] for line in logs] == [1, 3]
