@@ -104,13 +104,19 @@ def test_a_binding_that_ended_and_began_anew_is_not_ended_by_its_old_deadline() 
     assert relay.user().client_binding is not None
 
 
-def test_a_session_nobody_ever_came_to_ends() -> None:
-    relay = Relay()
+def ends_in_300_seconds(relay: Relay) -> None:
+    """Not a moment earlier."""
     relay.now += 299.75
     relay.expire()
     assert "game" in relay.table.sessions
     relay.now += 0.25
     relay.expire()
+    assert "game" not in relay.table.sessions
+
+
+def test_a_session_nobody_ever_came_to_ends() -> None:
+    relay = Relay()
+    ends_in_300_seconds(relay)
     assert relay.kinds()[-1] is EventKind.SESSION_IDLE
     assert relay.table.sessions == {}
     assert relay.table.by_token == {}
@@ -123,12 +129,7 @@ def test_the_wait_for_idleness_begins_when_the_last_one_left() -> None:
     relay.player_pings()
     relay.now += 30
     relay.expire()
-    relay.now += 299.75
-    relay.expire()
-    assert "game" in relay.table.sessions
-    relay.now += 0.25
-    relay.expire()
-    assert "game" not in relay.table.sessions
+    ends_in_300_seconds(relay)
 
 
 def played_for_long() -> Relay:
@@ -148,12 +149,7 @@ def test_a_session_played_for_long_ends_after_the_last_one_left() -> None:
     relay = played_for_long()
     relay.now += 10
     relay.expire()
-    relay.now += 299.75
-    relay.expire()
-    assert "game" in relay.table.sessions
-    relay.now += 0.25
-    relay.expire()
-    assert "game" not in relay.table.sessions
+    ends_in_300_seconds(relay)
 
 
 def test_idle_timeout_zero_means_never() -> None:
