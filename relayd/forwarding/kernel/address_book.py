@@ -26,9 +26,11 @@ class AddressBook:
     def refresh(self) -> None:
         """Follows changes of the host's addresses. To be called about every second."""
         wanted = {pack_ip(ip): self._bind.index(bound) + 1 for ip, bound in reached_at(self._bind).items()}
+        # Noted one by one: what is in the map when there is no room for the next one is still to be taken out some day.
         for key in self._written.keys() - wanted.keys():
             self._map.delete(key)
+            del self._written[key]
         for key, endpoint in wanted.items():
             if self._written.get(key) != endpoint:
                 self._map.update(key, endpoint.to_bytes(4, "little"))
-        self._written = wanted
+                self._written[key] = endpoint
