@@ -10,6 +10,7 @@ from relayd.core.counters import Traffic
 from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
 from relayd.core.limits import Limits
+from relayd.core.session import Binding
 from relayd.core.source_status import SourceStatus
 from relayd.core.table import Table
 from relayd.core.usage import Ledger
@@ -38,6 +39,10 @@ class _EveryKernel:
     def by_kernel(self, _port: Port, _verdict: Verdict) -> int:
         """As if it had decided everything once."""
         return 1
+
+    def conflicts(self, _binding: Binding) -> int:
+        """No metric shows them."""
+        return 0
 
 
 def families() -> Iterator[Metric]:
