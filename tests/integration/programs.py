@@ -35,6 +35,8 @@ _THREADS_NETWORK = "/proc/thread-self/ns/net"
 _NETWORK = os.open(_THREADS_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
 """That of this process, which no test has moved yet."""
 _PR_SET_CHILD_SUBREAPER = 36
+_forking = threading.Lock()
+"""Held by the one thread that has a process forked: what `_adopting` sets is the whole process's."""
 
 
 class Process(Protocol):
@@ -96,7 +98,6 @@ class _Prepared:
     """A process that has imported relayd."""
 
     def __init__(self, variables: dict[str, str]) -> None:
-        self._lock = threading.Lock()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             fds = theirs.fileno(), _NETWORK
@@ -113,7 +114,7 @@ class _Prepared:
     def fork(self, arguments: list[str], out: IO[bytes], err: IO[bytes], own: dict[str, str]) -> "_Forked":
         network = os.open(_THREADS_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            with self._lock, _adopting():
+            with _forking, _adopting():
                 request = json.dumps([arguments, own]).encode()
                 socket.send_fds(self._channel, [request], [out.fileno(), err.fileno(), network])
                 pid = int(self._channel.recv(64) or b"0")
