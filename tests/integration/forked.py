@@ -9,6 +9,7 @@ import pkgutil
 import runpy
 import socket
 import sys
+from contextlib import suppress
 
 import relayd
 
@@ -83,7 +84,10 @@ def main() -> None:
     _import_all()
     gc.collect()
     gc.freeze()
-    arguments = _become_those_asked_for(socket.socket(fileno=channel_fd))
+    arguments = None
+    # Ctrl-C ends the tests, and this with them.
+    with suppress(KeyboardInterrupt):
+        arguments = _become_those_asked_for(socket.socket(fileno=channel_fd))
     if arguments is not None:
         gc.unfreeze()
         sys.orig_argv[:] = arguments

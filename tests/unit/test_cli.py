@@ -21,6 +21,13 @@ def test_every_command_is_there_with_its_help(name: str, capsys: pytest.CaptureF
     assert f"relayd {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_imports_what_it_needs_by_itself(name: str) -> None:
+    """Among all tests, what one module lacks another has imported already."""
+    program = f"from relayd.cli import load; load({name!r})"
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
 def test_every_module_is_a_command() -> None:
     (folder,) = commands.__path__
     modules = {path.stem for path in Path(folder).glob("*.py")} - SHARED
