@@ -97,9 +97,10 @@ def _ways(rig: Rig) -> Iterator[Way]:
         yield Way("to host", family, rig.frame(player, 7000, Port.CLIENT, to_host), XDP_TX)
         yield Way("to player", family, rig.frame(host, 7000, Port.SERVER, to_player), XDP_TX)
         yield Way("PING", family, rig.frame(player, 7000, Port.CLIENT, encode_ping(2, session)), XDP_TX)
+        yield Way("address conflict", family, rig.frame(other, 7000, Port.CLIENT, to_host), XDP_DROP)
+        # The last: after so many guesses, the engine has to look at conflicts in that session too.
         unknown = encode_player_data(77, session, PAYLOAD)
         yield Way("unknown pair", family, rig.frame(other, 7000, Port.CLIENT, unknown), XDP_DROP)
-        yield Way("address conflict", family, rig.frame(other, 7000, Port.CLIENT, to_host), XDP_DROP)
 
 
 def _forget(rig: Rig) -> None:
