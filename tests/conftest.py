@@ -68,9 +68,11 @@ def _place(item: pytest.Item) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """What a failed test left open is given back at once, or some later one would be blamed for it."""
+    """What a test left is given back at once, or some later one would be blamed for it."""
     failed_before = item.session.testsfailed
     result = yield
+    # A command that ran in this process had logs go to what was its standard error then.
+    structlog.reset_defaults()
     if item.session.testsfailed > failed_before:
         sys.last_value = sys.last_traceback = None
         with warnings.catch_warnings(action="ignore"):

@@ -136,9 +136,11 @@ def test_the_relay_delivers_what_the_recorded_game_saw_delivered(name: str, star
 def test_a_restarted_player_has_a_new_id_and_hears_nothing_for_the_old_one(start_relay: StartRelay) -> None:
     capture = load_capture("game-client-restart")
     relay = start_relay([capture.session])
+    none = relay.counts()
     with ExitStack() as stack:
         replay = Replay(relay, capture, stack)
         replay.run()
+        relay.counted_since(none, len(replay.sent))
 
         first, second, third = (peer for peer in replay.players if peer.startswith("c2@"))
         assert len(set(replay.ids.values())) == len(replay.ids) == 4

@@ -113,7 +113,7 @@ def test_a_game_goes_on_over_restarts(
         assert all(peer.states_seen == {State.VALID} for peer in (game.host, *game.players))
         assert len(game.host.all_connections()) == PLAYERS
         reports = game.reports()
-        assert not any(report.unordered or report.corrupted or report.unreachable for report in reports)
+        assert not any(report.unordered or report.corrupted or report.unreachable for report in reports), reports
         lost = sum(report.lost_to_host + report.lost_to_player for report in reports)
         # SIGKILL between taking a batch in and sending it on loses it, and so does a queue that is full while a busy
         # machine takes its time to start a relay; nothing else may lose anything.

@@ -161,8 +161,10 @@ def test_a_relay_that_stands_is_started_anew_and_nothing_sent_meanwhile_is_lost(
         process_after(machine, pid)
         assert "Watchdog timeout" in machine.log_of("relayd")
         assert sockets() == before
-        assert host.receive() == VALID
-        assert [host.hear()[1] for _ in range(10)] == [GOES_ON] * 10
+        heard = [host.receive() for _ in range(11)]
+        # Of two ports, either may be read first.
+        assert heard.count(VALID) == 1
+        assert [datagram[5:] for datagram in heard if datagram != VALID] == [GOES_ON] * 10
 
         def handled() -> float:
             counted = metrics()
