@@ -282,6 +282,19 @@ def test_what_the_system_refuses_is_one_sentence(host: Host, monkeypatch: pytest
         started("require", "eth0")
 
 
+def remembered_programs(monkeypatch: pytest.MonkeyPatch) -> list[FakeKernelProgram]:
+    """All that are loaded from now on."""
+    programs: list[FakeKernelProgram] = []
+    load = FakeKernelProgram.load
+
+    def remembered(*args: Any) -> FakeKernelProgram:
+        programs.append(load(*args))
+        return programs[-1]
+
+    monkeypatch.setattr(FakeKernelProgram, "load", remembered)
+    return programs
+
+
 @pytest.mark.parametrize("what", ["pin", "addresses"])
 def test_what_fails_before_there_is_a_fast_path_leaves_no_program_open(
     host: Host, monkeypatch: pytest.MonkeyPatch, what: str
@@ -293,14 +306,7 @@ def test_what_fails_before_there_is_a_fast_path_leaves_no_program_open(
         monkeypatch.setattr(FakePins, "pin_map", refused)
     else:
         monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", refused)
-    programs: list[FakeKernelProgram] = []
-    load = FakeKernelProgram.load
-
-    def remembered(*args: Any) -> FakeKernelProgram:
-        programs.append(load(*args))
-        return programs[-1]
-
-    monkeypatch.setattr(FakeKernelProgram, "load", remembered)
+    programs = remembered_programs(monkeypatch)
     with capture_logs():
         assert started("auto", "eth0") is None
     assert [program.closed for program in programs] == [True]
@@ -345,14 +351,7 @@ def test_what_fails_on_the_way_leaves_nothing_on_and_nobody_who_follows(
     monkeypatch.setattr(start, "Pins", pins)
     monkeypatch.setattr(start, "misfit", lambda *_: "")
     host.pinned, host.maps = True, {"pairs": FakePinnedMap()}
-    programs: list[FakeKernelProgram] = []
-    load = FakeKernelProgram.load
-
-    def remembered(*args: Any) -> FakeKernelProgram:
-        programs.append(load(*args))
-        return programs[-1]
-
-    monkeypatch.setattr(FakeKernelProgram, "load", remembered)
+    programs = remembered_programs(monkeypatch)
     relay = Relay()
     with capture_logs() as logs:
         found = start.start_fast_path(
