@@ -1,6 +1,6 @@
 """What belongs to a verdict besides its line in relayd/core/verdict.py. Who adds one is told here what is missing.
 
-And in tests/scenarios/test_all_verdicts.py: something has to provoke it.
+And in tests/scenarios/test_nothing_untried.py: something has to provoke it.
 """
 
 import pytest

@@ -146,4 +146,53 @@ _STEPS: dict[str, list[Step]] = {
     ],
 }
 
-GAMES = {name: Scenario(steps) for name, steps in _STEPS.items()}
+_WITH_LIMITS = {
+    "an id is kept for good": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            Wait(REBIND_AFTER),
+            Send(ONE_MOVED, C, ToHost(OPENS), "forwarded", AtHost(HOST, 1, OPENS)),
+            Send(HOST, S, ToPlayer(1, b"to the moved one"), "forwarded", AtPlayer(ONE_MOVED, b"to the moved one")),
+            Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
+        ],
+        {"connection_id_policy": "stable"},
+    ),
+    "each address gets an id of its own": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            Wait(REBIND_AFTER),
+            Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON, new_connection=True)),
+            Send(HOST, S, ToPlayer(1, b"old", connection=-2), "unknown_connection"),
+            Send(HOST, S, ToPlayer(1, b"new"), "forwarded", AtPlayer(ONE_MOVED, b"new")),
+            Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
+        ],
+        {"connection_id_policy": "per_address"},
+    ),
+    "a player moves at once": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
+            Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
+            Send(HOST, S, ToPlayer(1, b"there"), "forwarded", AtPlayer(ONE_MOVED, b"there")),
+            Send(ONE, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
+        ],
+        {"rebind_after": 0},
+    ),
+    "another host at once": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            Send(TWO, S, Ping(), "answered", VALID),
+            Send(ONE, C, ToHost(GOES_ON), "forwarded", AtHost(TWO, 1, GOES_ON)),
+            Send(TWO, S, ToPlayer(1, b"mine now"), "forwarded", AtPlayer(ONE, b"mine now")),
+            Send(HOST, S, Ping(), "answered", VALID),
+            Send(ONE, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
+        ],
+        {"host_timeout": 0},
+    ),
+}
+
+GAMES = {name: Scenario(steps) for name, steps in _STEPS.items()} | _WITH_LIMITS

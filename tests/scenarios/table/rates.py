@@ -85,6 +85,19 @@ RATES: dict[str, Scenario] = {
         ],
         {"host_datagrams_per_second": 2},
     ),
+    "a host above its rate in bytes": Scenario(
+        [
+            *hosts(HOST),
+            sends(ONE, new=True),
+            Send(HOST, S, ToPlayer(1, size(1000)), "forwarded", AtPlayer(ONE, size(1000))),
+            Send(HOST, S, ToPlayer(1, size(1000)), "rate_limited"),
+            sends(ONE),
+            Wait(1.0),
+            Send(HOST, S, ToPlayer(1, size(1000)), "forwarded", AtPlayer(ONE, size(1000))),
+            Send(HOST, S, ToPlayer(1, size(1000)), "rate_limited"),
+        ],
+        {"host_bytes_per_second": 1280},
+    ),
     "a rate goes with its user to another address": Scenario(
         [
             *hosts(HOST),

@@ -1,9 +1,13 @@
-"""Nothing that can become of a datagram is left untried: every verdict has a scenario, or a test that is named here."""
+"""Nothing that can become of a datagram is left untried: every verdict has a scenario, or a test that is named here.
+
+Nor is anything that can be set in [limits]: every engine has to keep to it.
+"""
 
 import ast
 
 import pytest
 
+from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from tests.integration.programs import REPOSITORY
 from tests.scenarios.scenario import PROCESSES, VIRTUAL
@@ -46,3 +50,11 @@ def test_every_scenario_is_played_somewhere_and_says_why_not_elsewhere(name: str
 
 def test_scenarios_name_no_verdict_that_there_is_not() -> None:
     assert {verdict.label for verdict in Verdict} >= PROVOKED
+
+
+@pytest.mark.parametrize("limit", sorted(Limits.model_fields))
+def test_every_limit_is_kept_by_every_engine(limit: str) -> None:
+    """Those that are in `PLAIN` alone are there to be out of the way."""
+    assert any(limit in one.limits for one in SCENARIOS.values()), (
+        f"no scenario is about limits.{limit}: add one with that limit to tests/scenarios/table"
+    )
