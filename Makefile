@@ -15,6 +15,11 @@ run: install
 
 install: $(VENV)/.installed
 
+# And what one of the other lock files names.
+MORE := $(patsubst requirements/%.lock,install-%,$(filter-out %/run.lock,$(wildcard requirements/*.lock)))
+$(MORE): install-%: $(VENV)/.installed-%
+.PHONY: $(MORE)
+
 # Several processes share the tests, more than there are cores: most tests wait for something. ARGS go to pytest.
 PROCESSES ?= 6
 # Compiled once, by the first who imports it, even where bytecode is not wanted otherwise: thousands of times.
@@ -102,6 +107,8 @@ lock: | $(BIN)/python
 	$(COMPILE) --constraint requirements/ci.lock --extra build --output-file requirements/run.lock
 	$(COMPILE) --constraint requirements/ci.lock --extra build --extra bench --output-file requirements/bench.lock
 	$(COMPILE) --constraint requirements/ci.lock --extra dev --output-file requirements/dev.lock
+	$(COMPILE) --constraint requirements/ci.lock --extra build --extra fuzz --output-file requirements/fuzz.lock
+	$(COMPILE) --constraint requirements/ci.lock --extra mutation --output-file requirements/mutation.lock
 
 # relayd as a service of this host: docs/systemd.md. Installing again upgrades; nothing that is configured is touched.
 PREFIX ?= /opt/relayd

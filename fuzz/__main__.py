@@ -45,7 +45,7 @@ def fuzz(
     elif keep:
         _keep(target, folder)
     elif importlib.util.find_spec("atheris") is None:
-        typer.echo("atheris is not installed: pip install -e '.[fuzz]'", err=True)
+        typer.echo("atheris is not installed: `make install-fuzz` does it", err=True)
         raise typer.Exit(EXIT_UNAVAILABLE)
     else:
         coverage.run(target, folder, bounds, seed)
