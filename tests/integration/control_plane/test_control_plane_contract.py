@@ -38,7 +38,9 @@ def run_schemathesis(server: Server, schema: str, *options: str) -> None:
         [
             sys.executable, "-m", "schemathesis.cli", "run", schema, "--url", server.url,
             "--header", f"Authorization: token {KEY}", "--max-examples", "40", "--seed", "1",
-            "--generation-database", "none", "--no-color", *options,
+            "--generation-database", "none", "--no-color",
+            # Some of what it draws asks the server to wait.
+            "--request-timeout", str(PATIENCE_SECONDS), *options,
         ],
         capture_output=True, text=True, timeout=5 * PATIENCE_SECONDS, check=False, cwd=server.directory,
     )  # fmt: skip
