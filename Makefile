@@ -107,7 +107,7 @@ lock: | $(BIN)/python
 	$(COMPILE) --constraint requirements/ci.lock --extra build --output-file requirements/run.lock
 	$(COMPILE) --constraint requirements/ci.lock --extra build --extra bench --output-file requirements/bench.lock
 	$(COMPILE) --constraint requirements/ci.lock --extra dev --output-file requirements/dev.lock
-	$(COMPILE) --constraint requirements/ci.lock --extra build --extra fuzz --output-file requirements/fuzz.lock
+	$(COMPILE) --constraint requirements/ci.lock --extra fuzz --output-file requirements/fuzz.lock
 	$(COMPILE) --constraint requirements/ci.lock --extra mutation --output-file requirements/mutation.lock
 
 # relayd as a service of this host: docs/systemd.md. Installing again upgrades; nothing that is configured is touched.
