@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from relayd.core.counters import MOST_COUNTED
 from relayd.core.declaration import state_file, thread
+from relayd.core.declaration.common import TRAFFIC
 from relayd.core.declaration.state_file import (
     COUNTERS_AREA,
     DECISIONS_AREA,
@@ -63,7 +64,7 @@ NO_DROPS = (0,) * len(thread.COUNTED_DROPS)
 
 _CHECKSUM = struct.Struct("<I")
 _IDENTITY = state_file.IDENTITY.packing()
-_RECORD = struct.Struct(f"<I{COUNTS_AT - _CHECKSUM.size}s{LAST_SEEN.size}x4Q{len(NO_DROPS) * 8}x")
+_RECORD = struct.Struct(f"<I{COUNTS_AT - _CHECKSUM.size}s{LAST_SEEN.size}x{len(TRAFFIC)}Q{len(NO_DROPS) * 8}x")
 """Checksum, what it is of, and what was forwarded: as COUNTS begins."""
 _AT_ONCE = 4096
 """Records copied out of the file at a time."""

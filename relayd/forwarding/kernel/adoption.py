@@ -5,9 +5,9 @@ the same connection id; the rest is removed once the table is complete.
 """
 
 import socket
-import struct
 from collections.abc import Iterator
 
+from relayd.core.declaration.kernel_maps import PAIR, PAIR_KEY
 from relayd.core.endpoint import Endpoint
 from relayd.core.session import User
 from relayd.core.views import KeptCounts
@@ -17,7 +17,8 @@ from relayd.forwarding.kernel.maps import BpfMap
 from relayd.forwarding.kernel.mirror import Mirror
 
 _Pair = tuple[int, int]
-_TWO_WORDS = struct.Struct("<II")
+_PAIR_KEY = PAIR_KEY.packing()
+_PAIR = PAIR.packing()
 _NO_SLOTS = (0, 0)
 _NOBODY = bytes(layout.Pair())
 _AT_ONCE = 100
@@ -54,11 +55,11 @@ class Adoption:
 
     def _find(self, pairs: BpfMap, bindings: BpfMap) -> None:
         for key, value in pairs.items():
-            pair = _TWO_WORDS.unpack(key)
+            pair = _PAIR_KEY.unpack(key)
             if value == _NOBODY:
                 self._pairs[pair] = _NO_SLOTS
                 continue
-            slots = self._pairs[pair] = _TWO_WORDS.unpack(value)
+            slots = self._pairs[pair] = _PAIR.unpack(value)
             for port, slot in zip(Port, slots, strict=True):
                 raw = bindings.lookup(slot.to_bytes(4, "little")) if slot else None
                 entry = layout.Binding.from_buffer_copy(raw) if raw else None
@@ -133,7 +134,7 @@ class Adoption:
         while self._pairs:
             # Removed before the pause: the table may name it again during that.
             some = [self._pairs.popitem() for _ in range(min(_AT_ONCE, len(self._pairs)))]
-            mirror.pairs.delete_batch(b"".join(_TWO_WORDS.pack(*pair) for pair, _ in some))
+            mirror.pairs.delete_batch(b"".join(_PAIR_KEY.pack(*pair) for pair, _ in some))
             for _, slots in some:
                 for slot in slots:
                     entry = self._entries.pop(slot, None)

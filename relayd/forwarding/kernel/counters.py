@@ -3,18 +3,17 @@
 Totals per verdict are kept by the program for each processor; here only what was added since the last look is added on.
 """
 
-import struct
-
 import structlog
 
 from relayd.core.counters import MOST_COUNTED, Counters
+from relayd.core.declaration.common import TOTAL
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.forwarding.kernel.libbpf import checked, library
 from relayd.forwarding.kernel.maps import BpfMap
 
-_TOTAL = struct.Struct("<2Q")
-_TOTAL_WORDS = 2
+_TOTAL = TOTAL.packing()
+_TOTAL_WORDS = len(TOTAL.fields)
 _VERDICTS = len(Verdict)
 
 _log = structlog.get_logger()
@@ -72,7 +71,7 @@ class Totals:
         for port in Port:
             for verdict in Verdict:
                 self._totals.update(_key(port, verdict), bytes(_TOTAL.size * self._processors))
-                _TOTAL.pack_into(self._taken_over, _index(port, verdict) * _TOTAL.size, 0, 0)
+                _TOTAL.pack_into(self._taken_over, _index(port, verdict) * _TOTAL.size, *[0] * _TOTAL_WORDS)
 
     def _taken(self, port: Port, verdict: Verdict) -> list[int]:
         return list(_TOTAL.unpack_from(self._taken_over, _index(port, verdict) * _TOTAL.size))

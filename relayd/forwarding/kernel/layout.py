@@ -7,7 +7,7 @@ import ctypes
 import socket
 from typing import Any
 
-from relayd.core.declaration.common import DUES, PINGS, RATE, TOTAL
+from relayd.core.declaration.common import DUES, RATE
 from relayd.core.declaration.kernel_maps import (
     BINDING,
     CONNECTION_KEY,
@@ -18,7 +18,6 @@ from relayd.core.declaration.kernel_maps import (
     PAIR_KEY,
     SESSION,
     STATE,
-    TAKEN_OVER,
     ControlFlag,
     InterfaceMode,
 )
@@ -117,24 +116,6 @@ class ConnectionKey(ctypes.LittleEndianStructure):
     """Key of `connections`: how a host names one of its players. The value is that player's slot."""
 
     _fields_ = _fields(CONNECTION_KEY)
-
-
-class Total(ctypes.LittleEndianStructure):
-    """Entry of `totals`, for each processor, and of `totals_taken_over`, by port and verdict."""
-
-    _fields_ = _fields(TOTAL)
-
-
-class TakenOver(ctypes.LittleEndianStructure):
-    """Entry of `taken_over`, by slot: what of it was added to the user's own counts so far."""
-
-    _fields_ = _fields(TAKEN_OVER)
-
-
-class PingsEntry(ctypes.LittleEndianStructure):
-    """Entry of `pings`, by slot: `Pings` of relayd/core/pings.py."""
-
-    _fields_ = _fields(PINGS)
 
 
 _MAPPED = bytes(10) + b"\xff\xff"

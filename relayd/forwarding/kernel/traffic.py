@@ -1,31 +1,30 @@
 """What the kernel program knows of each slot: when it was heard, what it forwarded, and the PINGs it answered."""
 
-import ctypes
-import struct
 from collections.abc import Callable
 
 from relayd.core.counters import MOST_COUNTED, Traffic
+from relayd.core.declaration.common import DUES, PINGS, TRAFFIC
+from relayd.core.declaration.kernel_maps import STATE, TAKEN_OVER
 from relayd.core.meter import Meter
 from relayd.core.pings import Pings
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
-from relayd.forwarding.kernel.layout import State
 from relayd.forwarding.kernel.maps import BpfMap
 
-_LAST_SEEN = struct.Struct("<Q")
-_FORWARDED = struct.Struct("<4Q")
-"""To the host, to the player."""
-_FORWARDED_AT = State.to_host_datagrams.offset
-_METER = struct.Struct("<2Q")
-_METER_AT = State.dues.offset
-_DROPPED = struct.Struct("<2Q")
-_DROPPED_AT = State.conflict_datagrams.offset
-_DROPS = (Verdict.ADDRESS_CONFLICT, Verdict.RATE_LIMITED)
-"""What is counted there of each binding, in that order."""
-_TAKEN_OVER = struct.Struct("<4Q")
-_PINGS = struct.Struct("<4Q")
-_NONE = (0, 0, 0, 0, 0, 0)
-_STATE_BYTES = ctypes.sizeof(State)
+_STATE_BYTES = STATE.size_bytes
+_LAST_SEEN = STATE.packing(last="last_seen_ns")
+_FORWARDED = STATE.packing(TRAFFIC[0].name, TRAFFIC[-1].name)
+_FORWARDED_AT = STATE.offsets[TRAFFIC[0].name]
+_METER = DUES.packing()
+_METER_AT = STATE.offsets["dues"]
+_DROPS = {"conflict_datagrams": Verdict.ADDRESS_CONFLICT, "limited_datagrams": Verdict.RATE_LIMITED}
+"""What is counted there of each binding, in the order of its members."""
+_DROPPED = STATE.packing(*_DROPS)
+_DROPPED_AT = STATE.offsets[next(iter(_DROPS))]
+_TAKEN_OVER = TAKEN_OVER.packing()
+_PINGS = PINGS.packing()
+_FORWARDS = len(TRAFFIC)
+_NONE = (0,) * (_FORWARDS + len(_DROPS))
 
 
 class SlotTraffic:
@@ -56,15 +55,14 @@ class SlotTraffic:
 
     def conflicts(self, slot: int) -> int:
         """Datagrams in a slot's name that came from other addresses than its own."""
-        return self._counts(slot)[4]
+        return self._counts(slot)[_FORWARDS]
 
     def can_be(self, slot: int) -> bool:
         """Whether a predecessor can have left these counts of a slot, which have no checksum."""
         counts = self._counts(slot)
-        taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
-        counted = max(counts) <= MOST_COUNTED and all(then <= now for then, now in zip(taken, counts[:4], strict=True))
+        more = all(then <= now for then, now in zip(self._taken(slot), counts[:_FORWARDS], strict=True))
         # A user who was last heard in the future would never time out.
-        return counted and self.last_seen(slot) <= self.now()
+        return max(counts) <= MOST_COUNTED and more and self.last_seen(slot) <= self.now()
 
     def begin(self, slot: int, meter: Meter | None) -> None:
         """Empties a slot that nothing refers to yet; its user's rate continues from the state of the meter."""
@@ -73,8 +71,8 @@ class SlotTraffic:
         if meter is not None:
             _METER.pack_into(self._memory, start + _METER_AT, meter.datagrams_due_ns, meter.bytes_due_ns)
         self._seen[slot] = _NONE
-        _PINGS.pack_into(self._pings, slot * _PINGS.size, 0, 0, 0, 0)
-        _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *_NONE[:4])
+        self._pings[slot * _PINGS.size : (slot + 1) * _PINGS.size] = bytes(_PINGS.size)
+        self._taken_over[slot * _TAKEN_OVER.size : (slot + 1) * _TAKEN_OVER.size] = bytes(_TAKEN_OVER.size)
 
     def go_on(self, slot: int, *, counts_are_kept: bool) -> None:
         """Continues with a slot of the predecessor.
@@ -84,8 +82,11 @@ class SlotTraffic:
             counts_are_kept: whether the user's counts include what the predecessor took over from the slot.
         """
         now = self._counts(slot)
-        taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size) if counts_are_kept else _NONE[:4]
-        self._seen[slot] = (*taken, *now[4:])
+        taken = self._taken(slot) if counts_are_kept else _NONE[:_FORWARDS]
+        self._seen[slot] = (*taken, *now[_FORWARDS:])
+
+    def _taken(self, slot: int) -> tuple[int, ...]:
+        return _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
 
     def _counts(self, slot: int) -> tuple[int, ...]:
         start = slot * _STATE_BYTES
@@ -105,26 +106,23 @@ class SlotTraffic:
         if now == seen:
             return 0
         self._seen[slot] = now
-        _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *now[:4])
-        traffic.to_host_datagrams += now[0] - seen[0]
-        traffic.to_host_bytes += now[1] - seen[1]
-        traffic.to_player_datagrams += now[2] - seen[2]
-        traffic.to_player_bytes += now[3] - seen[3]
-        for verdict, count, before in zip(_DROPS, now[4:], seen[4:], strict=True):
-            if count != before:
-                session.count_drop(verdict, count - before)
-        return now[5] - seen[5]
+        _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *now[:_FORWARDS])
+        added = [count - before for count, before in zip(now, seen, strict=True)]
+        traffic.count(*added[:_FORWARDS])
+        drops = dict(zip(_DROPS.values(), added[_FORWARDS:], strict=True))
+        for verdict, dropped in drops.items():
+            if dropped:
+                session.count_drop(verdict, dropped)
+        return drops[Verdict.RATE_LIMITED]
 
     def take_rest(self, slot: int) -> Traffic:
         """What the predecessor had not yet taken over from a slot of its own."""
         counts = self._counts(slot)
-        taken = _TAKEN_OVER.unpack_from(self._taken_over, slot * _TAKEN_OVER.size)
-        _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *counts[:4])
+        taken = self._taken(slot)
+        forwarded = counts[:_FORWARDS]
+        _TAKEN_OVER.pack_into(self._taken_over, slot * _TAKEN_OVER.size, *forwarded)
         traffic = Traffic()
-        traffic.to_host_datagrams = counts[0] - taken[0]
-        traffic.to_host_bytes = counts[1] - taken[1]
-        traffic.to_player_datagrams = counts[2] - taken[2]
-        traffic.to_player_bytes = counts[3] - taken[3]
+        traffic.count(*(count - before for count, before in zip(forwarded, taken, strict=True)))
         return traffic
 
     def end(self, slot: int) -> None:

@@ -7,7 +7,7 @@ from importlib import resources
 import pytest
 
 from relayd.core.declaration import kernel_maps
-from relayd.core.declaration.common import DUES, PINGS, RATE, TOTAL
+from relayd.core.declaration.common import DUES, RATE
 from relayd.core.declaration.terms import Struct
 from relayd.forwarding.generated.headers import KERNEL
 from relayd.forwarding.kernel import layout
@@ -82,11 +82,8 @@ def test_a_structure_of_the_program_is_as_declared(declared: Struct) -> None:
         (layout.Binding, kernel_maps.BINDING),
         (layout.NextHop, kernel_maps.NEXT_HOP),
         (layout.State, kernel_maps.STATE),
-        (layout.PingsEntry, PINGS),
         (layout.Session, kernel_maps.SESSION),
         (layout.ConnectionKey, kernel_maps.CONNECTION_KEY),
-        (layout.Total, TOTAL),
-        (layout.TakenOver, kernel_maps.TAKEN_OVER),
     ],
 )
 def test_a_structure_of_user_space_is_as_declared(
