@@ -11,7 +11,7 @@ from tests.thread.rig import ALICE, BOB, HOST, SESSION, C, Rig, S, heard_by_now,
 
 pytestmark = compiled.needs_native
 
-SETTLES_SECONDS = 0.05
+SETTLES_SECONDS = 0.25
 """forwarder.h: after so long a flow waits no more. What is shown here has to be shown within that time."""
 ATTEMPTS = 50
 

@@ -14,9 +14,10 @@
 /* Datagrams that wait for the owner: about 20 ms of what Python can judge. */
 #define PASSED_UP 2048
 
-/* How long a new flow may have to wait for what was passed up before it; longer only if the owner cannot keep up, and
- * then KCP, which sorts, is served better by a datagram out of order than by one that waits. */
-#define SETTLES_SECONDS 0.05
+/* How long a new flow may have to wait for what was passed up before it: longer than a busy machine keeps the owner from
+ * its turn. An owner that cannot keep up at all must not hold up a game for good: KCP, which sorts, is served better by a
+ * datagram out of order than by one that waits. */
+#define SETTLES_SECONDS 0.25
 
 /* The owner's memory, in which all is counted. */
 struct memory {

@@ -49,8 +49,15 @@ class NativePorts:
 
     async def start(self) -> None:
         """Begins to take datagrams in."""
+        loop = asyncio.get_running_loop()
+        # Or all that waits in the sockets, seconds of it after a restart, would be passed up, and flows added behind it
+        # would overtake it once they wait no longer.
+        try:
+            self._flows.flush()
+        except Exception as error:  # noqa: BLE001 - as from the loop: whoever was refused stays with the engine
+            loop.call_exception_handler({"message": "the forwarding thread refused a binding", "exception": error})
         self._forwarder.start()
-        asyncio.get_running_loop().add_reader(self._forwarder.fileno(), self._passed_up)
+        loop.add_reader(self._forwarder.fileno(), self._passed_up)
 
     def stop(self) -> None:
         """Closes the sockets."""

@@ -11,7 +11,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State, decode_state, encode_ping
 from relayd.forwarding.thread import ports as module
 from relayd.forwarding.thread.ports import NativePorts
-from tests.support.forwarders import FakeForwarder, FakeRecords
+from tests.support.forwarders import FakeForwarder, FakeRecords, Flow
 from tests.support.relays import ALICE, ALICE_AT, SESSION, Relay
 from tests.support.sockets import fake, fake_ports
 from tests.support.virtual_loop import now, run, turns
@@ -67,6 +67,37 @@ def test_the_thread_is_given_every_socket_and_what_it_may_do() -> None:
         assert world.thread.running
 
     started(work)
+
+
+def test_who_is_bound_before_the_thread_begins_is_the_threads_at_once() -> None:
+    async def work() -> None:
+        world = World()
+        world.relay.player_pings()
+        # Not a turn of the loop from here: after a restart, seconds of datagrams may wait for the thread.
+        await world.ports.start()
+        assert [flow.user for flow in world.thread.flows.values()] == [ALICE]
+        await turns()
+        assert len(world.thread.flows) == 1
+        world.ports.stop()
+
+    run(work())
+
+
+def test_a_binding_that_the_thread_refuses_does_not_keep_it_from_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        world = World()
+        world.relay.player_pings()
+        world.relay.host_pings()
+        (first, _) = world.ports._flows._to_link
+        world.thread.flows[world.records.slot_of(first)] = Flow(0, ALICE_AT, 1, 2, 3, (0, 0, 0, 0))
+        await world.ports.start()
+        assert world.thread.running
+        await turns()
+        assert len(world.thread.flows) == 2
+        world.ports.stop()
+
+    run(work())
+    assert "the forwarding thread refused a binding" in caplog.text
 
 
 def test_what_is_passed_up_is_judged_and_answered_by_the_socket_it_came_by() -> None:
