@@ -5,7 +5,6 @@ Every row is the time from the API's 2xx answer to the first PING that shows it,
 
 import socket
 import statistics
-import struct
 import tempfile
 import time
 from collections import defaultdict
@@ -16,6 +15,7 @@ import httpx
 
 from bench.machine import describe
 from bench.processes import ControlPlane, Relay, wait_for
+from relayd.core.wire import encode_ping
 
 ROUNDS = 100
 _CHECKING, _VALID, _INVALID, _ENDED = 1, 2, 3, 4
@@ -78,7 +78,7 @@ def _until(address: tuple[str, int], user: int, session: int, *states: int) -> f
         sock.settimeout(1.0)
 
         def shown() -> bool:
-            sock.send(struct.pack("<IIB", user, session, 1))
+            sock.send(encode_ping(user, session))
             return sock.recv(64)[1] in states
 
         wait_for(shown, f"one of the states {states}", _PING_SECONDS)

@@ -26,7 +26,7 @@ from bench.peers.sessions import HOST, SESSION, write_sessions
 from bench.processes import wait_for
 from bench.sizes import game_lengths
 from bench.stage import check_available
-from relayd.core.wire import encode_ping
+from relayd.core.wire import STATE_DATAGRAM, State, encode_ping
 
 SCENARIO = "scale"
 _SESSIONS = (100, 1_000, 100_000)
@@ -34,7 +34,7 @@ _QUICK_SESSIONS = (100, 1_000)
 _PER_SECOND = 40_000
 _SCRAPES = 3
 _FAST_PATH = {"relayd": False, "relayd (fast path)": True}
-_VALID = b"\x01\x02"
+_VALID = STATE_DATAGRAM[State.VALID]
 
 
 def subjects(_effort: Effort) -> list[str]:

@@ -24,13 +24,12 @@ from bench.machine import describe
 from bench.namespace import enter
 from bench.processes import ControlPlane, Program, answers, relay_sections, wait_for
 from bench.sender import BatchSender
-from relayd.core.wire import encode_ping
+from relayd.core.wire import DATA, TYPE_OFFSET, encode_ping
 from relayd.simulation.game import Game, GameKeys
 
 _PLAYERS = 8
 _JUNK_PER_SECOND = 1_000
 _JUNK_BATCH, _JUNK_BYTES = 10, 40
-_DATA_TYPE_OFFSET = 8
 _CHURN_PER_SECOND = 20
 """In an hour's first quarter more than relayd remembers of sessions that ended: memory should not grow after it."""
 _CHURN_LIVES = 40
@@ -214,7 +213,7 @@ class _Soak:
             sender = BatchSender(sock, [_JUNK_BYTES] * _JUNK_BATCH)
             while not self._over.wait(_JUNK_BATCH / _JUNK_PER_SECOND):
                 junk = bytearray(os.urandom(sender.total_bytes))
-                junk[_DATA_TYPE_OFFSET::_JUNK_BYTES] = b"\x02" * _JUNK_BATCH
+                junk[TYPE_OFFSET::_JUNK_BYTES] = bytes((DATA,)) * _JUNK_BATCH
                 sender.fill(junk)
                 self._junk_sent += sender.send()
 

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import socket
-import struct
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from relayd.app import Relay
 from relayd.control_plane.models import Heartbeat, NewUser
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore
+from relayd.core.wire import STATE_DATAGRAM, State, encode_ping
 from relayd.settings import Settings
 
 SESSIONS = 100_000
@@ -118,7 +118,7 @@ def _pings(address: tuple[str, int], per_second: int) -> Iterator[None]:
             sock.connect(address)
             while not over.wait(1 / per_second):
                 with contextlib.suppress(ConnectionRefusedError):
-                    sock.send(struct.pack("<IIB", 1, 1, 1))
+                    sock.send(encode_ping(1, 1))
 
     thread = threading.Thread(target=ping)
     thread.start()
@@ -140,9 +140,7 @@ def _change(control_plane: ControlPlane, address: tuple[str, int]) -> float:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(address)
         sock.settimeout(5.0)
-        sock.send(
-            struct.pack("<IIB", session["session_users"][0]["authorization_token"], session["authorization_token"], 1)
-        )
-        if sock.recv(64) != b"\x01\x02":
+        sock.send(encode_ping(session["session_users"][0]["authorization_token"], session["authorization_token"]))
+        if sock.recv(64) != STATE_DATAGRAM[State.VALID]:
             raise SystemExit("a player of a ready session was not let in")
     return time.perf_counter() - began

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.messages import HEAD_BYTES, Words
+from relayd.core.wire import MAX_PAYLOAD_BYTES
 
 LEAST_PAYLOAD_BYTES = 24
-MOST_PAYLOAD_BYTES = 1187
-"""PROTOCOL: what fits into a datagram of 1,200 bytes in both directions."""
 
 FIXED_WORDS = LEAST_PAYLOAD_BYTES // 8
 PATTERNS = 127
@@ -51,8 +50,8 @@ class Kinds:
 
     def __init__(self, payload_bytes: tuple[int, ...]) -> None:
         self.payload_bytes: NDArray[np.uint64] = np.resize(np.array(payload_bytes, np.uint64), PATTERNS)
-        if not LEAST_PAYLOAD_BYTES <= min(payload_bytes) <= max(payload_bytes) <= MOST_PAYLOAD_BYTES:
-            raise ValueError(f"payloads must have {LEAST_PAYLOAD_BYTES} to {MOST_PAYLOAD_BYTES} bytes")
+        if not LEAST_PAYLOAD_BYTES <= min(payload_bytes) <= max(payload_bytes) <= MAX_PAYLOAD_BYTES:
+            raise ValueError(f"payloads must have {LEAST_PAYLOAD_BYTES} to {MAX_PAYLOAD_BYTES} bytes")
         self.longest_bytes = max(payload_bytes)
         width = -(-self.longest_bytes // 8) - FIXED_WORDS
         present = np.arange(width * 8)[None, :] < (self.payload_bytes.astype(np.int64)[:, None] - LEAST_PAYLOAD_BYTES)

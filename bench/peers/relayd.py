@@ -24,7 +24,9 @@ from bench.processes import Program, answers, wait_for
 from relayd.core.wire import (
     HEADER_BYTES,
     HOST_DATA_HEADER_BYTES,
+    STATE_DATAGRAM,
     TO_PLAYER_HEADER,
+    State,
     decode_to_host,
     encode_host_data,
     encode_ping,
@@ -40,7 +42,7 @@ _PATIENCE_SECONDS = 10.0
 _SETTLING_PER_SECOND = 40_000
 _HELLO = struct.Struct("<BII")
 """As a KCP client's: channel, cookie, and then the flow. The cookie is not zero: this is no new connection."""
-_VALID = b"\x01\x02"
+_VALID = STATE_DATAGRAM[State.VALID]
 
 
 class RelaydDoor(NamedTuple):

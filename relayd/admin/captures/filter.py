@@ -7,6 +7,8 @@ leaves from those ports. Which of it belongs to the session is decided later, by
 import struct
 from typing import NamedTuple
 
+from relayd.core.wire import SESSION_OFFSET
+
 _LD_W_ABS, _LD_H_ABS, _LD_B_ABS = 0x20, 0x28, 0x30
 _LD_H_IND, _LD_B_IND = 0x48, 0x50
 _LDX_IMM, _LDX_MSH, _LDX_MEM = 0x01, 0xB1, 0x61
@@ -20,7 +22,7 @@ _ANCILLARY = 0xFFFF_F000
 _PROTOCOL, _PACKET_TYPE = _ANCILLARY + 0, _ANCILLARY + 4
 _IPV4, _IPV6, _UDP, _OUTGOING = 0x0800, 0x86DD, 17, 4
 _FRAGMENT_OFFSET = 0x1FFF
-_IPV6_HEADER_BYTES, _UDP_HEADER_BYTES, _TOKEN_OFFSET = 40, 8, 4
+_IPV6_HEADER_BYTES, _UDP_HEADER_BYTES = 40, 8
 _TOKEN, _UDP_AT = 0, 1
 """Memory cells of the program."""
 
@@ -76,7 +78,7 @@ def packet_filter(server_port: int, client_port: int, token_ends_with: int, digi
 
 def _load_token() -> list[_Step]:
     """Loads a little-endian number, byte by byte, for the machine itself is big-endian. X stays the UDP header's."""
-    first = _UDP_HEADER_BYTES + _TOKEN_OFFSET
+    first = _UDP_HEADER_BYTES + SESSION_OFFSET
     steps = [_Step(_STX, _UDP_AT, label="token"), _Step(_LD_B_IND, first), _Step(_ST, _TOKEN)]
     for number in (1, 2, 3):
         steps += [

@@ -3,12 +3,19 @@
 import socket
 from typing import NamedTuple
 
-from relayd.core.wire import DATA, HEADER_BYTES, HOST_DATA_HEADER_BYTES, PING, Port
+from relayd.core.wire import (
+    DATA,
+    HEADER_BYTES,
+    HOST_DATA_HEADER_BYTES,
+    PING,
+    STATE_BYTES,
+    TO_HOST_HEADER_BYTES,
+    TO_PLAYER_HEADER_BYTES,
+    TYPE_OFFSET,
+    Port,
+)
 
 _UDP_HEADER_BYTES = 8
-_TYPE_OFFSET = 8
-"""Of a datagram's type, towards the relay; from the relay it comes first."""
-_STATE_BYTES, _TO_HOST_HEADER_BYTES, _TO_PLAYER_HEADER_BYTES = 2, 5, 1
 
 
 class Peer(NamedTuple):
@@ -69,8 +76,8 @@ def read_packet(data: bytes, time_ns: int, inbound: bool, ports: dict[int, Port]
 
 def _relay_header_bytes(datagram: bytes, inbound: bool, port: Port) -> int:
     if inbound:
-        is_data = datagram[_TYPE_OFFSET : _TYPE_OFFSET + 1] == bytes((DATA,))
+        is_data = datagram[TYPE_OFFSET : TYPE_OFFSET + 1] == bytes((DATA,))
         return HOST_DATA_HEADER_BYTES if is_data and port is Port.SERVER else HEADER_BYTES
     if datagram[:1] == bytes((PING,)):
-        return _STATE_BYTES
-    return _TO_HOST_HEADER_BYTES if port is Port.SERVER else _TO_PLAYER_HEADER_BYTES
+        return STATE_BYTES
+    return TO_HOST_HEADER_BYTES if port is Port.SERVER else TO_PLAYER_HEADER_BYTES
