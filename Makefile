@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-# What the lock files name, and nothing else, by its hash. `make lock` makes them anew.
+# Exactly the locked versions, checked by their hashes. `make lock` writes the lock files.
 LOCKED := $(PIP) --require-hashes --requirement requirements
 # relayd itself: all that it needs, to be built too, is installed by then.
 ITSELF := $(PIP) --no-deps --no-build-isolation

@@ -31,7 +31,7 @@ def fuzz(
 ) -> None:
     """Try more and more input on a part of relayd, until it fails or there was enough.
 
-    An input that it does not bear is kept as DIR/TARGET/crash-…, and the exit status is not 0.
+    A failing input is kept as DIR/TARGET/crash-…, and the exit status is not 0.
     """
     if target not in _TARGETS:
         raise typer.BadParameter(f"there is no {target!r}; there are: {', '.join(_TARGETS)}")
@@ -41,7 +41,7 @@ def fuzz(
     if replay:
         for path in replay:
             registry.load(target).check(path.read_bytes())
-            typer.echo(f"{path}: borne")
+            typer.echo(f"{path}: passed")
     elif keep:
         _keep(target, folder)
     elif importlib.util.find_spec("atheris") is None:

@@ -25,7 +25,7 @@ class _Watch:
         """One more run is over."""
         tally, bounds, seconds = self._tally, self._bounds, self._tally.seconds
         if 0 < bounds.seconds <= seconds or 0 < bounds.runs <= tally.runs or 0 < bounds.units <= tally.units:
-            tally.conclude(borne=True)
+            tally.conclude(passed=True)
             # libFuzzer has no other end that is a success; what it found is on disk already.
             resources.let_go()
             os._exit(0)
@@ -39,7 +39,7 @@ def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
 
     Args:
         name: of the target.
-        found: folder for what is found: in ``corpus`` what reaches more, ``crash-…`` what is not borne.
+        found: folder for what is found: in ``corpus`` what reaches more, ``crash-…`` what fails.
         bounds: when it is enough.
         seed: repeats a run that begins with the same folder.
     """
@@ -56,7 +56,7 @@ def run(name: str, found: Path, bounds: Bounds, seed: int) -> None:
         try:
             done = target.check(data)
         except BaseException:
-            tally.conclude(borne=False)
+            tally.conclude(passed=False)
             raise
         tally.add(done)
         watch.look()

@@ -61,9 +61,9 @@ class Tally:
         """Prints how far it is."""
         print(self._so_far(), flush=True)
 
-    def conclude(self, borne: bool) -> None:
+    def conclude(self, passed: bool) -> None:
         """Prints all there is to say at the end."""
-        print(f"{self._so_far()}: {'nothing broken' if borne else 'and then one that is not borne'}")
+        print(f"{self._so_far()}: {'nothing broken' if passed else 'and then a failing input'}")
         print(f"outcomes: {listed(self._outcomes)}")
         print(f"{self._checks:,} checks, seed {self._seed}", flush=True)
 

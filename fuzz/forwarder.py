@@ -64,7 +64,7 @@ def run(program: Path, found: Path, bounds: Bounds, seed: int) -> int:
             said = json.loads(line)
             tally.replace(said["runs"], Done(Counter(said["outcomes"]), said["checks"]))
             tally.show()
-    tally.conclude(borne=running.returncode == 0)
+    tally.conclude(passed=running.returncode == 0)
     return running.returncode
 
 

@@ -46,7 +46,7 @@ def _reached(target: Target, data: bytes) -> frozenset[Step]:
 
 
 def fewest(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
-    """Of these inputs as few as reach as much as all of them, the shortest first. Each has to be borne."""
+    """Of these inputs as few as reach as much as all of them, the shortest first. Each has to pass."""
     ordered = sorted(set(inputs), key=lambda data: (len(data), data))
     target.check(ordered[0])
     reached = {data: _reached(target, data) for data in ordered}
@@ -60,7 +60,7 @@ def fewest(target: Target, inputs: Iterable[bytes]) -> list[bytes]:
 
 
 def write(folder: Path, inputs: Iterable[bytes]) -> int:
-    """Makes a folder hold these inputs and no others, but for those that once were not borne. Returns how many."""
+    """Makes a folder hold these inputs and no others, but for those that once failed. Returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / hashlib.sha256(data).hexdigest()[:16]: data for data in inputs}
     for path in folder.iterdir():

@@ -25,7 +25,7 @@ class Target(Protocol):
     """What `check` counts."""
 
     def check(self, data: bytes) -> Done:
-        """Raises if relayd does not bear what these bytes stand for. Returns how much that was."""
+        """Raises if relayd fails at what these bytes stand for. Returns how much that was."""
         ...
 
 

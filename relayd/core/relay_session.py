@@ -1,4 +1,4 @@
-"""`RelaySession` of the relay API (openapi/edgegap-relays-v1.json), as session files and the REST API carry it."""
+"""`RelaySession`, as session files and the REST API carry it: tests/fixtures/edgegap-relays-v1.json."""
 
 import ipaddress
 from typing import Annotated, Any, ClassVar

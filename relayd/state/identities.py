@@ -3,7 +3,7 @@
 import socket
 
 from relayd.core.endpoint import Address
-from relayd.core.session import Binding, User
+from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 from relayd.state import layout
 from relayd.state.layout import Identity, Kind
@@ -41,6 +41,26 @@ def identity_of(binding: Binding) -> Identity:
 
 def account_of(user: User, span: bytes) -> Identity:
     """What the account of a user says, whose counts go under that span."""
-    session = user.session
-    game = layout.game_of(session.session_id)
-    return Identity(Kind.ACCOUNT, 0, False, user.token, session.token, user.connection_id, 0, 0, 0, 0, span, game)
+    return _of_no_binding(Kind.ACCOUNT, user.session, span, user.token, user.connection_id)
+
+
+def sum_of_revoked(session: Session, span: bytes) -> Identity:
+    """What the sum of a session's revoked users says, which goes under that span."""
+    return _of_no_binding(Kind.REVOKED, session, span)
+
+
+def _of_no_binding(kind: Kind, session: Session, span: bytes, user: int = 0, connection_id: int = 0) -> Identity:
+    return Identity(
+        kind=kind,
+        port=0,
+        undecided=False,
+        user=user,
+        session=session.token,
+        connection_id=connection_id,
+        endpoint=0,
+        family=0,
+        peer_port=0,
+        scope=0,
+        ip=span,
+        game=layout.game_of(session.session_id),
+    )

@@ -35,7 +35,7 @@ class Left:
         self._former: list[Found] = []
         """What is left of sessions that ended."""
         self.counts: dict[tuple[int, bytes], Traffic] = {}
-        """What was counted in all of these but bindings, by session token and span."""
+        """Counts of all records but bindings, by session token and span."""
         self.bindings_found = 0
         """How many bindings were found that can be right."""
         self._records = records

@@ -77,7 +77,7 @@ class StateMemory:
     def _read(self) -> mmap.mmap:
         size_bytes = os.fstat(self._fd).st_size
         start = os.pread(self._fd, layout.HEADER_BYTES, 0)
-        # Of one that is all zero its process ended before it wrote anything.
+        # All zero: its process ended before it wrote the header.
         if size_bytes in (0, layout.FILE_BYTES) and not any(start):
             return self._create()
         why = layout.misfit(start, size_bytes)

@@ -13,7 +13,7 @@ from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS
 from relayd.core.views import CountsMemory
 from relayd.state import layout
-from relayd.state.identities import account_of, identity_of
+from relayd.state.identities import account_of, identity_of, sum_of_revoked
 from relayd.state.layout import NO_SPAN, Identity, Kind
 from relayd.state.memory import StateMemory
 
@@ -180,8 +180,7 @@ class Records:
             if not slot:
                 return
             self._sums[session] = slot
-            span, game = self._span_of(session), layout.game_of(session.session_id)
-            self._write(slot, Identity(Kind.REVOKED, 0, False, 0, session.token, 0, 0, 0, 0, 0, span, game))
+            self._write(slot, sum_of_revoked(session, self._span_of(session)))
         self._write_counts(slot, traffic)
 
     def authorized(self, user: User, admitted: bool) -> None:

@@ -51,7 +51,7 @@ class Sender:
         try:
             await self._hand_over(batch)
         except UsageRefusedError:
-            # By halves down to the one that it is.
+            # Bisects to the refused record.
             self._at_once = len(batch.records) // 2
             return True
         except Exception as error:  # noqa: BLE001 - whatever happens here, the games go on

@@ -1,4 +1,4 @@
-"""Every input that fuzzing found worth keeping is borne, as are those it begins with."""
+"""Every input that fuzzing found worth keeping passes, as do those it begins with."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.integration.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("name", registry.TARGETS)
-def test_all_that_is_kept_is_borne(name: str) -> None:
+def test_all_that_is_kept_passes(name: str) -> None:
     target = registry.load(name)
     kept = registry.corpus(name)
     assert kept
@@ -45,7 +45,7 @@ def test_of_inputs_that_reach_the_same_the_shortest_is_kept() -> None:
     assert keep.fewest(target, [long, short, other]) == [other, short]
 
 
-def test_what_once_was_not_borne_stays(tmp_path: Path) -> None:
+def test_what_once_failed_stays(tmp_path: Path) -> None:
     for name in ("crash-1234", "reached nothing more"):
         (tmp_path / name).write_bytes(name.encode())
     keep.write(tmp_path, [b"reaches more"])

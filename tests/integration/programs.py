@@ -3,7 +3,7 @@
 To import all of it takes more processor time than everything else that a start does, and the tests start it a thousand
 times. So a process that has imported it, and does nothing else, is forked each time: see forked.py. What comes of that
 is what `python -m relayd` would be, from `relayd.__main__` on: a process of its own with its own arguments, variables,
-files and network. Whatever stands before that command, or another folder, has it started anew.
+files and network. With a command before it, or in another folder, it gets an interpreter of its own.
 """
 
 import atexit

@@ -182,7 +182,7 @@ class Relays:
         return RelayWorld(scenario, self._relay, self._sockets, self._number)
 
     def over(self, well: bool) -> None:
-        """The scenario is. Whatever went wrong with one is no business of the next one's."""
+        """Ends the scenario. After one that failed, the next gets another relay."""
         try:
             if well:
                 self._sockets.assert_silent()

@@ -16,7 +16,7 @@ from tests.scenarios.worlds import EngineWorld, NaiveWorld
 ENGINE_ALONE = {"no host", "a network of IPv6 addresses is one source"} | {
     name for name, one in SCENARIOS.items() if any(fnmatch(limit, "session_*_per_second") for limit in one.limits)
 }
-"""Where nothing has to be for anybody but the engine, which alone keeps the rate of a session."""
+"""What only the engine decides; it alone keeps the rate of a session."""
 STRANGERS_ALONE = {"malformed from strangers"}
 """Where all that arrives is for the engine, if it is not dropped before it reaches a socket."""
 

@@ -44,7 +44,7 @@ class Attempt(NamedTuple):
     session_id: str | None = None
     """The session with that token, also if it ended recently."""
     swapped_session_id: str | None = None
-    """The session that lets them in once user and session token are exchanged."""
+    """The session that lets them in once user and session token are swapped."""
     other_session_ids: tuple[str, ...] = ()
     """Sessions that have a user with that token."""
 

@@ -221,14 +221,14 @@ class _Gathering:
         bindings = (user.server_binding, user.client_binding)
         traffic = user.traffic
         return UserFacts(
-            user.session.session_id,
-            user.token,
-            user.ip_address,
-            tuple(self._binding_facts(binding) for binding in bindings if binding is not None),
-            traffic.to_host_datagrams if traffic is not None else 0,
-            traffic.to_player_datagrams if traffic is not None else 0,
-            lost[Verdict.NO_HOST, user.token],
-            lost[Verdict.UNKNOWN_CONNECTION, user.token],
+            session_id=user.session.session_id,
+            token=user.token,
+            allowed_ip=user.ip_address,
+            bindings=tuple(self._binding_facts(binding) for binding in bindings if binding is not None),
+            datagrams_to_host=traffic.to_host_datagrams if traffic is not None else 0,
+            datagrams_to_player=traffic.to_player_datagrams if traffic is not None else 0,
+            lost_without_host=lost[Verdict.NO_HOST, user.token],
+            lost_to_nobody=lost[Verdict.UNKNOWN_CONNECTION, user.token],
         )
 
     def _binding_facts(self, binding: Binding) -> BindingFacts:

@@ -1,4 +1,4 @@
-"""Sessions: openapi/edgegap-relays-v1.json in names and statuses."""
+"""Sessions: tests/fixtures/edgegap-relays-v1.json in names and statuses."""
 
 from typing import Annotated
 

@@ -46,13 +46,13 @@ class Fleet:
         """All relays as placement wants them; `now` in Unix time."""
         return [
             Candidate(
-                node_id,
-                record.heartbeat.attributes,
-                _position(record),
-                record.heartbeat.capacity,
-                record.heartbeat.load + self._pending_of(node_id, now),
-                record.heartbeat.draining,
-                now - record.heard_at,
+                node_id=node_id,
+                attributes=record.heartbeat.attributes,
+                position=_position(record),
+                capacity=record.heartbeat.capacity,
+                load=record.heartbeat.load + self._pending_of(node_id, now),
+                draining=record.heartbeat.draining,
+                silence=now - record.heard_at,
             )
             for node_id, record in self._records.items()
         ]

@@ -17,7 +17,7 @@ class Declared(Protocol):
     """Something that belongs to a layout."""
 
     def described(self) -> Iterator[str]:
-        """Lines that say all that another version could have otherwise."""
+        """The text that the digest is of: all that may differ between versions."""
 
 
 class Amount(NamedTuple):
@@ -35,7 +35,7 @@ class Scalar:
     c: str
     """In C, without the brackets of an array."""
     format: str
-    """Of the module struct; bytes for what Python does not calculate with."""
+    """Of the module struct; `s` for what Python does not calculate with."""
     c_count: int = 0
     """Of an array in C; 0 for none."""
 
@@ -46,7 +46,7 @@ class Scalar:
 
     @property
     def align_bytes(self) -> int:
-        """What its place is a multiple of."""
+        """Its alignment."""
         return self.size_bytes // (self.c_count or 1)
 
     def described(self) -> Iterator[str]:
@@ -69,7 +69,7 @@ IP = Scalar("ip", "__u32", "16s", 4)
 
 
 def some_bytes(count: int) -> Scalar:
-    """So many bytes without a meaning of their own here."""
+    """So many opaque bytes."""
     return Scalar(f"{count} bytes", "__u8", f"{count}s", count)
 
 
@@ -97,7 +97,7 @@ class Struct:
     fields: tuple[Field, ...]
     comment: str = ""
     aligned_bytes: int = 1
-    """More than its members ask for."""
+    """At least; more than its members ask for."""
 
     def __post_init__(self) -> None:
         if len({field.name for field in self.fields}) != len(self.fields):
@@ -117,7 +117,7 @@ class Struct:
 
     @property
     def align_bytes(self) -> int:
-        """What its place is a multiple of."""
+        """Its alignment."""
         return max(self.aligned_bytes, *(field.type.align_bytes for field in self.fields))
 
     @property
@@ -252,7 +252,7 @@ class Map:
         yield from self.value.described()
 
     def most_entries(self, room: int) -> int:
-        """How many entries it is made for, with so many where the loader says."""
+        """max_entries of the map; `room` where the loader decides."""
         return room if isinstance(self.entries, Room) else self.entries
 
 

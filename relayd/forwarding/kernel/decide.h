@@ -24,7 +24,7 @@ static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, 
 	struct pings *answered = bpf_map_lookup_elem(&pings, &slot);
 	int exit = -1;
 
-	/* One with something behind it is as good, but nobody sends such. */
+	/* A PING with trailing bytes is valid too, but no client sends one: the engine answers it. */
 	if (d->size == HEADER_BYTES)
 		exit = send(ctx, d, sender, state, d->port, PING | STATE_VALID << 8, STATE_BYTES, 0);
 	if (exit < 0) {
@@ -142,7 +142,7 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		return drop(d, ADDRESS_CONFLICT);
 	}
 	heard(d, state);
-	/* Without care for other processors: one user's datagrams come by one, since network cards deal by address and port. */
+	/* Not atomic: receive-side scaling keeps a user's datagrams on one processor. */
 	rate = d->port == CLIENT ? &d->control->rates[CLIENT] : &d->control->rates[SERVER];
 	if (!within_rate(rate, &state->dues, d->size, d->now_ns)) {
 		__sync_fetch_and_add(&state->limited_datagrams, 1);

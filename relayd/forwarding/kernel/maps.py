@@ -12,7 +12,7 @@ from relayd.forwarding.kernel.libbpf import BpfError, checked, info, kind_of, li
 _INFO = struct.Struct("<6I")
 """`struct bpf_map_info`: type, id, key_size, value_size, max_entries, map_flags."""
 _BATCH = 8192
-"""Entries read at once; more than one bucket of a hash ever holds, which the kernel asks for."""
+"""Entries read at once: the kernel wants room for the largest bucket of a hash."""
 
 
 class BpfMap:

@@ -82,8 +82,8 @@ static __always_inline int send(struct xdp_md *ctx, const struct datagram *d, co
 	if (!local[3] && !local[2] && !local[1] && !local[0])
 		return -1; /* not heard by this program yet */
 	/*
-	 * On the loopback interface the kernel still remembers where the unfinished checksum was to go, and with the
-	 * headers moved it takes even a right one for wrong. IPv4 can do without, IPv6 cannot.
+	 * On the loopback interface the kernel keeps the offset at which it would have finished the checksum. The headers
+	 * have moved since, so it rejects even a correct one. IPv4 can do without, IPv6 cannot.
 	 */
 	if ((!d->checksum || looped) && peer->family == AF_INET6)
 		return -1;

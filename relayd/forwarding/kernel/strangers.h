@@ -115,7 +115,7 @@ static __always_inline void note_guess(const struct datagram *d)
 	bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
 }
 
-/* Whether even a right token may be a lucky guess from there: then user space looks closer, which knows more. */
+/* Whether a right token from there may be a lucky guess: then user space decides, which knows more. */
 static __always_inline bool is_searched(const struct datagram *d)
 {
 	struct address source = network_of_source(d);

@@ -137,7 +137,7 @@ static bool settled(const struct forwarder *f, const struct flow *flow, double n
 	return flow->passed_up <= f->ring_tail || now >= flow->settled_at;
 }
 
-/* A flow that waits, waits for this one too. One that does not has nothing to do with it: its others need not wait. */
+/* An unsettled flow waits for this datagram too. A settled one does not: its other datagrams must not wait for it. */
 static void wait_longer(const struct forwarder *f, struct flow *flow, double now)
 {
 	if (!settled(f, flow, now))
@@ -206,8 +206,8 @@ static void to_player(struct forwarder *f, const struct datagram *d)
 	one->player_generation = d->to->generation;
 }
 
-/* Above its rate, a flow's datagrams cost nobody more than this. What has passed here and is passed up, the owner may
- * count once more: it goes by the same rate. */
+/* Above its rate, a flow's datagrams cost nobody more than this. The engine charges what is passed up once more, by the
+ * same rate. */
 static bool over_rate(struct forwarder *f, enum port port, const struct datagram *d, double now)
 {
 	struct counts *counts = counts_at(f, d->from_slot);

@@ -194,7 +194,7 @@ static PyObject *take(Forwarder *self, PyObject *limit)
 	count = self->f.ring_head - first;
 	if (!count) {
 		self->f.owner_woken = false;
-		/* Always: the thread may write to it a moment after what it is about was taken. */
+		/* Always drained: the thread may write to it after the datagram in question was taken. */
 		eventfd_read(self->f.wake_owner, &ignored);
 	}
 	pthread_mutex_unlock(&self->f.lock);

@@ -132,7 +132,7 @@ void send_out(int fd, struct out *out, bool merge)
 			done += (unsigned)sent;
 			continue;
 		}
-		/* The first was not taken, and with it, where there is no room at all, none of the others. */
+		/* This one failed; with EAGAIN there is no room at all, and the others would fail as well. */
 		not_taken(fd, out, &a, done++, error);
 		while (error == EAGAIN && done < messages)
 			not_taken(fd, out, &a, done++, error);

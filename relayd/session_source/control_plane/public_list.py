@@ -57,7 +57,7 @@ class PublicList:
         return None
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
-        """See `Link.read`: everything, or nothing at all if that is what was ``applied``.
+        """See `Link.read`: everything, or nothing if it is unchanged since ``applied``.
 
         Sessions that are created or deleted while the pages are read shift others from page to page. So one that
         stands on two pages counts once, and one that is missing from several pages is only gone if the next reading
