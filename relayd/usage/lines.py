@@ -13,6 +13,8 @@ from relayd.core.usage import Counts, Kind, Ledger, Reason, UsageRecord
 
 _CHECKSUM_BYTES = 8
 _VERSION = 1
+# Counted by hand, where other layouts have a digest: those are replaced when they change, while what waits to be billed
+# has to be read by every later version. tests/unit/usage/test_lines.py has a journal of each.
 _KINDS = {kind.value: kind for kind in Kind}
 _REASONS: dict[str | None, Reason | None] = {None: None, **{reason.value: reason for reason in Reason}}
 
