@@ -217,7 +217,7 @@ class Relay:
         if self._metering is not None:
             tasks.append(asyncio.create_task(self._metering.run_forever(), name="usage"))
         if self._liveness is not None:
-            tasks.append(asyncio.create_task(self._liveness.run_forever(self._sockets), name=_BEATS))
+            tasks.append(asyncio.create_task(self._liveness.run_forever(self._sockets, self._started), name=_BEATS))
         return tasks
 
     async def _take_in(self, parts: _Parts, tasks: list[asyncio.Task[None]]) -> None:

@@ -46,18 +46,19 @@ class Liveness:
         """Has the manager keep the sockets for the next process."""
         hand_over(self._manager, sockets)
 
-    async def run_forever(self, sockets: Sequence[BoundSocket]) -> None:
+    async def run_forever(self, sockets: Sequence[BoundSocket], started: asyncio.Event) -> None:
         """Sends all notifications, from the loop that forwards: if that hangs, none is sent, the watchdog's neither.
 
         Args:
             sockets: the relay's, which are to be read.
+            started: set once they are, and requests are answered.
         """
         loop = asyncio.get_running_loop()
         probes = Probes(self._engine, sockets)
         beat_at = loop.time()
         try:
             while True:
-                self._tell_state()
+                self._tell_state(started=started.is_set())
                 if loop.time() >= beat_at:
                     beat_at = loop.time() + self._beat_seconds
                     self._beat(probes)
@@ -80,13 +81,13 @@ class Liveness:
         else:
             self._manager.tell("STOPPING=1", "STATUS=stopping")
 
-    def _tell_state(self) -> None:
+    def _tell_state(self, *, started: bool) -> None:
         if self._ending:
             return
         text = self._in_words()
         if text != self._said and self._manager.tell(f"STATUS={text}"):
             self._said = text
-        if not self._ready and self._table.loaded:
+        if not self._ready and started and self._table.loaded:
             self._ready = self._manager.tell("READY=1", _monotonic())
         asked_at, looked_at = self._reload_asked_at, self._source.looked_at
         looked = asked_at is not None and looked_at is not None and looked_at >= asked_at

@@ -1,6 +1,5 @@
 """Whether the relay's sockets are read: datagrams that it sends to itself, and that no peer ever sees."""
 
-import select
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,22 +16,22 @@ _PROBE = bytes(MAX_DATAGRAM_BYTES + 1)
 """Longer than any peer's: told apart by its length alone. The fast path, too, passes such a
 datagram of this host up to the sockets."""
 _SWALLOWED = Action(Verdict.TOO_LONG)
+_SO_TIMESTAMPNS = 35
+_TIMESPEC_BYTES = 16
+"""socket(7): when a datagram arrived, in nanoseconds, as a `struct timespec` beside it."""
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class ProbedEngine(Engine):
-    """An engine that notes which sockets datagrams come from, and neither counts nor answers the relay's own."""
+    """An engine that neither counts nor answers the relay's own probes."""
 
     def __init__(self, table: Table, lookups: Lookups | None = None) -> None:
         super().__init__(table, lookups)
-        self.heard: set[int] = set()
-        """Numbers of the endpoints that gave it something since this was last emptied."""
         self.own: set[Address] = set()
         """IP address and port of the relay's own probes."""
 
     def handle(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
         """See `Engine.handle`."""
-        self.heard.add(endpoint.number)
         if len(data) > MAX_DATAGRAM_BYTES and source[:2] in self.own:
             return _SWALLOWED
         return super().handle(endpoint, data, source, now)
@@ -48,11 +47,12 @@ class Probes:
 
     def __init__(self, engine: ProbedEngine, sockets: Sequence[BoundSocket]) -> None:
         self._engine = engine
-        self._endpoints = {one.socket.fileno(): one.endpoint for one in sockets}
-        self._waiting = select.poll()
+        self._sockets = sockets
+        self._oldest: list[bytes | None] = [None] * len(sockets)
+        """When what has waited longest in each socket had arrived there, at the last look; None where nothing did."""
         self._senders: list[socket.socket] = []
         for one in sockets:
-            self._waiting.register(one.socket, select.POLLIN)
+            one.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             # Where there is no way to its own address, nothing is sent; the socket is watched all the same.
             with suppress(OSError):
                 self._senders.append(self._sender(one.socket))
@@ -70,18 +70,35 @@ class Probes:
         return sock
 
     def unread(self) -> list[Endpoint]:
-        """The sockets in which something waits, and which gave the engine nothing since the last call.
+        """The sockets in which the same datagram waits longest as at the last call.
 
-        A socket that is empty was read, whatever came of it: a flood may have a probe dropped, a firewall too.
+        Not those that merely have one waiting: a socket that gets more than the relay can do is full at every look,
+        and read all the time. A probe does not even fit in there; a flood or a firewall may have it dropped as well.
         """
-        heard, self._engine.heard = self._engine.heard, set()
-        waiting = [self._endpoints[fd] for fd, events in self._waiting.poll(0) if events & select.POLLIN]
+        before, now = self._oldest, self._look()
         for sender in self._senders:
             with suppress(OSError):
                 sender.send(_PROBE)
-        return [endpoint for endpoint in waiting if endpoint.number not in heard]
+        self._oldest = self._look()
+        return [
+            one.endpoint
+            for one, then, still in zip(self._sockets, before, now, strict=True)
+            if still is not None and still == then
+        ]
+
+    def _look(self) -> list[bytes | None]:
+        return [_oldest(one.socket) for one in self._sockets]
 
     def close(self) -> None:
         """Sends no more."""
         for sender in self._senders:
             sender.close()
+
+
+def _oldest(sock: socket.socket) -> bytes | None:
+    try:
+        space = socket.CMSG_SPACE(_TIMESPEC_BYTES)
+        _, beside, _, _ = sock.recvmsg(0, space, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:
+        return None
+    return next((data for level, kind, data in beside if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS)), None)

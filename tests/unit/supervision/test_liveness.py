@@ -50,9 +50,11 @@ class World:
         self.source = SourceStatus()
         self.sockets = fake_ports()
         self.liveness = Liveness(self.manager, self.engine, self.source)
+        self.started = asyncio.Event()
+        self.started.set()
 
     def running(self) -> Running:
-        return Running(self.liveness.run_forever(self.sockets))
+        return Running(self.liveness.run_forever(self.sockets, self.started))
 
     def load(self, *numbers: int) -> None:
         self.table.apply(Snapshot.of(session(number) for number in numbers), now())
@@ -101,6 +103,20 @@ def test_a_start_that_takes_long_is_prolonged_and_ready_is_said_once_there_are_s
             assert heard[2].startswith("MONOTONIC_USEC=")
             heard = await world.heard_over(60.0)
             assert set(heard) == {"WATCHDOG=1"}
+
+    in_world(tmp_path, work)
+
+
+def test_one_that_has_sessions_and_does_not_read_its_sockets_yet_is_not_ready(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.started.clear()
+        world.load(1)
+        async with world.running():
+            heard = await world.heard_over(10.0)
+            assert {"WATCHDOG=1", EXTENSION} < set(heard)
+            assert "READY=1" not in heard
+            world.started.set()
+            assert "READY=1" in await world.heard_over(0.1)
 
     in_world(tmp_path, work)
 
