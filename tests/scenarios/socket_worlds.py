@@ -96,8 +96,17 @@ class SocketWorld(TableWorld):
         assert isinstance(peer.address, int)
         key = peer.address, peer.family
         if key not in self._peers:
-            self._peers[key] = _open(self.places.address(peer)[0])
+            self._peers[key] = self._open_elsewhere(self.places.address(peer)[0])
         return self._peers[key]
+
+    def _open_elsewhere(self, ip: str) -> socket.socket:
+        """At a port that no socket of the relay has in the other family: from there it would be a bad source."""
+        with ExitStack() as unfit:
+            while True:
+                sock = _open(ip)
+                if sock.getsockname()[1] not in self.engine.bad_sources.own_ports:
+                    return sock
+                unfit.enter_context(sock)
 
     def _ready(self, seconds: float) -> list[tuple[int, int]]:
         """Which peers have something to hear, once there is one."""
