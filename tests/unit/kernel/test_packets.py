@@ -171,6 +171,19 @@ def test_what_is_only_on_its_way_through_is_left_alone(rig: Rig) -> None:
         assert rig.run(build(packet)).exit == XDP_PASS
 
 
+@FAMILIES
+def test_what_is_for_another_port_of_this_host_is_left_alone(rig: Rig, family: int) -> None:
+    """Whatever it says, and however much of it comes."""
+    bind(rig, family)
+    for source, payload in ((HOSTS, encode_ping(1, SESSION)), (PLAYERS, encode_ping(2, SESSION)), (PLAYERS, b"junk")):
+        packet = rig.packet(*source[family], Port.SERVER, payload)
+        for port in (53, PORTS[Port.SERVER] - 1, PORTS[Port.CLIENT] + 1):
+            frame = build(packet._replace(destination_port=port))
+            for _ in range(50):
+                run = rig.run(frame)
+                assert (run.exit, run.frame, run.verdict) == (XDP_PASS, frame, None)
+
+
 @pytest.mark.parametrize("cut", range(0, 64, 3))
 @FAMILIES
 def test_a_frame_that_ends_too_soon(rig: Rig, family: int, cut: int) -> None:
