@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from relayd.core.declaration.common import TOTAL
 from relayd.core.declaration.thread import DELAY_BOUNDS_NS
 from relayd.core.verdict import Verdict
-from relayd.core.wire import encode_ping
+from relayd.core.wire import Port, encode_ping
 from tests.integration.programs import REPOSITORY
 from tests.integration.waiting import PATIENCE_SECONDS
 from tests.support.descriptors import open_descriptors
@@ -216,6 +217,16 @@ def test_it_is_readable_while_there_is_something_to_take() -> None:
 
 def counting_at(memory: Any, totals_at: int, counts_at: int, stride: int) -> object:
     return compiled.BareForwarder([], True, memory, totals_at, counts_at, stride)
+
+
+def test_all_that_it_counts_in_is_in_the_memory_to_the_last_byte() -> None:
+    totals_bytes = len(Port) * len(Verdict) * TOTAL.size_bytes
+    size_bytes, stride = 8192, 128
+    last_totals, last_counts = size_bytes - totals_bytes, size_bytes - stride
+    counting_at(bytearray(size_bytes), last_totals, last_counts, stride)
+    for totals_at, counts_at in ((last_totals + 8, 0), (0, last_counts + 64)):
+        with pytest.raises(ValueError, match="not in the memory"):
+            counting_at(bytearray(size_bytes), totals_at, counts_at, stride)
 
 
 def adds(*arguments: Any) -> Callable[[Any], object]:
