@@ -153,7 +153,8 @@ def checked(result: int | None, what: str) -> int:
         BpfError: it is negative.
     """
     if result is None or result < 0:
-        raise BpfError(ctypes.get_errno() or -(result or 0), what)
+        # A negative errno, or -1 and NULL, which leave it in errno; else that may be of an earlier call.
+        raise BpfError(-result if result is not None and result < -1 else ctypes.get_errno(), what)
     return result
 
 
