@@ -387,6 +387,9 @@ def test_the_description_and_its_page_need_no_key() -> None:
     async def work(api: Api) -> None:
         described = (await api.ask("GET", "/openapi.json", key=None)).json()
         assert SESSIONS in described["paths"]
+        answered = described["components"]["schemas"]["RelaySession"]
+        assert "error" not in answered["required"]
+        assert not [name for name, field in answered["properties"].items() if "default" in field], "answers have none"
         page = await api.ask("GET", "/docs", key=None)
         assert page.headers["content-type"].startswith("text/html")
 

@@ -6,8 +6,8 @@ import errno
 import pytest
 
 from relayd.errors import UnavailableError
-from relayd.forwarding.kernel import libbpf
-from relayd.forwarding.kernel.libbpf import BpfError, checked
+from relayd.forwarding.kernel import libbpf, program
+from relayd.forwarding.kernel.libbpf import BpfError, LibraryMissingError, checked
 from relayd.forwarding.kernel.program import KernelProgram, Sizes, explain_load
 from tests.scenarios.skips import needs_kernel
 
@@ -47,6 +47,15 @@ def test_only_what_is_negative_is_an_error() -> None:
             with pytest.raises(BpfError) as raised:
                 checked(failed, "ask")
             assert raised.value.errno == left
+
+
+def test_a_host_without_libbpf_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise LibraryMissingError("libbpf.so.1 cannot be loaded")
+
+    monkeypatch.setattr(program, "library", missing)
+    with pytest.raises(UnavailableError, match="cannot be loaded"):
+        KernelProgram.load(Sizes(1, 1))
 
 
 @needs_kernel

@@ -54,6 +54,21 @@ def test_a_date_to_come_back_at_is_understood_too() -> None:
     assert caught.value.retry_after_seconds == 0.0, "it is over"
 
 
+def test_closing_it_closes_its_connections() -> None:
+    class Transport(httpx.MockTransport):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    async def work() -> None:
+        transport = Transport(lambda _: httpx.Response(200))
+        await HttpClient(URL, lambda: None, 5.0, transport=transport).close()
+        assert transport.closed
+
+    run(work())
+
+
 def test_an_answer_is_decoded() -> None:
     answer = ask(lambda _: httpx.Response(200, json={"fine": True}, headers={"etag": "x"}))
     assert (answer.status, answer.headers["etag"], answer.body) == (200, "x", {"fine": True})
