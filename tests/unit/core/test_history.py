@@ -173,6 +173,10 @@ def test_what_was_dropped_for_a_rate_elsewhere_is_noted_too() -> None:
     ((refusal, spell),) = relay.table.history.sessions[SESSION].refusals
     assert (refusal.verdict, refusal.user_token, refusal.ip_address) == (Verdict.RATE_LIMITED, ALICE, ALICE_AT[0])
     assert (spell.times, spell.last) == (7, relay.now + 1)
+    binding.address = ("2001:db8::7", 5000, 0, 0)
+    relay.table.history.limited(binding, 1, relay.now + 2)
+    _, (refusal, _) = relay.table.history.sessions[SESSION].refusals
+    assert (refusal.ip_address, refusal.udp_port) == ("2001:db8::7", 5000)
 
 
 def test_of_too_many_different_things_the_one_heard_longest_ago_is_forgotten() -> None:

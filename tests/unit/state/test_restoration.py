@@ -13,6 +13,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.state import layout
 from relayd.state.memory import NAME
+from tests.support.descriptors import open_descriptors
 from tests.support.disks import no_new_file
 from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, SPAN, THERE, C, Life, S, Spans, first_life
 
@@ -183,8 +184,13 @@ def test_a_file_that_was_cut_is_set_aside(size: int, tmp_path: Path) -> None:
     before.killed()
     with (tmp_path / NAME).open("r+b") as file:
         file.truncate(size)
-    assert Life(tmp_path).state.fresh
-    assert (tmp_path / f"{NAME}.set-aside").stat().st_size == size
+    open_before = open_descriptors()
+    life = Life(tmp_path)
+    assert life.state.fresh
+    aside = tmp_path / f"{NAME}.set-aside"
+    assert aside.stat().st_size == size
+    opened = {number for number, _ in open_descriptors()} - {number for number, _ in open_before}
+    assert {target for number, target in open_descriptors() if number in opened} == {str(tmp_path / NAME)}
 
 
 def test_a_record_half_written_is_not_believed_and_the_others_are(tmp_path: Path) -> None:
@@ -212,7 +218,10 @@ def test_one_file_is_for_one_process(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_folder_that_cannot_be_had_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
     life = Life(tmp_path / "file" / "state")
-    assert "no state is kept" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no state is kept" in said
+    assert "Not a directory" in said
+    assert "Errno" not in said
     life.authorize(game=(HOST, ALICE))
     assert life.handle(S, encode_ping(HOST, SESSION), HERE).verdict is Verdict.ANSWERED
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel import pins as module
 from relayd.forwarding.kernel.pins import Pins
+from tests.support.descriptors import open_descriptors
 
 
 @pytest.fixture
@@ -43,6 +45,19 @@ def test_a_link_to_another_file_is_no_pin(pins: Pins) -> None:
     assert links(pins) == {"eth0"}
     assert pins.maps() == {}
     assert pins.exist()
+
+
+def test_the_program_is_taken_off_before_its_link_is_forgotten(pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else may hold the link, a process that hangs for one: the name alone does not keep it."""
+    taken_off: list[str] = []
+    monkeypatch.setattr(module, "detach", lambda fd: taken_off.append(os.readlink(f"/proc/self/fd/{fd}")))  # noqa: PTH115
+    for interface in ("eth0", "eth1"):
+        pins.pin_link(interface, -1)
+    before = open_descriptors()
+    pins.remove()
+    assert taken_off == [str(pins.folder / f"link_{interface}") for interface in ("eth0", "eth1")]
+    assert open_descriptors() <= before
+    assert not pins.exist()
 
 
 def test_a_link_takes_the_place_of_what_is_none(pins: Pins) -> None:

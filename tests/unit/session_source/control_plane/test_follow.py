@@ -2,13 +2,14 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from relayd.core.source_status import Load
 from relayd.core.wire import State
-from relayd.session_source.control_plane.link import LinkError
+from relayd.session_source.control_plane.link import LinkError, Version
 from tests.support.links import FakeLink, session
 from tests.support.virtual_loop import now, run, turns, until
 from tests.unit.session_source.control_plane.worlds import HOLD_SECONDS, POLL_SECONDS, World
@@ -49,6 +50,35 @@ def test_news_are_applied_while_the_answer_is_held_back() -> None:
             assert world.table.replaced == 1, "only what changed is read"
             assert len(world.link.reports) == asked + 1, "and confirmed"
             assert world.link.reports[-1].applied == world.link.version
+
+    run(work())
+
+
+def test_what_a_list_repeats_is_not_kept_again() -> None:
+    class NoDisk:
+        def __init__(self) -> None:
+            self.changes: list[Version | None] = []
+
+        async def load(self) -> None:
+            return None
+
+        async def keep(self) -> None:
+            await asyncio.Event().wait()
+
+        def changed(self, version: Version | None) -> None:
+            self.changes.append(version)
+
+    async def work() -> None:
+        keeper: Any = NoDisk()
+        world = World(FakeLink(revisions=False), keeper)
+        world.link.put(session(1))
+        async with world.running():
+            await asyncio.sleep(60.0)
+            assert len(world.link.readings) > 10
+            assert keeper.changes == [None]
+            world.link.put(session(2))
+            await asyncio.sleep(60.0)
+            assert keeper.changes == [None, None]
 
     run(work())
 
