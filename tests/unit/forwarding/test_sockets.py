@@ -143,6 +143,7 @@ def test_ipv6_that_was_asked_for_and_is_not_there_ends_it(host: Host, bind: list
         (errno.EADDRINUSE, "is taken.*ss -lunp sport = :32001"),
         (errno.EADDRNOTAVAIL, "no such address"),
         (errno.EACCES, "CAP_NET_BIND_SERVICE"),
+        (errno.EPERM, "Operation not permitted"),
         (errno.ENOBUFS, "No buffer space available"),
     ],
 )

@@ -64,6 +64,30 @@ def test_it_is_read_at_start_and_whenever_it_changes(tmp_path: Path) -> None:
     run(work())
 
 
+def test_one_that_is_refused_is_not_read_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write_text("[")
+        async with world.running():
+            await asyncio.sleep(60 * POLL_SECONDS)
+            assert len(read) == 1
+            world.write(1)
+            await asyncio.sleep(2 * POLL_SECONDS)
+            assert (len(read), world.ids()) == (2, {"game-1"})
+
+    read: list[Path] = []
+    text_of = Path.read_text
+
+    def noted(path: Path, encoding: str) -> str:
+        read.append(path)
+        return text_of(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    run(work())
+
+
 def test_a_reload_reads_at_once_even_one_that_seems_as_it_was(tmp_path: Path) -> None:
     async def work() -> None:
         world = World(tmp_path)

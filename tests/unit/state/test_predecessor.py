@@ -97,6 +97,19 @@ def test_nobody_was_there_before(tmp_path: Path) -> None:
     process.end()
 
 
+def test_who_was_taken_out_of_the_session_is_another_user_when_it_comes_again(played: Path) -> None:
+    process = Process(played)
+    process.authorize(HOST, ALICE)
+    assert process.table.by_token[SESSION].users[ALICE].connection_id
+    process.authorize(HOST)
+    process.end()
+    process = Process(played)
+    process.authorize(HOST, ALICE)
+    alice = process.table.by_token[SESSION].users[ALICE]
+    assert (alice.connection_id, alice.client_binding, alice.traffic) == (0, None, None)
+    process.end()
+
+
 def test_for_sockets_that_were_kept_it_waits_a_second(tmp_path: Path) -> None:
     process = Process(tmp_path)
     assert virtual_loop.run(process.waits(kept_sockets=True)) == pytest.approx(1.0, abs=0.01)
