@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,17 @@ def test_a_host_without_libbpf_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(program, "library", missing)
     with pytest.raises(UnavailableError, match="cannot be loaded"):
+        KernelProgram.load(Sizes(1, 1))
+
+
+@needs_kernel
+def test_a_size_that_libbpf_does_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return (lambda *_: -errno.EBUSY) if name == "bpf_map__set_max_entries" else getattr(libbpf.library(), name)
+
+    monkeypatch.setattr(program, "library", Refusing)
+    with pytest.raises(UnavailableError, match="size of map pairs"):
         KernelProgram.load(Sizes(1, 1))
 
 
