@@ -188,7 +188,7 @@ class Table:
         self.users -= len(session.users)
         self.edition += 1
         self.watched.discard(session)
-        self._tombstones.pop(session.token, None)
+        # Not there yet, for a session that begins takes it out: so it is the newest.
         self._tombstones[session.token] = now + TOMBSTONE_SECONDS
         if len(self._tombstones) > _MOST_TOMBSTONES:
             self._tombstones.popitem(last=False)

@@ -17,6 +17,7 @@ from relayd.forwarding.kernel.maps import BpfMap
 
 _MAP = "map_"
 _LINK = "link_"
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 class Pins:
@@ -99,7 +100,7 @@ class Pins:
 def in_bpf_file_system(path: Path) -> bool:
     """Whether a path lies in a BPF file system, by /proc/self/mountinfo (proc(5))."""
     mounts = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+    for line in _MOUNTS.read_text(encoding="utf-8").splitlines():
         before, _, after = line.partition(" - ")
         mounts.append((Path(before.split()[4]), after.split()[0]))
     holding = [(len(point.parts), kind) for point, kind in mounts if path.absolute().is_relative_to(point)]

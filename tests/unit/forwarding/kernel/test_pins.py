@@ -7,7 +7,7 @@ import pytest
 
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel import pins as module
-from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.pins import Pins, in_bpf_file_system
 from tests.support.descriptors import open_descriptors
 
 
@@ -58,6 +58,21 @@ def test_the_program_is_taken_off_before_its_link_is_forgotten(pins: Pins, monke
     assert taken_off == [str(pins.folder / f"link_{interface}") for interface in ("eth0", "eth1")]
     assert open_descriptors() <= before
     assert not pins.exist()
+
+
+def test_of_several_mounts_at_one_place_the_last_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mounted(*kinds: str) -> bool:
+        lines = ["1 0 8:1 / / rw - ext4 /dev/vda rw"]
+        lines += [f"{number} 1 0:{number} / /sys/fs/bpf rw - {kind} none rw" for number, kind in enumerate(kinds, 2)]
+        mounts.write_text("\n".join(lines), encoding="utf-8")
+        return in_bpf_file_system(Path("/sys/fs/bpf/relayd"))
+
+    mounts = tmp_path / "mountinfo"
+    monkeypatch.setattr(module, "_MOUNTS", mounts)
+    assert mounted("bpf")
+    assert mounted("tmpfs", "bpf")
+    assert not mounted("bpf", "tmpfs")
+    assert not mounted()
 
 
 def test_a_link_takes_the_place_of_what_is_none(pins: Pins) -> None:
