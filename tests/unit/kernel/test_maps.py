@@ -65,3 +65,4 @@ def test_what_was_taken_over_is_not_counted_again_by_the_next_process(program: K
     after.go_on()
     after.absorb()
     assert not any(map(any, (*second.datagrams, *second.bytes)))
+    assert after.by_kernel(Port.CLIENT, Verdict.FORWARDED) == len(Verdict) + 1, "nor is it taken for damaged"
