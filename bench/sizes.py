@@ -31,7 +31,7 @@ GAME = (
     ),
     *(375, 398, 433, 469, 530, 589, 636, 679, 735, 795, 853, 894, 962, 1007),
 )
-"""64 quantiles of the payloads of DATA in the two recorded games of the tests, 259 bytes on average; the few that are
+"""64 quantiles of the payloads of DATA in the two recorded games of Mirror, 259 bytes on average; the few that are
 shorter than what the generator has to say are 24 bytes long."""
 
 _STEP = 23

@@ -16,7 +16,7 @@ from bench.measurement import Measurement
 from bench.show import table
 from bench.sizes import GAME, game_lengths
 from bench.stage import USUAL
-from tests.integration.captures import load_capture
+from tests.integration.captures import FISHNET_GAME, MIRROR_GAMES, load_capture
 
 MS = 1_000_000
 
@@ -32,18 +32,19 @@ def outcome(sent: int = 1000, delivered: int = 1000, drain_seconds: float = 0.0,
     )
 
 
+def lengths_in(name: str) -> list[int]:
+    """Payloads of a recorded game, as the relay got them."""
+    return [len(one.payload) for one in load_capture(name).datagrams if one.arrived and one.is_data]
+
+
 def test_the_lengths_are_those_of_the_recorded_games() -> None:
-    lengths = sorted(
-        len(recorded.payload)
-        for name in ("game-host-2-clients", "game-client-restart")
-        for recorded in load_capture(name).datagrams
-        if recorded.arrived and recorded.is_data
-    )
+    lengths = sorted(length for name in MIRROR_GAMES for length in lengths_in(name))
     count = len(GAME)
     middles = [lengths[(2 * number + 1) * len(lengths) // (2 * count)] for number in range(count)]
     assert tuple(max(24, length) for length in middles) == GAME
     assert sorted(game_lengths()) == list(GAME)
     assert sum(game_lengths()) // count == 258
+    assert max(lengths_in(FISHNET_GAME)) < max(GAME)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Recorded games: a Mirror client and server playing through a small stand-in for a relay.
+"""Recorded games: two of Mirror, through a small stand-in for a relay, and one of FishNet, through relayd.
 
 A header line, then one datagram a line: ``in`` is what the stand-in received, ``out`` what it sent. It kept one
-connection id for each player, whatever its address.
+connection id for each player, whatever its address; relayd here stands in for itself, and nobody's address changed.
 """
 
 import gzip
@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.integration.config import SessionKeys
+
+MIRROR_GAMES = ("game-host-2-clients", "game-client-restart")
+FISHNET_GAME = "game-fishnet-3-players"
+GAMES = (*MIRROR_GAMES, FISHNET_GAME)
 
 _FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -47,7 +51,7 @@ class Capture(NamedTuple):
     """One recording."""
 
     session: SessionKeys
-    """The first player is c1, the second c2."""
+    """The first player is c1, the second c2, and so on."""
     datagrams: list[Recorded]
 
     def peers(self) -> dict[str, str]:
@@ -57,10 +61,12 @@ class Capture(NamedTuple):
     def delivery_of_host_data(self) -> dict[int, str]:
         """Which peer got what the host sent, by index of the datagram.
 
-        The stand-in sent each datagram on at once, so the first that leaves it with that payload is the same one.
+        The stand-in sent each datagram on at once, so the first that leaves it with that payload is the same one: the
+        connection id of what the host sent has to belong to the player who got it.
         """
         waiting: list[tuple[int, bytes]] = []
         delivered: dict[int, str] = {}
+        players: dict[int, str] = {}
         for index, recorded in enumerate(self.datagrams):
             if not recorded.is_data:
                 continue
@@ -68,7 +74,10 @@ class Capture(NamedTuple):
                 waiting.append((index, recorded.payload))
             elif not recorded.arrived and recorded.port == "client":
                 position = [payload for _, payload in waiting].index(recorded.payload)
-                delivered[waiting.pop(position)[0]] = recorded.peer
+                sent = waiting.pop(position)[0]
+                delivered[sent] = recorded.peer
+                player = recorded.peer.partition("@")[0]
+                assert players.setdefault(self.datagrams[sent].connection_id, player) == player
         assert not waiting
         return delivered
 
@@ -76,7 +85,7 @@ class Capture(NamedTuple):
 def load_capture(name: str) -> Capture:
     with gzip.open(_FIXTURES / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         header, *datagrams = map(json.loads, lines)
-    users = (header["host_token"], *(header["players"][player] for player in ("c1", "c2")))
+    users = (header["host_token"], *(token for _, token in sorted(header["players"].items())))
     return Capture(
         SessionKeys(name, header["session_token"], users),
         [

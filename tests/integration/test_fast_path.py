@@ -19,7 +19,7 @@ from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.simulation.game import Game, GameKeys
 from relayd.simulation.peers import Host, Player
-from tests.integration.captures import load_capture
+from tests.integration.captures import GAMES, load_capture
 from tests.integration.commands import relayd, write_config
 from tests.integration.config import SessionKeys, new_session, new_token, write_sessions
 from tests.integration.fast_path import bpf_file_system, by_kernel, in_all, on_loopback, own_network
@@ -43,7 +43,7 @@ def relay_in(folder: Path, pins: Path, session: SessionKeys, *options: str, **mo
     return RelayProcess(folder, [session], {**on_loopback(pins), **more}, ("run", *options))
 
 
-@pytest.mark.parametrize("name", ["game-host-2-clients", "game-client-restart"])
+@pytest.mark.parametrize("name", GAMES)
 def test_recorded_games_play_through_the_kernel(name: str, tmp_path: Path, pins: Path) -> None:
     capture = load_capture(name)
     with relay_in(tmp_path / "relay", pins, capture.session) as relay, ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Recorded games of the real client, played again through a relay: it has to deliver what they saw delivered."""
+"""Recorded games of the real clients, played again through a relay: it has to deliver what they saw delivered."""
 
 import struct
 import time
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.integration.captures import Capture, Recorded, load_capture
+from tests.integration.captures import FISHNET_GAME, GAMES, Capture, Recorded, load_capture
 from tests.integration.config import new_token, with_forwarder
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import INVALID, VALID, Host, Peer, Player
@@ -17,6 +17,7 @@ from tests.integration.relay_process import RelayProcess, counted, told
 pytestmark = pytest.mark.usefixtures("forwarder")
 
 _FIRST = 3
+_ONE_OF_EACH_CLIENT = ("game-host-2-clients", FISHNET_GAME)
 
 REBIND_AFTER_SECONDS = 0.5
 """The relay's default. Both restarts in the recordings come later than that after the last sign of life."""
@@ -102,7 +103,7 @@ def data(capture: Capture, peer: str, arrived: bool) -> list[bytes]:
     return [d.payload for d in capture.datagrams if d.peer == peer and d.arrived is arrived and d.is_data]
 
 
-@pytest.mark.parametrize("name", ["game-host-2-clients", "game-client-restart"])
+@pytest.mark.parametrize("name", GAMES)
 def test_the_relay_delivers_what_the_recorded_game_saw_delivered(name: str, start_relay: StartRelay) -> None:
     capture = load_capture(name)
     relay = start_relay([capture.session])
@@ -158,15 +159,16 @@ def test_a_restarted_player_has_a_new_id_and_hears_nothing_for_the_old_one(start
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory, forwarder: str) -> Iterator[RelayProcess]:
     limits = {"refusals_per_second": 0xFFFF, "refusals_per_source_per_second": 0xFFFF}
-    capture = load_capture("game-host-2-clients")
+    sessions = [load_capture(name).session for name in _ONE_OF_EACH_CLIENT]
     overrides = with_forwarder(forwarder, {"limits": limits})
-    with RelayProcess(tmp_path_factory.mktemp("relay"), [capture.session], overrides) as process:
+    with RelayProcess(tmp_path_factory.mktemp("relay"), sessions, overrides) as process:
         yield process
 
 
 @pytest.mark.parametrize("wrong", ["user", "session", "both"])
-def test_a_recorded_player_with_wrong_tokens_gets_nowhere(wrong: str, relay: RelayProcess) -> None:
-    capture = load_capture("game-host-2-clients")
+@pytest.mark.parametrize("name", _ONE_OF_EACH_CLIENT)
+def test_a_recorded_player_with_wrong_tokens_gets_nowhere(name: str, wrong: str, relay: RelayProcess) -> None:
+    capture = load_capture(name)
     user = new_token() if wrong != "session" else capture.session.players[0]
     session = new_token() if wrong != "user" else capture.session.token
     with (
