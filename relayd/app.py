@@ -26,6 +26,7 @@ from relayd.forwarding.addresses import OwnAddresses
 from relayd.forwarding.choose import Ports, open_ports
 from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.start import start_fast_path
+from relayd.forwarding.merging import merges
 from relayd.forwarding.sockets import BoundSocket, open_sockets
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate
@@ -200,7 +201,7 @@ class Relay:
             sockets=self._sockets,
             records=predecessor.records,
             # With the fast path on `lo`, what the sockets send goes through it, and it cannot handle merged datagrams.
-            merge=self._fast_path is None,
+            merge=self._fast_path is None and merges(self.settings.relay.merge),
         )
         return self._ports
 

@@ -130,6 +130,12 @@ class RelaySettings(Section):
         description='What serves the sockets: "native", a thread in C that does not wait for Python; "python", uvloop'
         ' alone; "auto", native where it was compiled.',
     )
+    merge: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether the thread in C lets datagrams to one peer leave as one message that the kernel cuts"
+        ' (UDP_SEGMENT): "on"; "off"; "auto", not on Linux 7.0 to 7.1.4, which corrupt them. Never beside the fast'
+        " path.",
+    )
     attributes: dict[str, str] = Field(
         {}, description='Where this relay is, for filters: {city = "Paris", country = "France", …}.'
     )

@@ -14,6 +14,7 @@ from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
 from relayd.forwarding.kernel.examine import examine_fast_path
+from relayd.forwarding.merging import examine_merging
 from relayd.forwarding.sockets import open_sockets
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate, signed_by
@@ -36,7 +37,7 @@ def check_host(settings: Settings) -> int:
     """
     status = 0
     examine_source = _control_plane if settings.source.kind == "control_plane" else _file
-    for examine in (_fast_path, examine_source, _state, _ports, _admin):
+    for examine in (_fast_path, _merging, examine_source, _state, _ports, _admin):
         try:
             for line in examine(settings):
                 typer.echo(line)
@@ -49,6 +50,10 @@ def check_host(settings: Settings) -> int:
 
 def _fast_path(settings: Settings) -> _Findings:
     return examine_fast_path(settings)
+
+
+def _merging(settings: Settings) -> _Findings:
+    return examine_merging(settings.relay)
 
 
 def _control_plane(settings: Settings) -> _Findings:

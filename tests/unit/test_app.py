@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from relayd import app
 from relayd.app import Relay
 from relayd.core.events import Event
 from relayd.core.followers import Phase
 from relayd.core.wire import State
 from relayd.errors import ConfigurationError, UnavailableError
+from relayd.forwarding.choose import Ports, open_ports
 from relayd.settings import Settings
 from relayd.supervision.service_manager import ServiceManager
 from tests.support.managers import ListeningManager
@@ -51,6 +55,26 @@ def test_a_game_from_the_first_datagram_to_what_an_operator_sees_of_it(serve: Ca
         assert (await one.admin.get("/readyz")).text == "ready\n"
 
     serve(work)
+
+
+@pytest.mark.parametrize(
+    ("merge", "release", "merged"), [("off", "6.1.0", False), ("auto", "6.1.0", True), ("auto", "7.1.4", False)]
+)
+def test_datagrams_are_merged_where_the_settings_and_the_kernel_let_them(
+    serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch, merge: str, release: str, merged: bool
+) -> None:
+    asked: list[bool] = []
+
+    def opened(**options: Any) -> Ports:
+        asked.append(options["merge"])
+        return open_ports(**options)
+
+    async def work(one: WholeRelay) -> None:
+        assert asked == [merged]
+
+    monkeypatch.setattr(app, "open_ports", opened)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    serve(work, relay={"merge": merge})
 
 
 def test_what_is_sent_while_the_queue_is_full_is_dropped_and_counted_and_the_next_one_goes(
