@@ -1,4 +1,4 @@
-"""What changed from one file of results to another, beyond noise.
+"""What changed from one file of results to another of the same machine, beyond noise.
 
 A figure has changed if its medians differ by more than both spreads together (a spread is the highest minus the lowest
 value), and by more than 3 % of the larger one. Pure noise of a normal distribution passes the first condition about
@@ -53,6 +53,8 @@ class Comparison(NamedTuple):
     only_after: list[Figure]
     warnings: list[str]
     """Why the two may not be comparable."""
+    other_machine: list[str]
+    """In what the machines differ: then figures differ for that, and no change is told."""
 
     def beyond_noise(self) -> list[Change]:
         """What changed."""
@@ -64,17 +66,21 @@ class Comparison(NamedTuple):
 
 
 def compare(before: Results, after: Results) -> Comparison:
-    """Compares figure by figure."""
+    """Compares figure by figure, unless the machines differ."""
+    other_machine = list(_other_machine(before, after))
     old = {series.figure: series for series in before.series}
     new = {series.figure: series for series in after.series}
     changes = [
-        Change(figure, old[figure], new[figure], judge(old[figure], new[figure])) for figure in old if figure in new
+        Change(figure, old[figure], new[figure], judge(old[figure], new[figure]))
+        for figure in old
+        if figure in new and not other_machine
     ]
     return Comparison(
         changes,
         [figure for figure in old if figure not in new],
         [figure for figure in new if figure not in old],
         list(_differences(before, after)) or list(_moved_peers(changes)),
+        other_machine,
     )
 
 
@@ -95,11 +101,18 @@ def _word(difference: float, better: Better) -> Word:
     return Word.BETTER if (difference < 0) == (better == "lower") else Word.WORSE
 
 
-def _differences(before: Results, after: Results) -> Iterator[str]:
-    for what in ("processor", "cores", "kernel", "python"):
+def _other_machine(before: Results, after: Results) -> Iterator[str]:
+    for what in ("processor", "cores"):
         one, other = getattr(before.machine, what), getattr(after.machine, what)
         if one != other:
-            yield f"The machines differ: {what} {one} before, {other} after."
+            yield f"{what} {one} before, {other} after"
+
+
+def _differences(before: Results, after: Results) -> Iterator[str]:
+    for what in ("kernel", "python"):
+        one, other = getattr(before.machine, what), getattr(after.machine, what)
+        if one != other:
+            yield f"The versions differ: {what} {one} before, {other} after."
     for program in dict.fromkeys((*before.machine.versions, *after.machine.versions)):
         one, other = (results.machine.versions.get(program, "none") for results in (before, after))
         if one != other and program != "relayd":

@@ -12,7 +12,11 @@ _STYLE = {Word.BETTER: "green", Word.WORSE: "red"}
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Prints warnings, what changed beyond noise, and how much did not."""
+    """Prints warnings, what changed beyond noise, and how much did not; of two machines, that they are two."""
+    if comparison.other_machine:
+        differences = "; ".join(comparison.other_machine)
+        console.print(escape(f"Two machines cannot be compared: {differences}. Measure both versions on one of them."))
+        return
     for warning in comparison.warnings:
         console.print(f"Careful: {escape(warning)}")
     changed = comparison.beyond_noise()

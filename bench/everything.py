@@ -28,7 +28,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(Effort(seconds=0.5, rounds=3, quick=False), budget_seconds=780.0)
-QUICK = Plan(Effort(seconds=0.3, rounds=1, quick=True), budget_seconds=90.0)
+QUICK = Plan(Effort(seconds=0.3, rounds=1, quick=True), budget_seconds=300.0)
 
 
 def measure(scenarios: Mapping[str, Scenario], plan: Plan, command: str, console: Console) -> Results:

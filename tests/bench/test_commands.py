@@ -56,7 +56,7 @@ def test_all_writes_data_tables_and_chart(tmp_path: Path, capsys: pytest.Capture
     found = Results.load(out / "latest.json")
     assert found.scenarios() == ["throughput", "cost", "latency"]
     assert (found.quick, found.rounds, found.discarded_rounds) == (True, 1, 0)
-    assert found.commands == ("python -m bench all --out DIR --quick --budget-seconds 90",)
+    assert found.commands == ("python -m bench all --out DIR --quick --budget-seconds 300",)
     said = capsys.readouterr()
     assert "## throughput" in said.out
     assert "Not installed: coturn; what needs that is left out. On Debian: apt-get install coturn" in said.err

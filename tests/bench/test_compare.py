@@ -85,15 +85,29 @@ def test_says_that_too_few_values_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "warning"),
     [
-        ({"processor": "Y"}, "The machines differ: processor Processor X before, Y after."),
-        ({"cores": 4}, "The machines differ: cores 2 before, 4 after."),
-        ({"kernel": "Linux 6.9"}, "The machines differ: kernel Linux 6.1 before, Linux 6.9 after."),
+        ({"kernel": "Linux 6.9"}, "The versions differ: kernel Linux 6.1 before, Linux 6.9 after."),
+        ({"python": "CPython 3.14"}, "The versions differ: python CPython 3.11.2 before, CPython 3.14 after."),
         ({"versions": {"nginx": "1"}}, "The versions differ: nginx none before, 1 after."),
     ],
 )
-def test_warns_when_the_machines_differ(change: dict[str, object], warning: str) -> None:
+def test_warns_when_versions_differ(change: dict[str, object], warning: str) -> None:
     after = results(*BEFORE.series, machine=MACHINE.model_copy(update=change))
     assert f"Careful: {warning}" in text(compare(BEFORE, after))
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"processor": "Y"}, "processor Processor X before, Y after"),
+        ({"cores": 4}, "cores 2 before, 4 after"),
+    ],
+)
+@pytest.mark.parametrize("figures", [BEFORE, AFTER])
+def test_two_machines_are_not_compared(figures: Results, change: dict[str, object], difference: str) -> None:
+    after = results(*figures.series, machine=MACHINE.model_copy(update=change))
+    assert text(compare(BEFORE, after)) == (
+        f"Two machines cannot be compared: {difference}. Measure both versions on one of them.\n"
+    )
 
 
 def test_another_relayd_is_what_one_compares_for() -> None:

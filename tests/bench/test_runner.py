@@ -51,6 +51,21 @@ def test_a_quick_run_keeps_its_only_round() -> None:
     assert turns == [Turn(1, "cost", "relayd")]
 
 
+def test_a_quick_run_has_something_of_every_scenario_before_the_time_is_over() -> None:
+    clock = FakeClock()
+
+    def take_ten_seconds() -> None:
+        clock.now += 10.0
+
+    scenarios: dict[str, Scenario] = {
+        "cost": FakeScenario("cost", {"relayd": [1], "nginx": [2], "coturn": [3]}, take_ten_seconds),
+        "burst": FakeScenario("burst", {"relayd": [4], "nginx": [5]}, take_ten_seconds),
+    }
+    outcome, turns = run(scenarios, QUICK, budget_seconds=25.0, clock=clock)
+    assert turns == [Turn(1, "cost", "relayd"), Turn(1, "burst", "relayd"), Turn(1, "cost", "nginx")]
+    assert {scenario for scenario, _ in values(outcome)} == {"cost", "burst"}
+
+
 def test_a_subject_that_is_not_to_be_had_is_left_out_with_the_reason_and_not_asked_again() -> None:
     outcome, turns = run({"cost": FakeScenario("cost", {"nginx": [None], "relayd": [9, 1, 2, 3]})})
     assert values(outcome) == {("cost", "relayd"): (1, 2, 3)}
