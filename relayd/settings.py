@@ -1,6 +1,7 @@
 """Every setting, declared and explained once. From a TOML file, overridden by `RELAYD_SECTION__KEY` variables."""
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -41,8 +42,25 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def _checked_address(text: str) -> str:
-    split_address(text)
+    if _is_link_local(split_address(text)[0]):
+        raise ValueError("a link-local address does not do here: name another one of this host")
     return text
+
+
+def _checked_local_ip(text: str) -> str:
+    address = canonical_ip(text)
+    if _is_link_local(address) != ("%" in address):
+        raise ValueError(
+            "only a link-local address has an interface: leave it out"
+            if "%" in address
+            else f"a link-local address needs its interface, as {address}%eth0"
+        )
+    return address
+
+
+def _is_link_local(ip: str) -> bool:
+    """Of IPv6 (RFC 4291, 2.5.6), which says nothing without the interface: each link has such addresses."""
+    return ":" in ip and ipaddress.ip_address(ip).is_link_local
 
 
 def _checked_url(text: str) -> str:
@@ -57,6 +75,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Connections = Annotated[int, Field(ge=1, le=65_536)]
 IpAddress = Annotated[str, AfterValidator(canonical_ip)]
+LocalIpAddress = Annotated[str, AfterValidator(_checked_local_ip)]
 TcpAddress = Annotated[str, AfterValidator(_checked_address)]
 Url = Annotated[str, AfterValidator(_checked_url)]
 
@@ -115,11 +134,11 @@ class RelaySettings(Section):
     public_host: str = Field(
         "localhost", min_length=1, max_length=253, description="Host name that sessions name as relay.host."
     )
-    bind: list[IpAddress] = Field(
+    bind: list[LocalIpAddress] = Field(
         ["0.0.0.0", "::"],  # noqa: S104 - a relay is there to be reached
         min_length=1,
         description="Local addresses of both UDP ports. On a host with several addresses name them one by one:"
-        " an answer then leaves from the address that was asked.",
+        " an answer then leaves from the address that was asked. A link-local one with its interface: fe80::1%eth0.",
     )
     server_port: UdpPort = Field(32000, description="UDP port for the hosts of games.")
     client_port: UdpPort = Field(32001, description="UDP port for players.")

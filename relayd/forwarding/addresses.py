@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -16,6 +17,7 @@ _NLMSG_DONE = 3
 _NLM_F_REQUEST_DUMP = 0x301
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
+_RT_SCOPE_LINK = 253
 _HEADER = struct.Struct("=IHHII")
 _IFADDRMSG = struct.Struct("=BBBBi")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -24,7 +26,7 @@ _log = structlog.get_logger()
 
 
 def local_addresses() -> list[str]:
-    """All addresses of all interfaces.
+    """All addresses of all interfaces; a link-local one of IPv6 with its interface, as fe80::1%eth0.
 
     Raises:
         OSError: the kernel does not say.
@@ -54,7 +56,7 @@ def reached_at(bind: Sequence[str]) -> dict[str, str]:
         everywhere = "::" if ":" in address else "0.0.0.0"  # noqa: S104 - looked for, not bound to
         for bound in (address, everywhere):
             if bound in bind:
-                found[address] = bound
+                found[address.partition("%")[0]] = bound
                 break
     return found
 
@@ -67,7 +69,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _address(body: bytes) -> list[str]:
-    family = _IFADDRMSG.unpack_from(body)[0]
+    family, *_, scope, interface = _IFADDRMSG.unpack_from(body)
     if family not in (socket.AF_INET, socket.AF_INET6):
         return []
     attributes: dict[int, bytes] = {}
@@ -78,7 +80,13 @@ def _address(body: bytes) -> list[str]:
         at += max((length + 3) & ~3, _ATTRIBUTE.size)
     # On point-to-point links IFA_ADDRESS is the other end.
     packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
-    return [socket.inet_ntop(family, packed)] if packed else []
+    if not packed:
+        return []
+    address = socket.inet_ntop(family, packed)
+    if family == socket.AF_INET6 and scope == _RT_SCOPE_LINK:
+        with suppress(OSError):  # gone meanwhile
+            address += f"%{socket.if_indextoname(interface)}"
+    return [address]
 
 
 class OwnAddresses:

@@ -1,6 +1,7 @@
 """The relay's UDP sockets: bound, with the buffers and marks asked for, checked against what the kernel gave."""
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -72,11 +73,30 @@ def fits(sock: socket.socket, settings: RelaySettings) -> bool:
 def _is_bound(sock: socket.socket, ip_address: str, number: int) -> bool:
     """Whether a socket is as `_open` makes it."""
     family = _family(ip_address)
+    try:
+        wanted = _name(ip_address, number)
+    except OSError:
+        return False
     return (
         (sock.family, sock.type) == (family, socket.SOCK_DGRAM)
-        and sock.getsockname()[:2] == (ip_address, number)
+        and sock.getsockname()[: len(wanted)] == wanted
         and (family == socket.AF_INET or sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) != 0)
     )
+
+
+def _name(ip_address: str, number: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What a socket is bound to: (ip, port) or, for a link-local address, (ip, port, 0, index of its interface).
+
+    Raises:
+        OSError: there is no such interface.
+    """
+    ip, _, interface = ip_address.partition("%")
+    if not interface:
+        return ip, number
+    index = {name: index for index, name in socket.if_nameindex()}.get(interface)
+    if index is None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    return ip, number, 0, index
 
 
 def _family(ip_address: str) -> socket.AddressFamily:
@@ -102,7 +122,7 @@ def _open(ip_address: str, number: int) -> socket.socket:
         if family == socket.AF_INET6:
             # Each family has a socket of its own, so that an address always has the same form.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((ip_address, number))
+        sock.bind(_name(ip_address, number))
     except OSError:
         sock.close()
         raise
@@ -115,6 +135,8 @@ def _cannot_bind(ip_address: str, number: int, error: OSError) -> str:
         return f"{where} is taken: `ss -lunp sport = :{number}` shows by whom; or set another port in [relay]"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{where} is not available: this host has no such address; `ip address` lists those it has"
+    if error.errno == errno.ENODEV:
+        return f"{where} is not available: this host has no such interface; `ip link` lists those it has"
     if error.errno == errno.EACCES:
         return f"{where} is not available: ports below 1024 need CAP_NET_BIND_SERVICE"
     return f"{where} is not available: {error.strerror}"

@@ -109,5 +109,6 @@ def _name(sock: socket.socket) -> str:
 
 
 def _address(sock: socket.socket) -> str:
-    ip_address, port = sock.getsockname()[:2]
-    return f"{ip_address} {port}"
+    ip_address, port, *scope = sock.getsockname()
+    interface = f"%{scope[1]}" if any(scope) else ""
+    return f"{ip_address}{interface} {port}"

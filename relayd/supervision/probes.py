@@ -58,11 +58,11 @@ class Probes:
                 self._senders.append(self._sender(one.socket))
 
     def _sender(self, to: socket.socket) -> socket.socket:
-        ip_address, port = to.getsockname()[:2]
+        ip_address, port, *scope = to.getsockname()
         sock = socket.socket(to.family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
-            sock.connect((_LOOPBACK.get(ip_address, ip_address), port))
+            sock.connect((_LOOPBACK.get(ip_address, ip_address), port, *scope))
         except OSError:
             sock.close()
             raise

@@ -1,12 +1,17 @@
 """Who may hear whom: sessions apart, address families together, answers from the port that was asked."""
 
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.integration.commands import relayd
 from tests.integration.config import SessionKeys, new_session, new_sessions, with_forwarder
 from tests.integration.conftest import StartRelay
+from tests.integration.fast_path import own_network
 from tests.integration.peers import OPENS_CONNECTION, VALID, Player
 from tests.integration.relay_process import RelayProcess, counted, told
 from tests.integration.waiting import PATIENCE_SECONDS
@@ -157,3 +162,25 @@ def _received_mark(sock: socket.socket) -> tuple[bytes, int]:
     datagram, extras, _, _ = sock.recvmsg(2048, 64)
     ((_, _, octet),) = extras
     return datagram, int.from_bytes(octet, "little") >> 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network of its own")
+def test_a_link_local_address_is_served_on_its_interface(tmp_path: Path, forwarder: str) -> None:
+    session = new_session("link")
+    overrides = with_forwarder(forwarder, {"relay": {"bind": ["127.0.0.1", "fe80::9%lo"]}})
+    with own_network():
+        subprocess.run(["ip", "address", "add", "fe80::9/64", "dev", "lo", "nodad"], check=True)
+        (index,) = (index for index, name in socket.if_nameindex() if name == "lo")
+        with RelayProcess(tmp_path, [session], overrides) as relay, relay.host(session) as host:
+            assert host.ping() == VALID
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(PATIENCE_SECONDS)
+                sock.connect(("fe80::9", relay.settings["relay"]["client_port"], 0, index))
+                with relay.player(session) as player:
+                    sock.send(player.data(OPENS_CONNECTION))
+                connection_id, heard = host.hear()
+                assert heard == OPENS_CONNECTION
+                host.say(connection_id, b"to the link")
+                assert sock.recv(2048) == b"\x02to the link"
+            checked = relayd("check", "--config", str(relay.config_path))
+            assert checked.returncode == 0, checked

@@ -142,6 +142,27 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, key: str, value: str) -> 
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("relay.bind", '["0.0.0.0", "fe80::1"]', "a link-local address needs its interface, as fe80::1%eth0"),
+        ("relay.bind", '["FE80:0::1"]', "a link-local address needs its interface, as fe80::1%eth0"),
+        ("relay.bind", '["2001:db8::1%eth0"]', "only a link-local address has an interface"),
+        ("admin.bind", '"[fe80::1]:9464"', "a link-local address does not do here"),
+        ("api.bind", '"[fe80::1%eth0]:8080"', "a link-local address does not do here"),
+    ],
+)
+def test_an_address_that_cannot_be_bound_to_as_it_is_says_why(tmp_path: Path, key: str, value: str, says: str) -> None:
+    text = mistake(written(tmp_path, as_toml(key, value)))
+    assert key in text
+    assert says in text
+
+
+def test_a_link_local_address_with_its_interface_is_taken(tmp_path: Path) -> None:
+    config = written(tmp_path, as_toml("relay.bind", '["FE80::0:1%eth0", "169.254.0.1"]'))
+    assert load(config).relay.bind == ["fe80::1%eth0", "169.254.0.1"]
+
+
 def test_equal_ports_are_refused(tmp_path: Path) -> None:
     assert "server_port and client_port must differ" in mistake(
         written(tmp_path, "[relay]\nserver_port = 4000\nclient_port = 4000\n")

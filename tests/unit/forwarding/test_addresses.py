@@ -22,9 +22,9 @@ def message(kind: int, body: bytes) -> bytes:
     return (struct.pack("=IHHII", length, kind, 0, 1, 0) + body).ljust((length + 3) & ~3, b"\0")
 
 
-def address(*attributes: tuple[int, str], family: int = socket.AF_INET) -> bytes:
+def address(*attributes: tuple[int, str], family: int = socket.AF_INET, scope: int = 0, interface: int = 1) -> bytes:
     """IFA_ADDRESS is 1, IFA_LOCAL is 2."""
-    body = struct.pack("=BBBBi", family, 24, 0, 0, 1)
+    body = struct.pack("=BBBBi", family, 24, 0, scope, interface)
     for kind, text in attributes:
         packed = socket.inet_pton(family, text) if family in (socket.AF_INET, socket.AF_INET6) else b"\1\2\3"
         body += (struct.pack("=HH", 4 + len(packed), kind) + packed).ljust((4 + len(packed) + 3) & ~3, b"\0")
@@ -72,6 +72,24 @@ def test_addresses_of_both_families_from_several_datagrams(kernel: pytest.Monkey
     assert local_addresses() == ["127.0.0.1", "192.0.2.7", "2001:db8::7"]
 
 
+def test_a_link_local_address_is_told_with_its_interface(kernel: pytest.MonkeyPatch) -> None:
+    links = {2: "eth0"}
+
+    def name_of(index: int) -> str:
+        if index not in links:
+            raise OSError(6, "No such device or address")
+        return links[index]
+
+    kernel.setattr(socket, "if_indextoname", name_of)
+    listed(
+        kernel,
+        address((1, "fe80::7"), family=socket.AF_INET6, scope=253, interface=2),
+        address((1, "fe80::8"), family=socket.AF_INET6, scope=253, interface=3),
+        address((1, "169.254.0.1"), scope=253, interface=2) + message(DONE, bytes(4)),
+    )
+    assert local_addresses() == ["fe80::7%eth0", "fe80::8", "169.254.0.1"]
+
+
 def test_on_a_point_to_point_link_its_own_end_counts(kernel: pytest.MonkeyPatch) -> None:
     listed(kernel, address((1, "10.0.0.2"), (2, "10.0.0.1")) + message(DONE, bytes(4)))
     assert local_addresses() == ["10.0.0.1"]
@@ -105,6 +123,12 @@ def test_a_socket_bound_to_all_is_reached_at_each(monkeypatch: pytest.MonkeyPatc
 
 def test_one_of_its_own_goes_before_one_bound_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reached(monkeypatch, "0.0.0.0", "192.0.2.2") == {"192.0.2.1": "0.0.0.0", "192.0.2.2": "192.0.2.2"}
+
+
+def test_a_link_local_address_is_reached_on_its_interface_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "local_addresses", lambda: ["fe80::1%eth0", "fe80::2%eth1"])
+    assert reached_at(["fe80::1%eth0", "fe80::2%eth0"]) == {"fe80::1": "fe80::1%eth0"}
+    assert reached_at(["::"]) == {"fe80::1": "::", "fe80::2": "::"}
 
 
 def test_the_engine_follows_changes_and_keeps_what_it_knew_when_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,14 +63,14 @@ class Sock:
     def getsockopt(self, level: int, option: int) -> int:
         return self.options.get((level, option), 0)
 
-    def bind(self, name: tuple[str, int]) -> None:
-        failure = self.host.failures.get(name)
+    def bind(self, name: tuple[Any, ...]) -> None:
+        failure = self.host.failures.get((name[0], name[1]))
         if failure is not None:
             raise OSError(failure, os.strerror(failure))
         self.name = name
 
     def getsockname(self) -> tuple[Any, ...]:
-        return self.name if self.family == socket.AF_INET else (*self.name, 0, 0)
+        return self.name if self.family == socket.AF_INET else (*self.name, 0, 0)[:4]
 
     def close(self) -> None:
         self.closed = True
@@ -81,6 +81,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     one = Host()
     monkeypatch.setattr(Sock, "host", one, raising=False)
     monkeypatch.setattr(socket, "socket", Sock)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (7, "eth0")])
     return one
 
 
@@ -99,6 +100,20 @@ def test_two_for_each_address_numbered_in_pairs(host: Host) -> None:
     ]
     assert [sock.options.get((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)) for sock in host.opened] == [None, None, 1, 1]
     assert not any(sock.blocking for sock in host.opened)
+
+
+def test_a_link_local_address_is_bound_to_on_its_interface(host: Host) -> None:
+    bound, _ = open_sockets(settings("fe80::1%eth0"))
+    assert [one.socket.getsockname() for one in bound] == [("fe80::1", 32000, 0, 7), ("fe80::1", 32001, 0, 7)]
+    assert fits(bound[0].socket, settings("fe80::1%eth0"))
+    assert not fits(bound[0].socket, settings("fe80::1%lo"))
+    assert not fits(bound[0].socket, settings("fe80::1%eth1"))
+
+
+def test_an_interface_that_is_not_there_is_named(host: Host) -> None:
+    with pytest.raises(UnavailableError, match=r"UDP port 32000 on fe80::1%eth1 .*no such interface; `ip link` lists"):
+        open_sockets(settings("fe80::1%eth1"))
+    assert all(sock.closed for sock in host.opened)
 
 
 def test_marks_are_set_in_each_familys_own_field(host: Host) -> None:
