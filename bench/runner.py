@@ -2,8 +2,8 @@
 
 A round goes through all scenarios and, in each, through all subjects. So whatever changes on the machine meanwhile
 meets all of them, and when the time is over, they all have as many rounds, up to one. The first round is discarded:
-files, CPU clocks and caches are cold in it. A quick run, which is to show that all works, has one round, and in it takes
-one subject through all scenarios, then the next: should the time be over, no scenario is left out.
+files, CPU clocks and caches are cold in it. A quick run, which is to show that all works, has one round,
+in which it takes one subject through all scenarios, then the next: should the time be over, no scenario is left out.
 """
 
 import math
