@@ -53,7 +53,7 @@ def run(context: typer.Context, config: Config = None) -> None:
     try:
         from relayd.control_plane.server import serve
 
-        run_loop(serve(loaded.api, ServiceManager.from_environment(os.environ)))
+        run_loop(serve(loaded, ServiceManager.from_environment(os.environ)))
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from None
 

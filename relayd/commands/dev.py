@@ -67,7 +67,8 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
     certificate = Certificate.configured(settings.api.tls_certificate_file, settings.api.tls_key_file, "api")
     listener = listen(settings.api.bind, "api.bind")
     key = secrets.token_hex(16)
-    async with open_control_plane(settings.api, extra_key=key) as (control_plane, app):
+    opening = open_control_plane(settings.api, token_bits=settings.limits.token_bits, extra_key=key)
+    async with opening as (control_plane, app):
         api = HttpServer(app, listener, most_connections=settings.api.max_connections, certificate=certificate)
         relay = Relay(
             settings,

@@ -19,7 +19,7 @@ from relayd.errors import ConfigurationError
 from relayd.http.server import HttpServer
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate
-from relayd.settings import ApiSettings, read_secret
+from relayd.settings import ApiSettings, Settings, read_secret
 from relayd.supervision.service_manager import ServiceManager
 
 log = structlog.get_logger()
@@ -35,8 +35,15 @@ class Opened(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) -> AsyncIterator[Opened]:
-    """A started control plane with its app; stopped at the end of the block. The extra key has every scope.
+async def open_control_plane(
+    api: ApiSettings, *, token_bits: int = 31, extra_key: str | None = None
+) -> AsyncIterator[Opened]:
+    """A started control plane with its app; stopped at the end of the block.
+
+    Args:
+        api: its configuration.
+        token_bits: of the tokens that it draws.
+        extra_key: a key that has every scope.
 
     Raises:
         ConfigurationError: a secret's file, or the database, cannot be used.
@@ -44,7 +51,7 @@ async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) 
     """
     secret = read_secret(api.webhook_secret_file, "api.webhook_secret_file") if api.webhook_secret_file else None
     try:
-        store = SqliteStore(api.database)
+        store = SqliteStore(api.database, token_bits=token_bits)
     except StoreUnusableError as error:
         raise ConfigurationError(f"api.database: {error}") from None
     webhooks = Webhooks(store, secret, allow_private=api.webhook_allow_private)
@@ -57,11 +64,11 @@ async def open_control_plane(api: ApiSettings, *, extra_key: str | None = None) 
         await control_plane.stop()
 
 
-async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None:
+async def serve(settings: Settings, manager: ServiceManager | None = None) -> None:
     """The control plane alone, until SIGTERM or SIGINT.
 
     Args:
-        api: its configuration.
+        settings: its configuration.
         manager: the service manager that is told when it is ready, and that the loop runs.
 
     Raises:
@@ -69,10 +76,11 @@ async def serve(api: ApiSettings, manager: ServiceManager | None = None) -> None
         UnavailableError: the port is not available.
         StoreUnavailableError: the database is locked by somebody else.
     """
+    api = settings.api
     certificate = Certificate.configured(api.tls_certificate_file, api.tls_key_file, "api")
     listener = listen(api.bind, "api.bind")
     try:
-        async with open_control_plane(api) as (control_plane, app):
+        async with open_control_plane(api, token_bits=settings.limits.token_bits) as (control_plane, app):
             server = HttpServer(app, listener, most_connections=api.max_connections, certificate=certificate)
 
             def end() -> None:

@@ -90,6 +90,13 @@ class Limits(BaseModel):
     refusals_per_source_per_second: int = Field(
         10, ge=0, description="Refusals told to one IP address a second; the rest is dropped silently."
     )
+    token_bits: int = Field(
+        31,
+        ge=31,
+        le=32,
+        description="Bits of the tokens that the control plane draws. Clients that read them as signed 32-bit numbers"
+        " take 31; with 32 a token takes twice as long to guess.",
+    )
 
     def user_rate(self, port: Port) -> Rate:
         """Of one user on that port: a host's, or a player's."""

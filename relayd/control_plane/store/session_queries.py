@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from relayd.control_plane.errors import ConflictError, NotFoundError
-from relayd.control_plane.models import SessionPage
+from relayd.control_plane.models import NewUser, SessionPage
 from relayd.control_plane.store import schema
 from relayd.control_plane.store.contract import Authorized, Changed, NewSession
 from relayd.control_plane.store.schema import ERROR, INITIALIZING, READY
@@ -95,7 +95,7 @@ _FAIL = (
 _DROP_FAILED = delete(_sessions).where(schema.failed, _sessions.c.created_at < bindparam("created_before"))
 
 
-def create(connection: Connection, new: NewSession) -> Changed:
+def create(connection: Connection, new: NewSession, *, token_bits: int) -> Changed:
     """A new session and its users. Raises IntegrityError for a name or token drawn twice."""
     revision = count(connection, sessions=1)
     failed = new.node_id is None
@@ -103,7 +103,7 @@ def create(connection: Connection, new: NewSession) -> Changed:
     status = ERROR if failed else INITIALIZING
     made = {
         "session_id": session_id,
-        "token": None if failed else _random_token(),
+        "token": None if failed else _random_token(token_bits),
         "status": status,
         "error": new.error,
         "node_id": new.node_id,
@@ -114,10 +114,7 @@ def create(connection: Connection, new: NewSession) -> Changed:
     }
     connection.execute(_INSERT, made)
     if not failed:
-        users = [
-            _user(session_id, position, user.ip, user.latitude, user.longitude)
-            for position, user in enumerate(new.users)
-        ]
+        users = [_user(session_id, position, user, token_bits) for position, user in enumerate(new.users)]
         connection.execute(_INSERT_USER, users)
         touch_node(connection, new.node_id, revision)
     session = RelaySession.model_construct(
@@ -148,7 +145,7 @@ def page(connection: Connection, number: int, limit: int) -> SessionPage:
     return SessionPage(sessions=shown(connection, rows), total=total, page=number, limit=limit)
 
 
-def authorize(connection: Connection, session_id: str, ip: str) -> Authorized:
+def authorize(connection: Connection, session_id: str, ip: str, *, token_bits: int) -> Authorized:
     """One more user of the session. Raises IntegrityError for a token drawn twice."""
     node_id = _node_of(connection, session_id)
     if node_id is None:
@@ -156,7 +153,7 @@ def authorize(connection: Connection, session_id: str, ip: str) -> Authorized:
     if connection.execute(_ADDRESS_TAKEN, {"session_id": session_id, "ip": ip}).first():
         raise ConflictError(f"{ip} is authorized in session {session_id} already; its token is in session_users.")
     position = connection.execute(_NEXT_POSITION, {"session_id": session_id}).scalar_one()
-    user = _user(session_id, position, ip, None, None)
+    user = _user(session_id, position, NewUser(ip=ip), token_bits)
     connection.execute(_INSERT_USER, user)
     changed = _changed(connection, session_id, node_id)
     return Authorized(changed, SessionUser(ip_address=ip, authorization_token=user["token"]))
@@ -285,19 +282,19 @@ def _relay(ip: str, host: str, server_port: int, client_port: int) -> Relay:
     )
 
 
-def _user(session_id: str, position: int, ip: str, latitude: float | None, longitude: float | None) -> dict[str, Any]:
+def _user(session_id: str, position: int, user: NewUser, token_bits: int) -> dict[str, Any]:
     return {
         "session_id": session_id,
         "position": position,
-        "token": _random_token(),
-        "ip": ip,
-        "latitude": latitude,
-        "longitude": longitude,
+        "token": _random_token(token_bits),
+        "ip": user.ip,
+        "latitude": user.latitude,
+        "longitude": user.longitude,
     }
 
 
-def _random_token() -> int:
-    return 1 + secrets.randbelow(MAX_TOKEN)
+def _random_token(bits: int) -> int:
+    return 1 + secrets.randbelow((1 << bits) - 1)
 
 
 def _node_of(connection: Connection, session_id: str) -> str | None:

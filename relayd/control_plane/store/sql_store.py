@@ -22,9 +22,10 @@ FAILED_KEPT_FOR = 3600.0
 class SqlStore:
     """Implements `contract.Store`, which describes the methods."""
 
-    def __init__(self, database: Database) -> None:
-        """Closes the database with itself."""
+    def __init__(self, database: Database, *, token_bits: int) -> None:
+        """Closes the database with itself. Tokens are drawn from 1 to 2^token_bits - 1."""
         self._database = database
+        self._token_bits = token_bits
 
     async def close(self) -> None:
         """Finishes writing and closes the store."""
@@ -36,7 +37,7 @@ class SqlStore:
 
     async def create(self, new: NewSession) -> Changed:
         """Makes a session."""
-        return await self._database.write(partial(session_queries.create, new=new))
+        return await self._database.write(partial(session_queries.create, new=new, token_bits=self._token_bits))
 
     async def get(self, session_id: str) -> RelaySession | None:
         """The session as the API shows it."""
@@ -48,7 +49,9 @@ class SqlStore:
 
     async def authorize(self, session_id: str, ip: str) -> Authorized:
         """Lets one more user in."""
-        return await self._database.write(partial(session_queries.authorize, session_id=session_id, ip=ip))
+        return await self._database.write(
+            partial(session_queries.authorize, session_id=session_id, ip=ip, token_bits=self._token_bits)
+        )
 
     async def revoke(self, session_id: str, token: int) -> Changed:
         """Takes a user out."""

@@ -39,13 +39,17 @@ programs from then refuse what they cannot read."""
 class SqliteStore(SqlStore):
     """One control plane a file; key commands may share it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, token_bits: int = 31) -> None:
         """Opens the file, made if it is not there; `:memory:` keeps nothing.
+
+        Args:
+            path: of the file.
+            token_bits: of the tokens that are drawn. Those drawn before stay, however long.
 
         Raises:
             StoreUnusableError: it cannot be opened, or belongs to a newer relayd.
         """
-        super().__init__(open_database(path))
+        super().__init__(open_database(path), token_bits=token_bits)
 
 
 def open_database(path: str) -> Database:

@@ -287,7 +287,7 @@ def connection() -> Iterator[Connection]:
 
 def test_thousands_of_ended_sessions_are_few_statements(connection: Connection) -> None:
     node_queries.heartbeat(connection, "n", BEAT, 0.0)
-    made = [session_queries.create(connection, SESSION).session.session_id for _ in range(2500)]
+    made = [session_queries.create(connection, SESSION, token_bits=31).session.session_id for _ in range(2500)]
     asked = Asked(connection.engine)
     heard = node_queries.heartbeat(connection, "n", BEAT.model_copy(update={"ended": made}), 1.0)
     assert len(heard.ended) == 2500
@@ -298,8 +298,8 @@ def test_thousands_of_ended_sessions_are_few_statements(connection: Connection) 
 def test_nothing_that_is_asked_often_goes_through_all_sessions(connection: Connection) -> None:
     asked = Asked(connection.engine)
     node_queries.heartbeat(connection, "n", BEAT, 0)
-    made = session_queries.create(connection, SESSION).session.session_id
-    session_queries.authorize(connection, made, "2.2.2.2")
+    made = session_queries.create(connection, SESSION, token_bits=31).session.session_id
+    session_queries.authorize(connection, made, "2.2.2.2", token_bits=31)
     session_queries.get(connection, made)
     epoch = node_queries.epoch(connection)
     for known in (None, epoch):

@@ -53,7 +53,7 @@ def test_two_users_behind_one_address_get_a_token_each(store: Store) -> None:
 def test_a_token_that_is_taken_is_drawn_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # A session's, then its users'; the second session meets a token of the first, and then one of its users'.
     draws = iter([7, 7, 8, *(7,), *(1, 7, 9), *(1, 9, 10)])
-    monkeypatch.setattr(session_queries, "_random_token", lambda: next(draws))
+    monkeypatch.setattr(session_queries, "_random_token", lambda _: next(draws))
 
     async def work() -> None:
         await store.heartbeat("n", BEAT, 0)
@@ -69,7 +69,7 @@ def test_a_token_that_is_taken_is_drawn_again(store: Store, monkeypatch: pytest.
 
 
 def test_draws_that_are_taken_again_and_again_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_queries, "_random_token", lambda: 7)
+    monkeypatch.setattr(session_queries, "_random_token", lambda _: 7)
 
     async def work() -> None:
         heard = await store.heartbeat("n", BEAT, 0)
