@@ -1,5 +1,6 @@
 """The page of the REST API: every operation and every type, read from the document that the control plane serves."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ where each request can be tried in the browser, and at `/openapi.json` for tools
 - Each request carries a key: `Authorization: token KEY`, or `Bearer KEY`. `relayd control-plane keys add` makes one
   with the scopes it is to have.
 - Bodies are JSON, whatever the content type says, of at most 256 KiB. Unknown fields are ignored.
+- An optional field may be `null` or `""` as well, which is as if it were left out; a number may be a decimal text;
+  and a byte order mark before the body is skipped. That is how real serializers write.
 - Errors are `{"message": "…"}`: what is wrong, and the way out.
 - A session is created as `Initializing`. Ask for it until it is `Ready`, or have it sent to you by a
   [webhook](control-plane.md#webhooks). Only then it has tokens.
@@ -127,7 +130,7 @@ def _shape(schema: _Json) -> str:
     if "anyOf" in schema:
         return " or ".join(_shape(one) for one in schema["anyOf"])
     if "enum" in schema:
-        return " or ".join(f'`"{value}"`' for value in schema["enum"])
+        return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     if schema["type"] == "array":
         bounds = _bounds(schema, "minItems", "maxItems").strip()
         return f"list{f' ({bounds})' if bounds else ''} of {_shape(schema['items'])}"

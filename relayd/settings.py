@@ -70,6 +70,10 @@ def _checked_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _checked_network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
 UdpPort = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -77,6 +81,7 @@ Connections = Annotated[int, Field(ge=1, le=65_536)]
 IpAddress = Annotated[str, AfterValidator(canonical_ip)]
 LocalIpAddress = Annotated[str, AfterValidator(_checked_local_ip)]
 TcpAddress = Annotated[str, AfterValidator(_checked_address)]
+IpNetwork = Annotated[str, AfterValidator(_checked_network)]
 Url = Annotated[str, AfterValidator(_checked_url)]
 
 
@@ -228,6 +233,11 @@ class ApiSettings(HttpSection):
     database: str = Field("relayd.sqlite3", description='SQLite database; ":memory:" keeps nothing over a restart.')
     max_connections: Connections = Field(
         4096, description="HTTP connections at once, of which each relay holds one; more are closed."
+    )
+    trusted_proxies: list[IpNetwork] = Field(
+        [],
+        description='Addresses and networks of proxies in front of the API, such as ["127.0.0.1", "10.0.0.0/8"]: the'
+        " X-Forwarded-For of these is believed, and nobody else's.",
     )
     usage_kept_days: float = Field(
         90.0, ge=0, allow_inf_nan=False, description="Days that usage records are kept. 0 = for ever."

@@ -20,6 +20,7 @@ from fuzz.reader import Reader
 from fuzz.resources import loop
 from relayd.control_plane.api.application import create_app
 from relayd.control_plane.api.auth import Authenticator
+from relayd.control_plane.api.caller import Callers
 from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.control_plane.webhooks.delivery import Webhooks
@@ -99,7 +100,7 @@ def _new() -> ControlPlane:
 def _server() -> tuple[FastAPI, ControlPlane]:
     """To make an app takes far longer than to ask it something."""
     control_plane = _new()
-    return create_app(control_plane, Authenticator(SqliteStore(":memory:"), extra_key=_KEY)), control_plane
+    return create_app(control_plane, Authenticator(SqliteStore(":memory:"), extra_key=_KEY), Callers(())), control_plane
 
 
 async def _ask_all(read: Reader) -> Done:

@@ -2,19 +2,18 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
 
 from relayd.core.relay_session import IpAddress, RelaySession, SessionState, SessionUser
 
@@ -40,17 +39,73 @@ def _checked_webhook_url(url: str) -> str:
     return url
 
 
+# Not a union with a hidden None: where it is mistaken, Pydantic would name the branch of the union as if it were one.
+# None itself never comes to the validator, see `Asked`.
 WebhookUrl = Annotated[
-    str, AfterValidator(_checked_webhook_url), WithJsonSchema({"type": "string", "pattern": WEBHOOK_URL_PATTERN})
+    str | None, AfterValidator(_checked_webhook_url), WithJsonSchema({"type": "string", "pattern": WEBHOOK_URL_PATTERN})
 ]
-Latitude = Annotated[float, Field(strict=True, ge=-90, le=90)]
-Longitude = Annotated[float, Field(strict=True, ge=-180, le=180)]
+
+
+def _degrees(most: int, whole: str) -> WithJsonSchema:
+    """A number between -most and most, or that number as text; `whole` matches what is below `most`."""
+    text = f"^-?(?:(?:{whole})(?:[.][0-9]{{1,19}})?|{most}(?:[.]0{{1,19}})?)$"
+    number = {"type": "number", "minimum": -most, "maximum": most}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": text}]})
+
+
+Latitude = Annotated[float, Field(strict=True, ge=-90, le=90), _degrees(90, "[0-8]?[0-9]")]
+Longitude = Annotated[float, Field(strict=True, ge=-180, le=180), _degrees(180, "[0-9]{1,2}|1[0-7][0-9]")]
+
+
+WHOLE_PATTERN = "-?[0-9]{1,19}"
+_DECIMAL_PATTERN = rf"{WHOLE_PATTERN}(?:[.][0-9]{{1,19}})?"
 
 
 class Described(BaseModel):
     """What is asked or answered; what stands below a field describes it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Asked(Described):
+    """What is asked, also in the forms that real serializers give it; the same for bodies and queries of all routes.
+
+    `null` or an empty text for an optional field is as if it were left out: some know no other way to leave it out. A
+    number written as a decimal text is that number.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_serializers_write_it(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        optional, numbers = _forms(cls)
+        return {
+            name: _number(one, numbers[name]) if name in numbers else one
+            for name, one in value.items()
+            if not (name in optional and (one is None or one == ""))
+        }
+
+
+@cache
+def _forms(model: type[BaseModel]) -> tuple[set[str], dict[str, type[int] | type[float]]]:
+    """Its fields that may be left out, and those that are numbers with what they are."""
+    fields = model.model_fields.items()
+    numbers = {name: kind for name, field in fields if (kind := _kind(field.annotation)) is not None}
+    return {name for name, field in fields if not field.is_required()}, numbers
+
+
+def _kind(annotation: Any) -> type[int] | type[float] | None:
+    """What a field is, also where it may be None as well."""
+    if annotation is int or annotation is float:
+        return annotation
+    return next((kind for part in get_args(annotation) if (kind := _kind(part)) is not None), None)
+
+
+def _number(value: Any, kind: type[int] | type[float]) -> Any:
+    """The number that the text is; anything else as it is, for the field to judge."""
+    pattern = WHOLE_PATTERN if kind is int else _DECIMAL_PATTERN
+    return kind(value) if isinstance(value, str) and re.fullmatch(pattern, value) else value
 
 
 def _all_forms(schema: dict[str, Any]) -> None:
@@ -60,9 +115,8 @@ def _all_forms(schema: dict[str, Any]) -> None:
         {"type": "object", "properties": {"ip": address, **where}, "required": ["ip"]},
         {
             "type": "object",
-            "properties": {"ip_address": address, **where},
+            "properties": {"ip_address": address, "ip": {"enum": [None, ""]}, **where},
             "required": ["ip_address"],
-            "not": {"required": ["ip"]},
         },
     ]
     description = schema["description"]
@@ -70,7 +124,7 @@ def _all_forms(schema: dict[str, Any]) -> None:
     schema |= {"description": description, "anyOf": [*address["anyOf"], *forms]}
 
 
-class NewUser(Described):
+class NewUser(Asked):
     """A user of a new session: a bare address, or an object; the address may be called `ip_address` too."""
 
     model_config = ConfigDict(json_schema_extra=_all_forms)
@@ -84,12 +138,12 @@ class NewUser(Described):
     def _one_form(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"ip": value}
-        if isinstance(value, dict) and "ip" not in value and "ip_address" in value:
+        if isinstance(value, dict) and value.get("ip") in (None, "") and "ip_address" in value:
             return value | {"ip": value["ip_address"]}
         return value
 
 
-class Filter(Described):
+class Filter(Asked):
     """A condition on one of the location attributes of a relay."""
 
     field: Annotated[str, Field(min_length=1, max_length=64)]
@@ -99,23 +153,16 @@ class Filter(Described):
     """Any of the values, all of them, or none of them."""
 
 
-def _given(value: Any) -> Any:
-    """An optional key is left out, not null: the contract has no nullable one."""
-    if value is None:
-        raise ValueError("may be left out, but not be null")
-    return value
-
-
-class CreateRequest(Described):
+class CreateRequest(Asked):
     """What a new session is to be like."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"users": ["198.51.100.1", "198.51.100.2"]}]})
 
     users: Annotated[list[NewUser], Field(min_length=1, max_length=1000)]
     """The host first; a bare address is a user too."""
-    filters: Annotated[list[Filter], Field(max_length=100), BeforeValidator(_given)] = []
+    filters: Annotated[list[Filter], Field(max_length=100)] = []
     """Conditions on the location of the relay; all must hold."""
-    webhook_url: Annotated[WebhookUrl | SkipJsonSchema[None], BeforeValidator(_given)] = None
+    webhook_url: WebhookUrl = None
     """Called with the session once it is ready; the host may be a literal IP address too."""
 
 
@@ -130,7 +177,7 @@ def _checked_session_id(text: str) -> str:
     return text
 
 
-class AuthorizeRequest(Described):
+class AuthorizeRequest(Asked):
     """Whom to let in."""
 
     session_id: Annotated[
@@ -141,7 +188,7 @@ class AuthorizeRequest(Described):
     """Address of the user to let in."""
 
 
-class RevokeRequest(Described):
+class RevokeRequest(Asked):
     """Whom to take out. Any integer is a well-formed question; one that is no token finds no user."""
 
     session_id: str
@@ -155,7 +202,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Amount = Annotated[int, Field(ge=0, le=2**53)]
 
 
-class Heartbeat(Described):
+class Heartbeat(Asked):
     """Where a relay is reached, where it stands, how it fares, what it has applied."""
 
     ip: IpAddress
@@ -271,6 +318,13 @@ class AuthorizedUser(SessionState):
         fields = dict(session)
         del fields["session_users"]
         return cls.model_construct(session_user=user, **fields)
+
+
+class PublicIp(Described):
+    """An address as the server sees it."""
+
+    public_ip: IpAddress
+    """Of the caller."""
 
 
 class Error(Described):

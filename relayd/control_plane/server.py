@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from relayd.control_plane.api.application import create_app
 from relayd.control_plane.api.auth import Authenticator
+from relayd.control_plane.api.caller import Callers
 from relayd.control_plane.errors import StoreUnusableError
 from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.store.sqlite import SqliteStore
@@ -59,7 +60,7 @@ async def open_control_plane(
     try:
         authenticator = Authenticator(store, token_file=api.token_file, extra_key=extra_key)
         await control_plane.start()
-        yield Opened(control_plane, create_app(control_plane, authenticator))
+        yield Opened(control_plane, create_app(control_plane, authenticator, Callers(api.trusted_proxies)))
     finally:
         await control_plane.stop()
 

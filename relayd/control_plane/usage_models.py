@@ -4,7 +4,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field
 
-from relayd.control_plane.models import Amount, Described
+from relayd.control_plane.models import Amount, Asked, Described
 from relayd.core.usage import Counts, Kind, Reason, UsageRecord
 
 MOST_RECORDS = 1000
@@ -14,7 +14,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9._-
 UnixTime = Annotated[float, Field(ge=0, le=2**40, allow_inf_nan=False)]
 
 
-class ReportedCounts(Described):
+class ReportedCounts(Asked):
     """What was forwarded in each direction."""
 
     to_host_datagrams: Amount
@@ -23,7 +23,7 @@ class ReportedCounts(Described):
     to_player_bytes: Amount
 
 
-class ReportedRecord(Described):
+class ReportedRecord(Asked):
     """What a session used over a period."""
 
     sequence: Annotated[int, Field(strict=True, ge=1, le=2**53)]
@@ -47,7 +47,7 @@ class ReportedRecord(Described):
         return UsageRecord.from_fields(self.model_dump())
 
 
-class UsageReport(Described):
+class UsageReport(Asked):
     """Records of one journal, in their order."""
 
     stream: Name

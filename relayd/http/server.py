@@ -43,6 +43,8 @@ class HttpServer(uvicorn.Server):
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                # Whoever reads X-Forwarded-For says which proxies it believes; uvicorn would believe 127.0.0.1.
+                proxy_headers=False,
                 h11_max_incomplete_event_size=16 << 10,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 # Longer than a relay is silent between two heartbeats, so that it need not reconnect for each.

@@ -4,20 +4,22 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
 from relayd import __version__
-from relayd.control_plane.api import docs_page, node_routes, session_routes, usage_routes
+from relayd.control_plane.api import caller_routes, docs_page, node_routes, session_routes, usage_routes
 from relayd.control_plane.api.answers import add_error_handlers
 from relayd.control_plane.api.auth import Authenticator
+from relayd.control_plane.api.caller import Callers
 from relayd.control_plane.api.openapi import Json, describe
 from relayd.control_plane.service import ControlPlane
 
-ROUTERS = (session_routes.router, usage_routes.router, node_routes.router)
+ROUTERS = (session_routes.router, caller_routes.router, usage_routes.router, node_routes.router)
 
 
-def create_app(control_plane: ControlPlane, authenticator: Authenticator) -> FastAPI:
+def create_app(control_plane: ControlPlane, authenticator: Authenticator, callers: Callers) -> FastAPI:
     """The app. It neither starts nor stops the control plane."""
     app = _routed()
     app.state.control_plane = control_plane
     app.state.authenticator = authenticator
+    app.state.callers = callers
     add_error_handlers(app, ROUTERS)
     api = describe(app, ROUTERS)
 

@@ -32,8 +32,8 @@ class Authenticator:
             self._from_file = keys.digest(read_secret(token_file, "api.token_file"))
             self._stamp = _stamp(token_file)
 
-    async def require(self, authorization: str | None, scope: Scope) -> None:
-        """Returns if the key in that Authorization header has the scope.
+    async def require(self, authorization: str | None, scope: Scope | None) -> None:
+        """Returns if the key in that Authorization header has the scope; None: if it is a key.
 
         Raises:
             UnauthenticatedError: there is no key, or it is unknown or revoked.
@@ -50,7 +50,7 @@ class Authenticator:
         stored = await self._store.key(key_id) if key_id else None
         if stored is None or not keys.same(key, stored.digest):
             raise UnauthenticatedError("That API key is unknown or was revoked; ask the operator for another.")
-        if scope not in stored.scopes:
+        if scope is not None and scope not in stored.scopes:
             raise ForbiddenError(f"This API key lacks the scope {scope}; use one that has it.")
 
     def _read_again_if_changed(self) -> None:

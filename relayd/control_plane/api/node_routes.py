@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from relayd.control_plane.api.answers import fails_with
 from relayd.control_plane.api.requests import WHOLE_NUMBER, JsonBody, Plane, needs
 from relayd.control_plane.keys import Scope
-from relayd.control_plane.models import PAGE_LIMIT, Described, Heartbeat, NodeRevision, NodeSessions
+from relayd.control_plane.models import PAGE_LIMIT, Asked, Heartbeat, NodeRevision, NodeSessions
 from relayd.control_plane.service import LONGEST_WAIT
 from relayd.core.relay_session import RelaySession
 
@@ -25,7 +25,12 @@ router = APIRouter(tags=["Nodes"], dependencies=[needs(Scope.NODES_WRITE)])
 _sessions = TypeAdapter(list[RelaySession])
 
 
-class _WhichSessions(Described):
+class _HowLong(Asked):
+    wait: Annotated[float, Field(ge=0, le=LONGEST_WAIT, allow_inf_nan=False)] = 0
+    """Seconds that the answer is held back for, until there is something new."""
+
+
+class _WhichSessions(Asked):
     since: Annotated[int, Field(ge=0, le=2**62), WHOLE_NUMBER] = 0
     """The newest revision it has applied."""
     epoch: str | SkipJsonSchema[None] = None
@@ -47,21 +52,13 @@ async def heartbeat(
     plane: Plane,
     node_id: NodeName,
     beat: Annotated[Heartbeat, Depends(JsonBody(Heartbeat, HEARTBEAT_LIMIT))],
-    wait: Annotated[
-        float,
-        Query(
-            ge=0,
-            le=LONGEST_WAIT,
-            allow_inf_nan=False,
-            description="Seconds that the answer is held back for, until there is something new.",
-        ),
-    ] = 0,
+    how_long: Annotated[_HowLong, Query()],
 ) -> Response:
     """Says how the relay fares, and is told the newest revision of its sessions.
 
     409 while another relay is heard under that name.
     """
-    answer = await plane.heartbeat(node_id, beat, wait)
+    answer = await plane.heartbeat(node_id, beat, how_long.wait)
     return JSONResponse(answer.model_dump())
 
 

@@ -16,10 +16,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from relayd.control_plane.api.requests import JsonBody, KeyWith
+from relayd.control_plane.models import WHOLE_PATTERN
 
 Json = dict[str, Any]
 
 _REF = "#/components/schemas/{model}"
+
+
+_FORMS: Json = {
+    "LeftOut": {"description": "As if the field were not there.", "enum": [None, ""]},
+    "WholeNumberAsText": {"description": "Is that number.", "type": "string", "pattern": f"^{WHOLE_PATTERN}$"},
+}
+"""What `models.Asked` takes besides."""
 
 
 def describe(app: FastAPI, routers: Sequence[APIRouter]) -> Json:
@@ -41,8 +49,12 @@ def describe(app: FastAPI, routers: Sequence[APIRouter]) -> Json:
         for method in route.methods or ():
             operation = api["paths"][route.path][method.lower()]
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "query":
+                    parameter["allowEmptyValue"] = True
             scope = next(one.dependency.scope for one in route.dependencies if isinstance(one.dependency, KeyWith))
-            operation["description"] += f"\n\nThe key needs the scope `{scope}`."
+            needed = "Any key will do." if scope is None else f"The key needs the scope `{scope}`."
+            operation["description"] += f"\n\n{needed}"
             model = _body_of(route)
             if model is not None:
                 bodies.append(model)
@@ -52,7 +64,8 @@ def describe(app: FastAPI, routers: Sequence[APIRouter]) -> Json:
                     "content": {"application/json": {"schema": reference}},
                 }
     _, asked = models_json_schema([(model, "validation") for model in bodies], ref_template=_REF)
-    api["components"]["schemas"] = _plain(asked["$defs"] | schemas)
+    _take_what_is_taken(asked["$defs"])
+    api["components"]["schemas"] = _plain(asked["$defs"] | schemas | _FORMS)
     _plain(api["paths"])
     return api
 
@@ -64,6 +77,27 @@ def _body_of(route: APIRoute) -> type[BaseModel] | None:
             if isinstance(mark, Depends) and isinstance(mark.dependency, JsonBody):
                 return mark.dependency.model
     return None
+
+
+def _take_what_is_taken(part: Any) -> None:
+    """Adds the forms of `models.Asked` to all fields that are asked for."""
+    for one in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _take_what_is_taken(one)
+    if isinstance(part, dict) and isinstance(part.get("properties"), dict):
+        for name, field in part["properties"].items():
+            # Where a number has bounds, no pattern can tell: there the type says itself which texts it takes.
+            also = (
+                ["WholeNumberAsText"]
+                if field.get("type") == "integer" and not {"minimum", "maximum"} & field.keys()
+                else []
+            )
+            also += ["LeftOut"] if name not in part.get("required", ()) else []
+            about = {key: field.pop(key) for key in ("description", "default") if key in field}
+            if also:
+                forms = field.get("anyOf") or [dict(field)]
+                field.clear()
+                field["anyOf"] = [*forms, *({"$ref": _REF.format(model=form)} for form in also)]
+            field.update(about)
 
 
 def _plain(part: Any) -> Any:

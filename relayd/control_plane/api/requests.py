@@ -1,5 +1,6 @@
 """What routes ask of a request: a key, a body within bounds, whole numbers; and the control plane to hand it to."""
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -19,6 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 class JsonBody(Generic[Model]):
     """A dependency: the request's JSON body, validated. Its declared content type is ignored: curl -d declares a form.
+    A byte order mark, which .NET writes, is skipped.
 
     FastAPI would read a body whole before anything else is looked at, the key too.
 
@@ -44,7 +46,7 @@ class JsonBody(Generic[Model]):
             if len(body) > self._limit:
                 raise errors.TooLargeError(f"The body is longer than {self._limit} bytes; send less at a time.")
         try:
-            return self.model.model_validate_json(bytes(body))
+            return self.model.model_validate_json(body.removeprefix(BOM_UTF8))
         except ValidationError as error:
             raise errors.InvalidRequestError(explain(error)) from None
 
@@ -76,9 +78,9 @@ _key = APIKeyHeader(
 
 
 class KeyWith:
-    """A dependency: a key with that scope."""
+    """A dependency: a key with that scope; with any, where that is None."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope | None) -> None:
         self.scope = scope
 
     async def __call__(self, request: Request, authorization: Annotated[str | None, Security(_key)]) -> None:
@@ -93,6 +95,11 @@ class KeyWith:
 def needs(scope: Scope) -> Any:
     """A route's condition: a key with that scope, checked before anything else of the request is looked at."""
     return Depends(KeyWith(scope))
+
+
+def needs_any_key() -> Any:
+    """A route's condition: a key, whatever its scopes."""
+    return Depends(KeyWith(None))
 
 
 def explain(error: ValidationError) -> str:

@@ -11,10 +11,10 @@ from relayd.control_plane.api.requests import WHOLE_NUMBER, JsonBody, Plane, nee
 from relayd.control_plane.keys import Scope
 from relayd.control_plane.models import (
     PAGE_LIMIT,
+    Asked,
     AuthorizedUser,
     AuthorizeRequest,
     CreateRequest,
-    Described,
     Pagination,
     RevokeRequest,
     SessionList,
@@ -28,7 +28,7 @@ _read = [needs(Scope.SESSIONS_READ)]
 _write = [needs(Scope.SESSIONS_WRITE)]
 
 
-class _WhichPage(Described):
+class _WhichPage(Asked):
     page: Annotated[int, Field(ge=1, le=2**31), WHOLE_NUMBER] = 1
     """Page, from 1."""
     limit: Annotated[int, Field(ge=1, le=PAGE_LIMIT), WHOLE_NUMBER] = 50

@@ -11,7 +11,7 @@ from relayd.control_plane.api.answers import fails_with
 from relayd.control_plane.api.node_routes import NodeName
 from relayd.control_plane.api.requests import WHOLE_NUMBER, JsonBody, Plane, needs
 from relayd.control_plane.keys import Scope
-from relayd.control_plane.models import Described
+from relayd.control_plane.models import Asked
 from relayd.control_plane.usage_models import SessionUsage, UnixTime, UsageList, UsageQuery, UsageReport
 
 _REPORT_LIMIT = 2 << 20
@@ -32,7 +32,7 @@ def _cursor(text: str) -> str:
 _Cursor = Annotated[str, AfterValidator(_cursor), WithJsonSchema({"type": "string", "pattern": _BETWEEN})]
 
 
-class _WhichUsage(Described):
+class _WhichUsage(Asked):
     session_id: str | SkipJsonSchema[None] = None
     """Of that session alone."""
     relay: str | SkipJsonSchema[None] = None

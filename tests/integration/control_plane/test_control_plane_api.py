@@ -140,7 +140,7 @@ def test_pages(server: Server) -> None:
     assert {page["total_count"] for page in pages} == {5}
     assert [page["pagination"]["next_page_number"] for page in pages] == [2, 3, None, None]
     assert [page["pagination"]["previous_page_number"] for page in pages] == [None, 1, 2, 3]
-    for wrong in ("0", "-1", "x", "1.5", "", "٣", "9" * 30):
+    for wrong in ("0", "-1", "x", "1.5", " ", "٣", "9" * 30):
         assert server.client.get(SESSIONS, params={"page": wrong}).status_code == 400
         assert server.client.get(SESSIONS, params={"limit": wrong}).status_code == 400
     assert server.client.get(SESSIONS, params={"limit": 1001}).status_code == 400

@@ -320,6 +320,7 @@ EVERY_ROUTE = [
     ("GET", f"{NODE}/sessions"),
     ("POST", f"{NODE}/usage"),
     ("GET", "/v1/relays/usage"),
+    ("GET", "/v1/ip"),
 ]
 
 

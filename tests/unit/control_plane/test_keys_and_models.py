@@ -68,7 +68,7 @@ def test_all_forms_of_a_user() -> None:
         "", "null", "[]", "{}", '{"users": null}', '{"users": []}', '{"users": [null]}', '{"users": [1]}',
         '{"users": ["300.1.1.1"]}', '{"users": ["1.1.1.1 "]}', '{"users": [{"ip": 16843009}]}', '{"users": [{}]}',
         '{"users": [{"ip": "1.1.1.1", "latitude": NaN}]}', '{"users": [{"ip": "1.1.1.1", "latitude": 91}]}',
-        '{"users": [{"ip": "1.1.1.1", "latitude": true}]}', '{"users": ["1.1.1.1"], "filters": null}',
+        '{"users": [{"ip": "1.1.1.1", "latitude": true}]}', '{"users": ["1.1.1.1"], "filters": 0}',
         '{"users": ["1.1.1.1"], "filters": [{"field": "city", "values": [], "filter_type": "any"}]}',
         '{"users": ["1.1.1.1"], "filters": [{"field": "city", "values": ["x"], "filter_type": "some"}]}',
         '{"users": ["1.1.1.1"], "filters": [{"field": "city", "values": [1], "filter_type": "any"}]}',
@@ -119,9 +119,10 @@ def test_the_served_document_has_all_of_the_contract() -> None:
 
 def test_the_document_has_all_that_is_served() -> None:
     served = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-    assert len(served) == 10
+    assert len(served) == 11
     described = document()["paths"]
     assert {path for path in described if not path.startswith("/v1/relays/sessions")} == {
+        "/v1/ip",
         "/v1/relays/usage",
         "/v1/relays/nodes/{node_id}",
         "/v1/relays/nodes/{node_id}/sessions",
@@ -131,7 +132,8 @@ def test_the_document_has_all_that_is_served() -> None:
         method = next(iter(route.methods or ()))
         operation = described[route.path][method.lower()]
         assert operation["security"] == [{"apiKey": []}]
-        assert "The key needs the scope `" in operation["description"]
+        assert ("Any key will do." in operation["description"]) == (route.path == "/v1/ip")
+        assert ("The key needs the scope `" in operation["description"]) == (route.path != "/v1/ip")
         assert ("requestBody" in operation) == (method in ("POST", "PUT"))
         assert {"401", "403", "500", "503"} < set(operation["responses"])
         assert "422" not in operation["responses"]
