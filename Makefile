@@ -133,8 +133,10 @@ install-system:
 	sed -i 's|/opt/relayd/|$(PREFIX)/|' $(UNITS)/relayd*.service
 	install -m 644 systemd/60-relayd.conf $(SYSCTL)
 	test -e $(CONFIGURATION)/relayd.toml || install -m 644 systemd/relayd.toml $(CONFIGURATION)
-	@echo 'Next: edit /etc/relayd/relayd.toml, then run'
-	@echo 'systemctl daemon-reload && sysctl --system && relayd check && systemctl enable --now relayd'
+	@echo 'Next: edit /etc/relayd/relayd.toml. Where it names no control plane, begin with'
+	@echo "mkdir -p /var/lib/relayd && echo '{\"sessions\": []}' >/var/lib/relayd/sessions.json"
+	@echo 'Then, in any case,'
+	@echo 'systemctl daemon-reload && sysctl --system && systemctl enable --now relayd && relayd check'
 
 # Leaves /etc/relayd and /var/lib/relayd.
 uninstall-system:

@@ -1,9 +1,11 @@
 """`relayd check`: what is wrong with the configuration and the host, a line each, before players find out."""
 
 import ipaddress
+import os
 import tempfile
 import time
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import httpx
 import typer
@@ -97,12 +99,21 @@ def _state(settings: Settings) -> _Findings:
     if settings.source.kind != "control_plane":
         return []
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.exists():
+            return _not_made_yet(directory)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise ConfigurationError(f"state.directory: {directory}: cannot be written to: {error.strerror}") from None
     return [f"ok       {directory} keeps the last good sessions"]
+
+
+def _not_made_yet(directory: Path) -> _Findings:
+    """Nor made here: it would belong to whoever asks, and not to the user that the relay runs as."""
+    nearest = next(parent for parent in directory.parents if parent.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise ConfigurationError(f"state.directory: {directory}: cannot be made: {nearest} cannot be written to")
+    return [f"ok       {directory} will keep the last good sessions: the first start makes it"]
 
 
 def _file(settings: Settings) -> _Findings:

@@ -17,7 +17,7 @@ from relayd.app import Relay
 from relayd.commands.options import Config
 from relayd.control_plane.server import open_control_plane
 from relayd.control_plane.service import ControlPlane
-from relayd.core.relay_session import RelaySession
+from relayd.core.relay_session import RelaySession, canonical_ip
 from relayd.core.source_status import Load
 from relayd.errors import FatalError
 from relayd.event_loop.run import run_loop
@@ -46,10 +46,17 @@ def dev(
         float | None,
         typer.Option("--for", min=0.5, metavar="SECONDS", help="End after this; status 0 only if nothing was lost."),
     ] = None,
+    public_ip: Annotated[
+        str | None, typer.Option("--public-ip", metavar="ADDRESS", help="What sessions name as the relay's address.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65534, help="UDP port for hosts; the one for players is the next.")
+    ] = None,
+    api_port: Annotated[int | None, typer.Option("--api-port", min=1, max=65535, help="TCP port of the API.")] = None,
     config: Config = None,
 ) -> None:
     """Runs both, and the game if it was asked for, until the time is over or Ctrl-C."""
-    loaded = load(config)
+    loaded = _chosen(load(config), public_ip, port, api_port)
     # Beside the live table of a game, lines about every binding would only disturb.
     log.configure("warning" if players else loaded.log.level)
     raise typer.Exit(run_loop(_serve_both(_for_a_laptop(loaded), players, for_seconds)))
@@ -65,7 +72,7 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     certificate = Certificate.configured(settings.api.tls_certificate_file, settings.api.tls_key_file, "api")
-    listener = listen(settings.api.bind, "api.bind")
+    listener = listen(settings.api.bind, "api.bind", "choose another one with --api-port")
     key = secrets.token_hex(16)
     opening = open_control_plane(settings.api, token_bits=settings.limits.token_bits, extra_key=key)
     async with opening as (control_plane, app):
@@ -150,6 +157,24 @@ async def _play(console: Console, game: Game | None, over: asyncio.Event, for_se
     fine = game.flawless
     console.print("every player was let in and nothing was lost" if fine else "the game was NOT flawless, see above")
     return fine
+
+
+def _chosen(settings: Settings, public_ip: str | None, port: int | None, api_port: int | None) -> Settings:
+    """The settings with what the command line says instead."""
+    relay: dict[str, object] = {}
+    if public_ip is not None:
+        try:
+            relay["public_ip"] = canonical_ip(public_ip)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--public-ip") from None
+    if port is not None:
+        relay |= {"server_port": port, "client_port": port + 1}
+    api = {}
+    if api_port is not None:
+        api["bind"] = f"{settings.api.bind.rpartition(':')[0]}:{api_port}"
+    return settings.model_copy(
+        update={"relay": settings.relay.model_copy(update=relay), "api": settings.api.model_copy(update=api)}
+    )
 
 
 def _for_a_laptop(settings: Settings) -> Settings:

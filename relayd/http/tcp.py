@@ -9,12 +9,13 @@ from relayd.settings import split_address
 BACKLOG = 1024
 
 
-def listen(address: str, setting: str) -> socket.socket:
+def listen(address: str, setting: str, way_out: str | None = None) -> socket.socket:
     """A listening TCP socket.
 
     Args:
         address: ``host:port``.
         setting: the key of the configuration it comes from, to be named in errors.
+        way_out: what to do where the port is taken; by default, to set another one.
 
     Raises:
         UnavailableError: the address or port is not available.
@@ -28,7 +29,9 @@ def listen(address: str, setting: str) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        who = f": `ss -ltnp sport = :{port}` shows by whom" if error.errno == errno.EADDRINUSE else ""
-        taken = "is taken" if error.errno == errno.EADDRINUSE else f"is not available: {error.strerror}"
-        raise UnavailableError(f"TCP port {port} on {host} ({setting}) {taken}{who}") from None
+        what = f"TCP port {port} on {host} ({setting})"
+        if error.errno != errno.EADDRINUSE:
+            raise UnavailableError(f"{what} is not available: {error.strerror}") from None
+        way_out = way_out or f"set another one as {setting}"
+        raise UnavailableError(f"{what} is taken: `ss -ltnp sport = :{port}` shows by whom; or {way_out}") from None
     return sock

@@ -118,7 +118,7 @@ def test_a_bad_configuration_is_worse_than_a_taken_port(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
-@pytest.mark.parametrize("arguments", [("rnu",), ("dev", "--players", "-1")])
+@pytest.mark.parametrize("arguments", [("rnu",), ("dev", "--players", "-1"), ("dev", "--public-ip", "here")])
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     done = relayd(*arguments)
     assert done.returncode == USAGE

@@ -2,12 +2,15 @@
 
 import re
 import signal
+import socket
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import relayd, write_config
+from bench.ports import free_port
+from relayd.errors import EXIT_UNAVAILABLE
+from tests.integration.commands import assert_one_clear_line, relayd, write_config
 from tests.integration.peers import OPENS_CONNECTION, VALID, Host, Player
 from tests.integration.programs import REPOSITORY
 from tests.integration.relay_process import RelayProcess
@@ -58,6 +61,16 @@ def test_tokens_to_play_with(tmp_path: Path) -> None:
         relay.process.send_signal(signal.SIGTERM)
         assert relay.process.wait(PATIENCE_SECONDS) == 0
     assert not list(REPOSITORY.glob("*.sqlite3")), "it is to keep nothing"
+
+
+def test_a_port_of_the_api_that_is_taken_names_the_way_out(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    port = free_port(socket.SOCK_STREAM)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        done = relayd("dev", "--for", "1", "--api-port", str(port), "--config", str(config))
+    assert_one_clear_line(done, EXIT_UNAVAILABLE, f"TCP port {port} on 127.0.0.1 (api.bind) is taken", "--api-port")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -2,13 +2,16 @@
 
 import re
 import shutil
+import socket
 import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port, free_ports
 from relayd.settings import RelaySettings, load
+from tests.integration.commands import relayd
 from tests.integration.programs import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
@@ -65,6 +68,31 @@ def test_the_buffers_asked_for_can_be_had() -> None:
     relay = RelaySettings()
     assert int(limits["net.core.rmem_max"]) >= relay.receive_buffer_bytes
     assert int(limits["net.core.wmem_max"]) >= relay.send_buffer_bytes
+
+
+def test_what_the_installation_says_to_do_next_can_be_done(tmp_path: Path) -> None:
+    """All of it but what a service manager does, in another folder, with the sample as it is."""
+    target = (REPOSITORY / "Makefile").read_text(encoding="utf-8").partition("\ninstall-system:\n")[2]
+    echoes = target.partition("\n\n")[0].partition("\t@echo")
+    said = subprocess.run(
+        ["sh", "-c", "echo" + echoes[2].replace("\t@", "")], capture_output=True, text=True, check=True
+    ).stdout
+    first, then = (line for line in said.splitlines() if line.startswith(("mkdir", "systemctl")))
+    assert then.split(" && ")[-2:] == ["systemctl enable --now relayd", "relayd check"], "a relay that is up is checked"
+    state = str(tmp_path / "state")
+    subprocess.run(["sh", "-c", first.replace("/var/lib/relayd", state)], check=True)
+    sample = (FOLDER / "relayd.toml").read_text(encoding="utf-8").replace("/var/lib/relayd", state)
+    (tmp_path / "relayd.toml").write_text(sample, encoding="utf-8")
+    server_port, client_port = free_ports(2)
+    variables = {
+        "RELAYD_RELAY__SERVER_PORT": str(server_port),
+        "RELAYD_RELAY__CLIENT_PORT": str(client_port),
+        "RELAYD_ADMIN__BIND": f"127.0.0.1:{free_port(socket.SOCK_STREAM)}",
+    }
+    done = relayd("check", "--config", str(tmp_path / "relayd.toml"), variables=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (REPOSITORY / "docs" / "systemd.md").read_text(encoding="utf-8")
+    assert page.index(first) < page.index("systemctl enable --now relayd\nrelayd check\n")
 
 
 def test_the_sample_configuration_can_be_used(tmp_path: Path) -> None:

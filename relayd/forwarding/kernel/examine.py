@@ -32,7 +32,7 @@ def examine_fast_path(settings: Settings) -> list[str]:
     except UnavailableError as error:
         problems.append(str(error))
     try:
-        Pins(wanted.pin_directory, settings.relay.id).prepare()
+        Pins(wanted.pin_directory, settings.relay.id).examine()
     except UnavailableError as error:
         problems.append(str(error))
     else:
@@ -66,7 +66,7 @@ def _attached(settings: Settings) -> set[str]:
     try:
         links = Pins(settings.fast_path.pin_directory, settings.relay.id).links()
     except OSError:
-        return set()  # no right to look; `prepare` says so
+        return set()  # no right to look; `Pins.examine` says so
     found = set()
     for interface, fd in links.items():
         if link_ifindex(fd):

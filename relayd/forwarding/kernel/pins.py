@@ -33,15 +33,25 @@ class Pins:
         Raises:
             UnavailableError: there is no BPF file system, or no right to write to it.
         """
+        self._look_at_the_file_system()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"fast_path.pin_directory: {self.folder}: {error.strerror}") from None
+
+    def examine(self) -> None:
+        """Whether `prepare` would make the folder, without making it; raises as that does."""
+        self._look_at_the_file_system()
+        nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if nearest != self.folder and not os.access(nearest, os.W_OK | os.X_OK):
+            raise UnavailableError(f"fast_path.pin_directory: {self.folder}: {nearest} cannot be written to")
+
+    def _look_at_the_file_system(self) -> None:
         if not in_bpf_file_system(self._directory):
             raise UnavailableError(
                 f"fast_path.pin_directory: {self._directory} is in no BPF file system, so the fast path would end with"
                 " the process; `mount -t bpf bpf /sys/fs/bpf` makes one"
             )
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnavailableError(f"fast_path.pin_directory: {self.folder}: {error.strerror}") from None
 
     def maps(self) -> dict[str, BpfMap]:
         """The pinned maps by name, freshly opened."""

@@ -151,7 +151,8 @@ def test_one_that_answers(host: Host) -> None:
     done = host.check()
     assert done.status == 0
     assert "ok       control plane http://control-plane answers" in done.out
-    assert "keeps the last good sessions" in done.out
+    assert f"ok       {host.folder}/state will keep the last good sessions: the first start makes it" in done.out
+    assert not (host.folder / "state").exists(), "it is the relay's to make"
     ((url, headers),) = host.asked
     assert url.startswith("http://control-plane/v1/relays/nodes/")
     assert headers == {"authorization": "token secret"}
@@ -208,6 +209,23 @@ def test_a_state_directory_that_cannot_be_written_to(host: Host, monkeypatch: py
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     host.controlled()
+    (host.folder / "state").mkdir()
+    assert "ok       " + str(host.folder / "state") + " keeps the last good sessions" in host.check().out
     monkeypatch.setattr("relayd.commands.check.tempfile.TemporaryFile", refused)
     done = host.check()
     assert (done.status, "state.directory" in done.err, "Read-only" in done.err) == (78, True, True)
+
+
+@pytest.mark.parametrize("way", ["a file", "no right"])
+def test_a_state_directory_that_cannot_be_made(host: Host, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    host.controlled()
+    host.sections["state"] = {"directory": str(host.folder / "above" / "state")}
+    if way == "a file":
+        (host.folder / "above").write_text("")
+    else:
+        allowed = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and allowed(path, mode))
+    done = host.check()
+    assert done.status == 78
+    assert "state.directory: " in done.err
+    assert "above/state: cannot be made: " in done.err

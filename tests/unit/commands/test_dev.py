@@ -79,6 +79,13 @@ def test_without_a_game_there_are_values_to_paste(laptop: Laptop) -> None:
     assert f"token {lines['API'].split()[-1]}" in done.out, "the key works as it is printed"
 
 
+def test_what_the_command_line_says_goes_before_the_configuration(laptop: Laptop) -> None:
+    done = laptop.dev("--for", "0.5", "--public-ip", "2001:DB8::7", "--port", "4000", "--api-port", "4080")
+    assert done.status == 0, done
+    assert "relay       2001:db8::7, server port 4000, client port 4001\n" in done.out
+    assert "API         http://127.0.0.1:4080," in done.out
+
+
 def test_a_signal_ends_it(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     introduce = command._introduce
 

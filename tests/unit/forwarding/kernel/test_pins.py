@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel import pins as module
 from relayd.forwarding.kernel.pins import Pins, in_bpf_file_system
@@ -80,3 +81,15 @@ def test_a_link_takes_the_place_of_what_is_none(pins: Pins) -> None:
     assert links(pins) == set()
     pins.pin_link("eth0", -1)
     assert links(pins) == {"eth0"}
+
+
+def test_a_look_at_the_folder_does_not_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "in_bpf_file_system", lambda _: True)
+    pins = Pins(tmp_path / "relayd", "relay-1")
+    pins.examine()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(UnavailableError, match=f"{tmp_path} cannot be written to"):
+        pins.examine()
+    pins.prepare()
+    pins.examine()

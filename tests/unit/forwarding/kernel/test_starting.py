@@ -74,6 +74,8 @@ class FakePins:
         if self.host.why_no_pins:
             raise UnavailableError(self.host.why_no_pins)
 
+    examine = prepare
+
     def maps(self) -> dict[str, Any]:
         return self.host.maps
 
