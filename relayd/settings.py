@@ -75,6 +75,7 @@ def _checked_network(text: str) -> str:
 
 
 UdpPort = Annotated[int, Field(ge=1, le=65535)]
+PublicUdpPort = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Connections = Annotated[int, Field(ge=1, le=65_536)]
@@ -147,6 +148,10 @@ class RelaySettings(Section):
     )
     server_port: UdpPort = Field(32000, description="UDP port for the hosts of games.")
     client_port: UdpPort = Field(32001, description="UDP port for players.")
+    public_server_port: PublicUdpPort = Field(
+        0, description="The port for hosts that sessions name, where a NAT or a container maps it; 0: server_port."
+    )
+    public_client_port: PublicUdpPort = Field(0, description="The same for players; 0: client_port.")
     receive_buffer_bytes: int = Field(4 << 20, ge=0, le=1 << 30, description="Receive buffer asked for, per socket.")
     send_buffer_bytes: int = Field(2 << 20, ge=0, le=1 << 30, description="Send buffer asked for, per socket.")
     forwarder: Literal["auto", "native", "python"] = Field(
@@ -167,10 +172,17 @@ class RelaySettings(Section):
     longitude: float | None = Field(None, ge=-180, le=180, description="Where this relay is, in degrees.")
     dscp: int = Field(0, ge=0, le=63, description="DSCP of all that is sent; 46 is EF. 0 marks nothing.")
 
+    @property
+    def named_ports(self) -> tuple[int, int]:
+        """Server and client port as sessions name them: where hosts and players send to."""
+        return self.public_server_port or self.server_port, self.public_client_port or self.client_port
+
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.server_port == self.client_port:
             raise ValueError("server_port and client_port must differ")
+        if self.named_ports[0] == self.named_ports[1]:
+            raise ValueError("public_server_port and public_client_port must differ")
         return self
 
 

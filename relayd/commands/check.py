@@ -142,15 +142,23 @@ def _file(settings: Settings) -> _Findings:
 
 def _ports(settings: Settings) -> _Findings:
     if _is_running(settings):
-        return ["ok       the UDP ports are held by the relay that runs here"]
+        return ["ok       the UDP ports are held by the relay that runs here", *_named(settings.relay)]
     sockets, warnings = open_sockets(settings.relay)
     for one in sockets:
         one.socket.close()
     relay = settings.relay
     return [
         f"ok       UDP ports {relay.server_port} and {relay.client_port} on {', '.join(relay.bind)}",
+        *_named(relay),
         *(f"warning  {warning}" for warning in warnings),
     ]
+
+
+def _named(relay: RelaySettings) -> _Findings:
+    server_port, client_port = relay.named_ports
+    if (server_port, client_port) == (relay.server_port, relay.client_port):
+        return []
+    return [f"ok       sessions name UDP ports {server_port} and {client_port}: what maps them has to send them here"]
 
 
 def _admin(settings: Settings) -> _Findings:

@@ -195,7 +195,8 @@ def _for_a_laptop(settings: Settings) -> Settings:
 def _introduce(console: Console, settings: Settings, key: str, session: RelaySession) -> None:
     relay = settings.relay
     host, *players = session.session_users
-    console.print(f"relay       {relay.public_ip}, server port {relay.server_port}, client port {relay.client_port}")
+    server_port, client_port = relay.named_ports
+    console.print(f"relay       {relay.public_ip}, server port {server_port}, client port {client_port}")
     console.print(f"admin       {settings.admin.url}/metrics and /v1/sessions")
     console.print(f"API         {settings.api.url}, described at {settings.api.url}/docs")
     console.print(f"API token   {key}")

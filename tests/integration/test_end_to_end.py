@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from relayd.simulation.game import Game, GameKeys
+from tests.integration.commands import relayd
 from tests.integration.config import Sections
 from tests.integration.conftest import StartRelay
 from tests.integration.control_plane.process import KEY, Server
-from tests.integration.peers import INVALID, SESSION_TIMEOUT, VALID, Player
+from tests.integration.peers import INVALID, SESSION_TIMEOUT, VALID, Host, Player
 from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 
@@ -111,6 +112,26 @@ async def until_sent(game: Game, more: int) -> None:
 
 def has_asked_in_vain(relay: RelayProcess) -> None:
     eventually(lambda: relay.metrics()["relayd_source_failures_total",] >= 1, "the relay has asked in vain")
+
+
+def test_ports_that_a_nat_maps_are_what_sessions_name(control_plane: Server, start_relay: StartRelay) -> None:
+    settings = following(control_plane, "relay-mapped", "Lyon")
+    settings["relay"] |= {"public_server_port": 40000, "public_client_port": 40001}
+    fleet = Fleet(control_plane, {"Lyon": start_relay(None, settings)})
+    session = fleet.create(users=2)
+    relay = fleet.relays["Lyon"]
+    ports = session["relay"]["ports"]
+    assert [(ports[name]["port"], ports[name]["link"]) for name in ("server", "client")] == [
+        (40000, f"{session['relay']['host']}:40000"),
+        (40001, f"{session['relay']['host']}:40001"),
+    ]
+    token, host_token = session["authorization_token"], session["session_users"][0]["authorization_token"]
+    with Host(relay.address("server"), host_token, token) as host:
+        assert host.ping() == VALID
+    said = relayd(
+        "explain", str(session["session_users"][1]["authorization_token"]), "--config", str(relay.config_path)
+    )
+    assert "players send to the client port, UDP 40001" in said.stdout
 
 
 def test_a_session_is_played_changed_and_ended(fleet: Fleet) -> None:

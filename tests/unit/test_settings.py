@@ -16,6 +16,9 @@ KEYS: list[tuple[str, str, Any, str]] = [
     ("relay.bind", '["127.0.0.1", "::1"]', ["127.0.0.1", "::1"], '["127.0.0.1", "::1"]'),
     ("relay.server_port", "4000", 4000, "4000"),
     ("relay.client_port", "4001", 4001, "4001"),
+    ("relay.public_server_port", "40000", 40000, "40000"),
+    ("relay.public_client_port", "40001", 40001, "40001"),
+    ("relay.merge", '"off"', "off", "off"),
     ("source.kind", '"control_plane"', "control_plane", "control_plane"),
     ("source.path", '"/srv/games.json"', Path("/srv/games.json"), "/srv/games.json"),
     ("source.url", '"http://10.0.0.1:8080"', "http://10.0.0.1:8080", "http://10.0.0.1:8080"),
@@ -167,6 +170,12 @@ def test_equal_ports_are_refused(tmp_path: Path) -> None:
     assert "server_port and client_port must differ" in mistake(
         written(tmp_path, "[relay]\nserver_port = 4000\nclient_port = 4000\n")
     )
+
+
+@pytest.mark.parametrize("ports", ["public_server_port = 5\npublic_client_port = 5", "public_server_port = 32001"])
+def test_equal_public_ports_are_refused(tmp_path: Path, ports: str) -> None:
+    text = mistake(written(tmp_path, f"[relay]\n{ports}\n"))
+    assert "public_server_port and public_client_port must differ" in text
 
 
 def test_an_unknown_key_is_named_with_the_one_meant(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ class RelayFacts(NamedTuple):
 
     server_port: int
     client_port: int
+    """As sessions name them."""
     limits: Limits
     loaded: bool = True
     """Whether it has ever had sessions from its source."""

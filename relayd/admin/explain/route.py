@@ -63,9 +63,10 @@ def relay_facts(
     """
     age = now - source.fresh_at if source.fresh_at is not None else 0.0
     hangs = age > _STALE_LOOKS * settings.source.poll_interval + settings.source.timeout
+    server_port, client_port = settings.relay.named_ports
     return RelayFacts(
-        server_port=settings.relay.server_port,
-        client_port=settings.relay.client_port,
+        server_port=server_port,
+        client_port=client_port,
         limits=settings.limits,
         loaded=engine.table.loaded,
         draining=engine.draining,

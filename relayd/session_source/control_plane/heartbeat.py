@@ -16,11 +16,12 @@ class Heartbeats:
     """
 
     def __init__(self, relay: RelaySettings, limits: Limits) -> None:
+        server_port, client_port = relay.named_ports
         self._about = {
             "ip": relay.public_ip,
             "host": relay.public_host,
-            "server_port": relay.server_port,
-            "client_port": relay.client_port,
+            "server_port": server_port,
+            "client_port": client_port,
             "attributes": relay.attributes,
             "latitude": relay.latitude,
             "longitude": relay.longitude,

@@ -123,7 +123,7 @@ class PublicList:
         if session.relay is None:
             return None
         ports = session.relay.ports
-        here = (self._relay.public_ip, self._relay.server_port, self._relay.client_port)
+        here = (self._relay.public_ip, *self._relay.named_ports)
         return session.spec() if (_canonical(session.relay.ip), ports.server.port, ports.client.port) == here else None
 
 

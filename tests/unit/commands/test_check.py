@@ -79,6 +79,12 @@ def test_a_host_on_which_all_is_well(host: Host) -> None:
     assert "UDP ports 32000 and 32001" in done.out
 
 
+def test_ports_that_are_mapped_are_said(host: Host) -> None:
+    assert "sessions name" not in host.check().out
+    host.sections["relay"] = {"public_server_port": 40000}
+    assert "ok       sessions name UDP ports 40000 and 32001" in host.check().out
+
+
 def test_what_the_sockets_lack_is_a_warning(host: Host) -> None:
     host.warnings = ["receive buffer is small"]
     done = host.check()

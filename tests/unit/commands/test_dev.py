@@ -86,6 +86,14 @@ def test_what_the_command_line_says_goes_before_the_configuration(laptop: Laptop
     assert "API         http://127.0.0.1:4080," in done.out
 
 
+def test_the_ports_it_prints_are_those_that_sessions_name(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAYD_RELAY__PUBLIC_SERVER_PORT", "40000")
+    monkeypatch.setenv("RELAYD_RELAY__PUBLIC_CLIENT_PORT", "40001")
+    done = laptop.dev("--players", "1", "--for", "0.5")
+    assert "server port 40000, client port 40001" in done.out
+    assert "nothing was lost" in done.out, "the game of this machine goes to the ports that are bound"
+
+
 def test_a_signal_ends_it(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     introduce = command._introduce
 

@@ -31,14 +31,14 @@ def listed(number: int, ip: str | None = "203.0.113.7", server: int = 1, client:
 class Listing:
     """Lists what it has, two a page, with an ETag for each page."""
 
-    def __init__(self, *sessions: dict[str, Any]) -> None:
+    def __init__(self, *sessions: dict[str, Any], relay: RelaySettings = RELAY) -> None:
         self.sessions = list(sessions)
         self.asked: list[tuple[int, int]] = []
         """Page and status of each answer."""
         self.etags = True
         self.endless = False
         client = HttpClient("http://cp", lambda: None, 5.0, transport=httpx.MockTransport(self._answer))
-        self.link = PublicList(client, RELAY)
+        self.link = PublicList(client, relay)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])
@@ -63,6 +63,12 @@ class Listing:
         assert reading is not None
         assert reading.full
         return [spec.session_id for spec in reading.upserts]
+
+
+def test_a_relay_behind_mapped_ports_is_known_by_those() -> None:
+    relay = RELAY.model_copy(update={"public_server_port": 40000, "public_client_port": 40001})
+    listing = Listing(listed(1), listed(2, server=40000, client=40001), relay=relay)
+    assert run(listing.ids()) == ["game-2"]
 
 
 def test_sessions_of_this_relay_are_picked_from_all_pages() -> None:
