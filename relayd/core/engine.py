@@ -136,7 +136,7 @@ class Engine:
         session = self.table.by_token.get(session_token)
         user = session.users.get(user_token) if session is not None else None
         if session is None or user is None:
-            return self._stranger(session, session_token, endpoint, data, source, now)
+            return self._stranger(session, user_token, session_token, endpoint, data, source, now)
 
         binding = user.client_binding if port is Port.CLIENT else user.server_binding
         if binding is None or binding.address != source or binding.endpoint is not endpoint:
@@ -158,15 +158,23 @@ class Engine:
         return self._to_host(session, binding, data, now)
 
     def _stranger(
-        self, session: Session | None, token: int, endpoint: Endpoint, data: bytes, source: Address, now: float
+        self,
+        session: Session | None,
+        user_token: int,
+        session_token: int,
+        endpoint: Endpoint,
+        data: bytes,
+        source: Address,
+        now: float,
     ) -> Action:
         """Turns a pair away that is not in the table; it may be on its way into it."""
         if self.bad_sources.is_bad(source):
             return self._refuse(Verdict.BAD_SOURCE, endpoint, data, source, now, session)
         if session is None:
-            ended = self.table.ended_recently(token, now)
+            ended = self.table.ended_recently(session_token, now)
             return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
-        if not self.guesses.note(session, source[0], now):
+        revoked = session.was_revoked(user_token, now)
+        if not revoked and not self.guesses.note(session, user_token, source[0], now):
             session.count_drop(Verdict.UNKNOWN_PAIR)
             return self._drop(Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
         return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, data, source, now, session)
@@ -199,7 +207,7 @@ class Engine:
         if self.bad_sources.is_bad(source):
             return Verdict.BAD_SOURCE
         # Before anything whose outcome would tell that the token is right.
-        if self.guesses.holds_back(user, binding, source[0], now):
+        if self.guesses.holds_back(user, endpoint.port, source, now):
             return Verdict.GUESS_LIMITED
         if self._limits.pin_ip and source[0] != user.ip_address:
             return Verdict.ADDRESS_REFUSED
@@ -252,6 +260,9 @@ class Engine:
 
     def _state_of_unknown(self, data: bytes, now: float) -> State:
         user_token, session_token, _ = unpack_header(data)
+        session = self.table.by_token.get(session_token)
+        if session is not None and session.was_revoked(user_token, now):
+            return State.INVALID
         if self.lookups is not None:
             return self.lookups.state_of(user_token, session_token, now)
         return State.INVALID if self.table.loaded else State.CHECKING

@@ -1,39 +1,58 @@
 """Guessed user tokens. Whoever knows a session's token, as each of its players does, may try to come in as another.
 
-There are 2³² user tokens: an hour's work at a million a second. To answer only a few of the wrong ones would not help,
-for the right one among them would still count. So unknown user tokens are counted by session and by source, and above a
-rate nobody who is not bound yet is let in by a right token either. Above the rate a search finds nothing at all, and
-below it takes long: with the defaults, 20 a second from one source and 50 a second in one session from wherever, 2³²
-tokens are 6.8 and 2.7 years; in an hour's game that 8 users have yet to come to, the chance to find one is 1 in 3,000.
+There are 2³¹ user tokens: half an hour's work at a million a second. To answer only a few of the wrong ones would not
+help, for the right one among them would still count. So wrong user tokens are counted by session and by source, and
+above a rate nobody who is not bound yet is let in by a right token either. Above the rate a search finds nothing, and
+below it takes long: with the defaults, 20 a second from one source and 50 a second in one session from wherever, 2³¹
+tokens are 3.4 and 1.4 years.
 
-Who is bound plays on. Who has yet to come, or moves, while its session is searched gets in from the address that it was
-authorized with or was bound at before, and from elsewhere a second after the search ended. A player who was authorized
-a moment too late is far below the rates: it sends some 7 datagrams a second until it is let in.
+What slows a search must not keep a household out, so these are told from one:
+
+- A *guess* is a wrong token that its source has not tried yet in this session. A client that was kicked, or that has an
+  old token, sends the same one 60 times a second and guesses once. Nor is a token that was revoked a guess.
+- Who comes from the address that it was authorized with, or that it was bound at before, is never held back.
+- A right token that keeps coming from one address is let in after a few seconds, see `Persistence`: a searcher cannot
+  repeat all that it tries.
+
+Who is bound plays on. All others get in a second after the search ended.
 """
 
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
+from relayd.core.endpoint import Address
 from relayd.core.limits import Limits, network_of
-from relayd.core.session import Binding, Session, User
+from relayd.core.persistence import Persistence
+from relayd.core.session import Session, User
+from relayd.core.wire import Port
 
 _BURST_SECONDS = 1.0
 _LONGEST_SECONDS = 2.0
 """An excess is forgotten a second after it ended, however large it was."""
 
+TRIED_SECONDS = 60.0
+"""How long a wrong token is known to its source after it was heard there last."""
+
+_Tried = tuple[str, int, int]
+"""Network of the source, session token, user token."""
+
 
 class Noted(NamedTuple):
-    """Guesses of a source, and in a session: when they would have been due in seconds, had they come evenly."""
+    """What an engine noted of a source and in a session."""
 
     source_due: float
+    """When the guesses of the source would have been due in seconds, had they come evenly."""
     session_due: float
+    """The same of those in the session."""
+    strangers: int
+    """Datagrams with wrong tokens that it dropped in the session."""
 
 
 class GuessCounter(Protocol):
     """An engine that counts guesses of which `Guesses` does not hear."""
 
     def noted(self, ip_address: str, session: Session) -> Noted:
-        """What it noted of a source and in a session."""
+        """What it noted."""
 
 
 class Guesses:
@@ -42,15 +61,19 @@ class Guesses:
     Args:
         limits: the rates.
         most_sources: bound on the sources remembered; of more, the one first heard is forgotten.
+        most_tried: bound on the wrong tokens remembered; of more, the one heard longest ago is forgotten.
     """
 
-    def __init__(self, limits: Limits, most_sources: int = 10_000) -> None:
+    def __init__(self, limits: Limits, most_sources: int = 10_000, most_tried: int = 65_536) -> None:
         self._counters: tuple[GuessCounter, ...] = ()
         self._session_interval = 1 / limits.guesses_per_second
         self._source_interval = 1 / limits.guesses_per_source_per_second
         self._most_sources = most_sources
+        self._most_tried = most_tried
         self._sources: OrderedDict[str, float] = OrderedDict()
         """Network → when its guesses would have been due."""
+        self._tried: OrderedDict[_Tried, float] = OrderedDict()
+        """Those counted already → when they were last heard, the one heard longest ago first."""
 
     def register(self, counter: GuessCounter) -> None:
         """Takes into account what this engine noted as well."""
@@ -60,9 +83,16 @@ class Guesses:
         """Asks it no more."""
         self._counters = tuple(one for one in self._counters if one is not counter)
 
-    def note(self, session: Session, ip_address: str, now: float) -> bool:
-        """Counts a user token that the session does not have. False if they come too often for anybody to be told."""
+    def note(self, session: Session, user_token: int, ip_address: str, now: float) -> bool:
+        """Notes a user token that the session does not have. False if they come too often for anybody to be told."""
+        session.strangers += 1
         source = network_of(ip_address)
+        tried = source, session.token, user_token
+        heard = self._tried.get(tried)
+        if heard is not None and now - heard < TRIED_SECONDS:
+            self._tried[tried] = now
+            self._tried.move_to_end(tried)
+            return True
         source_due = self._sources.get(source)
         if source_due is not None:
             self._sources[source] = _later(source_due, self._source_interval, now)
@@ -71,34 +101,50 @@ class Guesses:
                 return False
         before = session.guesses_due
         session.guesses_due = _later(before, self._session_interval, now)
-        if _too_many(before, now):
-            # Sources may be invented then, and are not to push real ones out.
-            return False
+        searched = _too_many(before, now)
         if source_due is None:
+            if searched:
+                # Sources may be invented then, and are not to push real ones out.
+                return False
             if len(self._sources) >= self._most_sources:
                 self._sources.popitem(last=False)
             self._sources[source] = _later(0.0, self._source_interval, now)
-        return True
+        # A source within its rate fills this slowly.
+        if heard is None and len(self._tried) >= self._most_tried:
+            self._tried.popitem(last=False)
+        self._tried[tried] = now
+        self._tried.move_to_end(tried)
+        return not searched
 
-    def holds_back(self, user: User, binding: Binding | None, ip_address: str, now: float) -> bool:
+    def holds_back(self, user: User, port: Port, source: Address, now: float) -> bool:
         """Whether a right token, from where its user is not bound, may be a lucky guess.
 
         Args:
             user: the user.
-            binding: where it is bound now, if it is.
-            ip_address: where the datagram comes from.
+            port: where the datagram arrived.
+            source: where it comes from.
             now: seconds.
         """
+        ip_address = source[0]
+        if ip_address == user.ip_address or ip_address in user.familiar:
+            return False
+        session = user.session
         source_due = self._sources.get(network_of(ip_address), 0.0)
-        session_due = user.session.guesses_due
+        session_due = session.guesses_due
+        strangers = session.strangers
         for counter in self._counters:
-            noted = counter.noted(ip_address, user.session)
+            noted = counter.noted(ip_address, session)
             source_due = max(source_due, noted.source_due)
             session_due = max(session_due, noted.session_due)
-        if _too_many(source_due, now):
-            return True
-        familiar = ip_address == user.ip_address or (binding is not None and ip_address == binding.address[0])
-        return not familiar and _too_many(session_due, now)
+            strangers += noted.strangers
+        if not _too_many(source_due, now) and not _too_many(session_due, now):
+            return False
+        if user.persistence is None:
+            user.persistence = Persistence()
+        if user.persistence.persists(port, source, strangers, now):
+            return False
+        session.strangers += 1
+        return True
 
 
 def _too_many(due: float, now: float) -> bool:

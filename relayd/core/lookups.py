@@ -10,7 +10,7 @@ from collections.abc import Callable
 from relayd.core.wire import State
 
 _DENIED_SECONDS = 5.0
-"""How long a denial is cached before the same pair is asked about again."""
+"""How long after a denial the same pair is asked about again."""
 
 _Pair = tuple[int, int]
 
@@ -28,22 +28,24 @@ class Lookups:
         self._most = most
         self._open: set[_Pair] = set()
         self._denied: OrderedDict[_Pair, float] = OrderedDict()
-        """Pair → when the no is forgotten, oldest first."""
+        """Pair → when it is asked about again, the one denied longest ago first."""
 
     def state_of(self, user_token: int, session_token: int, now: float) -> State:
-        """What a player with an unknown pair is told: Checking while it is asked about, Invalid after a no."""
+        """What a player with an unknown pair is told: Checking while it is first asked about, Invalid after a no.
+
+        It stays Invalid while it is asked about again: a player's screen would change back and forth.
+        """
         pair = user_token, session_token
-        denied_until = self._denied.get(pair)
-        if denied_until is not None:
-            if now < denied_until:
-                return State.INVALID
-            del self._denied[pair]
-        if pair not in self._open:
-            if len(self._open) >= self._most:
-                return State.INVALID
-            self._open.add(pair)
-            self._ask()
-        return State.CHECKING
+        again_at = self._denied.get(pair)
+        if again_at is None or now >= again_at:
+            if pair not in self._open:
+                if len(self._open) >= self._most:
+                    return State.INVALID
+                self._open.add(pair)
+                self._ask()
+            if again_at is None:
+                return State.CHECKING
+        return State.INVALID
 
     def asked(self) -> frozenset[_Pair]:
         """The pairs that a question asked now is about."""
@@ -53,6 +55,7 @@ class Lookups:
         """The answer to that question has been applied: who is still unknown is denied."""
         for pair in asked & self._open:
             self._open.discard(pair)
-            if len(self._denied) >= self._most:
+            if pair not in self._denied and len(self._denied) >= self._most:
                 self._denied.popitem(last=False)
             self._denied[pair] = now + _DENIED_SECONDS
+            self._denied.move_to_end(pair)

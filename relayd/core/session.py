@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.meter import Meter
+from relayd.core.persistence import Persistence
 from relayd.core.pings import Pings
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, to_host_header
+
+_MOST_FAMILIAR = 4
+"""Addresses of a user that are remembered: at home, on a mobile network, and again after one of them changed."""
+_MOST_REVOKED = 1024
+"""Revoked users of one session that are remembered."""
 
 
 class Binding:
@@ -72,7 +78,9 @@ class User:
     __slots__ = (
         "client_binding",
         "connection_id",
+        "familiar",
         "ip_address",
+        "persistence",
         "server_binding",
         "session",
         "to_host_header",
@@ -91,6 +99,17 @@ class User:
         self.to_host_header = b""
         self.traffic: Traffic | None = None
         """Counted over all of its bindings; None before the first."""
+        self.familiar: tuple[str, ...] = ()
+        """IP addresses that it was bound at, the last one first."""
+        self.persistence: Persistence | None = None
+        """Where it was held back while its session was searched for tokens; None where it was not."""
+
+    def was_at(self, ip_address: str) -> None:
+        """Notes an address that it is bound at."""
+        if self.familiar[:1] != (ip_address,):
+            others = (one for one in self.familiar if one != ip_address)
+            self.familiar = (ip_address, *others)[:_MOST_FAMILIAR]
+        self.persistence = None
 
     def binding_on(self, port: Port) -> Binding | None:
         """The user's binding on that port."""
@@ -115,8 +134,10 @@ class Session:
         "host",
         "meter",
         "players",
+        "revoked",
         "revoked_traffic",
         "session_id",
+        "strangers",
         "token",
         "users",
         "waits_for_idle",
@@ -143,6 +164,23 @@ class Session:
         """What all in it together may send; None for no bound."""
         self.guesses_due = 0.0
         """When the user tokens guessed in it would have been due, had they come evenly: see `Guesses`."""
+        self.strangers = 0
+        """Datagrams of it that no engine forwards, for whoever sent them is not bound where it is: see `Guesses`."""
+        self.revoked: dict[int, float] | None = None
+        """Tokens of users that were taken out of it → when that is forgotten; None before the first."""
+
+    def remember_revoked(self, user_token: int, forgotten_at: float) -> None:
+        """Notes a user that was taken out. Of too many, the first is forgotten."""
+        if self.revoked is None:
+            self.revoked = {}
+        self.revoked.pop(user_token, None)
+        if len(self.revoked) >= _MOST_REVOKED:
+            del self.revoked[next(iter(self.revoked))]
+        self.revoked[user_token] = forgotten_at
+
+    def was_revoked(self, user_token: int, now: float) -> bool:
+        """Whether a token that it does not have is of a user that was taken out a short while ago."""
+        return self.revoked is not None and now < self.revoked.get(user_token, 0.0)
 
     def count_drop(self, verdict: Verdict, datagrams: int = 1) -> None:
         """Counts datagrams that named this session and were dropped."""

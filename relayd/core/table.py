@@ -23,7 +23,7 @@ from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
 TOMBSTONE_SECONDS = 60.0
-"""How long an ended session is remembered, so that its players are told that it ended."""
+"""How long ended sessions and revoked users are remembered, so that players are told what became of them."""
 _MOST_TOMBSTONES = 100_000
 _STALE_ENTRIES = 1024
 """A heap is cleared of stale entries once they outnumber the live ones by this many."""
@@ -173,6 +173,7 @@ class Table:
                 session.revoked_traffic = Traffic()
             session.revoked_traffic.add(user.traffic)
         del session.users[user.token]
+        session.remember_revoked(user.token, now + TOMBSTONE_SECONDS)
         self.users -= 1
         self.edition += 1
         self.followers.tell_of_user(user, False)
@@ -250,6 +251,7 @@ class Table:
         if any(rate):
             binding.meter = Meter(rate)
         session = user.session
+        user.was_at(address[0])
         if endpoint.port is Port.SERVER:
             user.server_binding = session.host = binding
         else:
@@ -270,6 +272,7 @@ class Table:
         binding.endpoint = endpoint
         binding.address = address
         binding.last_seen = now
+        binding.user.was_at(address[0])
         if endpoint.port is Port.CLIENT and self._choose_connection_id(binding.user):
             binding.connection_undecided = True
         self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding), now)

@@ -35,7 +35,7 @@ def relay_with_games() -> Relay:
     ]
     limits = Limits(max_bound_users=200, refusals_per_second=1_000_000)
     relay = Relay(limits, specs, lookups=Lookups(lambda: None, most=2000))
-    relay.engine.guesses = Guesses(relay.table.limits, most_sources=500)
+    relay.engine.guesses = Guesses(relay.table.limits, most_sources=500, most_tried=500)
     relay.engine._refusals = RefusalLimiter(relay.table.limits, max_sources=500)
     return relay
 
@@ -94,7 +94,7 @@ def test_a_flood_of_all_kinds_from_everywhere() -> None:
     assert growth(lambda: flood(relay, chance), warm_up=3) < NOISE_BYTES
     assert len(history.sessions) <= 40
     assert len(history.strangers) == 100
-    assert len(relay.engine.guesses._sources) == 500
+    assert len(relay.engine.guesses._sources) == len(relay.engine.guesses._tried) == 500
     assert len(relay.engine._refusals._sources) == 500
     assert sum(relay.table.bound) <= 200
 

@@ -119,8 +119,22 @@ def _searches(draw: st.DrawFn) -> list[Step]:
     return [Send(source._replace(user=user), Port.CLIENT, Ping(), "") for user in users]
 
 
+@st.composite
+def _knocks(draw: st.DrawFn) -> list[Step]:
+    """A right token that keeps coming, while others are tried."""
+    source = draw(st.builds(Peer, _members, _addresses, _families, _no))
+    elsewhere = draw(st.builds(Peer, _members, _addresses, _families, _no))
+    wait, guesses = draw(st.sampled_from((0.25, 0.5, 1.0, 1.0 + TICK))), draw(st.integers(0, 12))
+    steps: list[Step] = []
+    for number in range(draw(st.integers(3, 14))):
+        users = range(100 + guesses * number, 100 + guesses * (number + 1))
+        steps += [Send(elsewhere._replace(user=user), Port.CLIENT, Ping(), "") for user in users]
+        steps += [Send(source, Port.CLIENT, Ping(), ""), Wait(wait)]
+    return steps
+
+
 _one: st.SearchStrategy[list[Step]] = st.one_of(*[_sends] * 6, _happenings).map(lambda step: [step])
-_parts = st.one_of(*[_one] * 12, _repeated(), _games(), _searches())
+_parts = st.one_of(*[_one] * 12, _repeated(), _games(), _searches(), _knocks())
 _sequences = st.lists(_parts, min_size=8, max_size=40).map(lambda parts: [step for part in parts for step in part])
 
 

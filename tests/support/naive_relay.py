@@ -16,7 +16,9 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 
 ERROR, INVALID, SESSION_TIMEOUT, CHECKING, VALID = 5, 3, 4, 1, 2
-TOMBSTONE_SECONDS = 60
+TOMBSTONE_SECONDS = TRIED_SECONDS = 60
+FAMILIAR = 4
+PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 1, 20
 
 
 class Vessel:
@@ -87,6 +89,13 @@ class NaiveSession:
     empty_since: float
     rate: NaiveRate
     guesses: Vessel
+    strangers: int = 0
+    """Datagrams that named it and came from where nobody is bound who was let in."""
+    revoked_at: dict[int, float] = field(default_factory=dict)
+    places: dict[int, list[str]] = field(default_factory=dict)
+    """User → IP addresses it was bound at, each once, the last one last."""
+    held_back: dict[tuple[int, Port, Address], list[tuple[float, int]]] = field(default_factory=dict)
+    """By user, port and source: when each datagram came, and how many strangers had been heard by then."""
     forwarded: dict[str, int] = field(
         default_factory=lambda: {"to_host": 0, "to_host_bytes": 0, "to_player": 0, "to_player_bytes": 0}
     )
@@ -129,6 +138,8 @@ class NaiveRelay:
         self.own_ports: Collection[int] = ()
         self.own_addresses: Collection[str] = ()
         self.guessing: list[NaiveSource] = []
+        self.tried: dict[tuple[str, int, int], float] = {}
+        """Network, session and wrong user token → when it was last heard."""
         self.told: list[NaiveSource] = []
         self.told_in_all = Vessel(limits.refusals_per_second)
         self.sessions: dict[str, NaiveSession] = {}
@@ -188,8 +199,13 @@ class NaiveRelay:
             self.sessions[spec.session_id] = NaiveSession(spec, now, rate, Vessel(limits.guesses_per_second))
             self.ended_at.pop(spec.token, None)
             return
+        before = {user.token for user in session.spec.users}
         session.spec = spec
         users = {user.token for user in spec.users}
+        for gone in before - users:
+            session.revoked_at[gone] = now
+            session.places.pop(gone, None)
+            session.held_back = {key: times for key, times in session.held_back.items() if key[0] != gone}
         for binding in self.in_session(spec.session_id):
             if binding.user not in users:
                 self.unbind(binding, now)
@@ -244,7 +260,9 @@ class NaiveRelay:
                 return Expected(Verdict.BAD_SOURCE)
             if not found and token in self.ended_at and now - self.ended_at[token] < TOMBSTONE_SECONDS:
                 return refused(Verdict.SESSION_ENDED, SESSION_TIMEOUT)
-            if found and not self.note_guess(found[0], source[0], now):
+            if found and now - found[0].revoked_at.get(user, -TOMBSTONE_SECONDS) < TOMBSTONE_SECONDS:
+                return refused(Verdict.UNKNOWN_PAIR, INVALID)
+            if found and not self.note_guess(found[0], user, source[0], now):
                 return Expected(Verdict.UNKNOWN_PAIR)
             return refused(Verdict.UNKNOWN_PAIR, INVALID if self.loaded else CHECKING)
         session_id = found[0].spec.session_id
@@ -253,8 +271,10 @@ class NaiveRelay:
         if not here:
             if self.is_bad(source):
                 return Expected(Verdict.BAD_SOURCE)
-            familiar = {ips[user], *(one.address[0] for one in mine)}
-            if self.may_be_a_lucky_guess(found[0], source[0], familiar, now):
+            familiar = {ips[user], *found[0].places.get(user, [])[-FAMILIAR:]}
+            searched = source[0] not in familiar and self.is_searched(found[0], source[0], now)
+            if searched and not self.persists(found[0], (user, port, source), now):
+                found[0].strangers += 1
                 return Expected(Verdict.GUESS_LIMITED)
             if self.limits.pin_ip and source[0] != ips[user]:
                 return refused(Verdict.ADDRESS_REFUSED, ERROR)
@@ -273,6 +293,9 @@ class NaiveRelay:
             rate = mine[0].rate if mine else self.rate_of(port)
             here = [NaiveBinding(session_id, user, endpoint, source, now, rate)]
             self.bindings += here
+            places = found[0].places.setdefault(user, [])
+            places[:] = [*(ip for ip in places if ip != source[0]), source[0]]
+            found[0].held_back = {key: times for key, times in found[0].held_back.items() if key[0] != user}
             if port is Port.CLIENT:
                 self._at_new_address(here[0])
         here[0].last_seen = now
@@ -314,8 +337,13 @@ class NaiveRelay:
         self.told.append(NaiveSource(network(ip), self.limits.refusals_per_source_per_second))
         return self.told[-1].vessel.take(now)
 
-    def note_guess(self, session: NaiveSession, ip: str, now: float) -> bool:
-        """Counts a wrong user token; whether there are so few that it may be told."""
+    def note_guess(self, session: NaiveSession, user: int, ip: str, now: float) -> bool:
+        """Counts a wrong user token, unless it is no new one; whether there are so few that it may be told."""
+        session.strangers += 1
+        tried = network(ip), session.spec.token, user
+        if tried in self.tried and now - self.tried[tried] < TRIED_SECONDS:
+            self.tried[tried] = now
+            return True
         known = [one for one in self.guessing if one.network == network(ip)]
         if known:
             too_many_here = known[0].vessel.level(now) > known[0].vessel.rate
@@ -330,14 +358,22 @@ class NaiveRelay:
             self.guessing = self._with_room(self.guessing)
             self.guessing.append(NaiveSource(network(ip), self.limits.guesses_per_source_per_second))
             _guess(self.guessing[-1].vessel, now)
+        self.tried[tried] = now
         return not too_many
 
-    def may_be_a_lucky_guess(
-        self, session: NaiveSession, ip: str, familiar: Collection[str | None], now: float
-    ) -> bool:
+    def is_searched(self, session: NaiveSession, ip: str, now: float) -> bool:
+        """Whether tokens are guessed too often, there or from here."""
         here = [one.vessel for one in self.guessing if one.network == network(ip)]
-        there = [] if ip in familiar else [session.guesses]
-        return any(vessel.level(now) > vessel.rate for vessel in here + there)
+        return any(vessel.level(now) > vessel.rate for vessel in (*here, session.guesses))
+
+    def persists(self, session: NaiveSession, key: tuple[int, Port, Address], now: float) -> bool:
+        """Whether a right token has come for long enough, and often enough beside all strangers there are."""
+        came = session.held_back.setdefault(key, [])
+        if came and now - came[-1][0] > PAUSE_SECONDS:
+            came.clear()
+        came.append((now, session.strangers))
+        lasted, strangers = now - came[0][0], session.strangers - came[0][1]
+        return lasted >= PERSISTENT_SECONDS and strangers <= len(came) * TRIED_PER_SECOND * lasted
 
     def _with_room(self, sources: list[NaiveSource]) -> list[NaiveSource]:
         return sources[1:] if len(sources) >= self.most_sources else sources

@@ -52,5 +52,6 @@ def guess_limited(situation: Situation, attempt: Attempt) -> Text:
         f"{user_name(attempt.user_token)} is held back while user tokens are guessed, more than"
         f" {limits.guesses_per_source_per_second} a second from its address or {limits.guesses_per_second} in session"
         f" {attempt.session_id}: {how_often(attempt)}",
-        "passes a second after that ends; users that are authorized with the address they play from are not held back",
+        "passes a second after that ends, or once it has come from one address for some seconds; users that are"
+        " authorized with the address they play from, or were bound there before, are not held back",
     )

@@ -6,6 +6,7 @@ Times are nanoseconds of CLOCK_MONOTONIC. Addresses and UDP ports of peers are i
 
 import enum
 
+from relayd.core import guesses, meter
 from relayd.core.declaration.common import DUES, PINGS, PORTS, RATE, TOTAL, TRAFFIC, VERDICTS
 from relayd.core.declaration.terms import (
     IP,
@@ -45,6 +46,14 @@ class InterfaceMode(enum.IntEnum):
 
 CONTROL_FLAGS = Numbers("control_flag", ControlFlag)
 INTERFACE_MODES = Numbers("interface_mode", InterfaceMode)
+
+TIMES = (
+    Constant(
+        "TRIED_NS",
+        int(guesses.TRIED_SECONDS * meter.NS_PER_SECOND),
+        "How long a wrong token is known to its source after it was heard there last.",
+    ),
+)
 
 _LINE_BYTES = 64
 """Of a processor's cache."""
@@ -134,6 +143,19 @@ CONNECTION_KEY = Struct(
 
 ADDRESS = Struct("address", (Field("words", IP),), "An IP address.")
 
+SEARCH = Struct(
+    "search",
+    (
+        Field("due_ns", U64, "when the guesses in it would have been due, had they come evenly"),
+        Field("dropped_datagrams", U64, "with wrong user tokens"),
+    ),
+    "What is noted of guesses in a session.",
+)
+
+TRIED_KEY = Struct(
+    "tried_key", (Field("network", IP), Field("user", U32), Field("session", U32)), "A wrong user token of a source."
+)
+
 TAKEN_OVER = Struct(
     "taken_over",
     TRAFFIC,
@@ -192,17 +214,39 @@ MAPS = (
         "guesses",
         MapKind.HASH,
         U32,
-        U64,
+        SEARCH,
         Room.AUTHORIZED,
         _SMALL,
-        "Guessed user tokens, relayd/core/guesses.py. Every session there is → when the guesses in it would have been"
-        " due.",
+        "Guessed user tokens, relayd/core/guesses.py, of every session there is.",
     ),
-    Map("guess_sources", MapKind.LRU_HASH, ADDRESS, U64, 16384, comment="The same of a source."),
+    Map(
+        "guess_sources",
+        MapKind.LRU_HASH,
+        ADDRESS,
+        U64,
+        16384,
+        comment="When the guesses of a source would have been due, had they come evenly.",
+    ),
+    Map(
+        "tried",
+        MapKind.LRU_HASH,
+        TRIED_KEY,
+        U64,
+        65536,
+        comment="Guesses that were counted → when they were last heard: the same is none again.",
+    ),
+    Map(
+        "revoked",
+        MapKind.LRU_HASH,
+        PAIR_KEY,
+        U64,
+        16384,
+        comment="Users that were taken out of their sessions → when they are forgotten. Their tokens are no guesses.",
+    ),
     Map("taken_over", MapKind.ARRAY, U32, TAKEN_OVER, Room.SLOTS, MapFlag.MMAPABLE),
     Map("totals_taken_over", MapKind.ARRAY, U32, TOTAL, _TOTALS, MapFlag.MMAPABLE),
 )
 
-LAYOUT = Layout("kernel maps", (PORTS, VERDICTS, CONTROL_FLAGS, INTERFACE_MODES, *MAPS))
+LAYOUT = Layout("kernel maps", (*TIMES, PORTS, VERDICTS, CONTROL_FLAGS, INTERFACE_MODES, *MAPS))
 
 VERSION = Constant("KERNEL_MAPS_LAYOUT", LAYOUT.digest, "Of these maps: pinned ones of another layout are replaced.")

@@ -24,6 +24,8 @@ KERNEL = (
     kernel_maps.SESSION,
     kernel_maps.CONNECTION_KEY,
     kernel_maps.ADDRESS,
+    kernel_maps.SEARCH,
+    kernel_maps.TRIED_KEY,
     kernel_maps.TAKEN_OVER,
 )
 """Structures of the kernel program alone, each after those that it has members of."""
@@ -68,7 +70,10 @@ def layout_header() -> str:
 
 def maps_header() -> str:
     """The maps of the kernel program, and what is in them."""
-    lines = list(_constants((kernel_maps.VERSION,), digits="#018x"))
+    lines = [
+        *_constants((kernel_maps.VERSION,), digits="#018x"),
+        *_constants(kernel_maps.TIMES, suffix="ull"),
+    ]
     for numbers in (kernel_maps.CONTROL_FLAGS, kernel_maps.INTERFACE_MODES):
         lines += ["", *_enum(numbers, texts_below(kernel_maps))]
     lines += [*_structures(KERNEL), "", *_comment(_GROWING)]

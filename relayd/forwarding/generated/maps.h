@@ -7,7 +7,9 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x086443e732f4acaeull
+#define KERNEL_MAPS_LAYOUT 0x9b8e7974a890c9dfull
+/* How long a wrong token is known to its source after it was heard there last. */
+#define TRIED_NS 60000000000ull
 
 enum control_flag {
 	/* A user who comes from another address is passed up: user space decides. */
@@ -172,6 +174,28 @@ struct address {
 _Static_assert(sizeof(struct address) == 16, "struct address");
 _Static_assert(__builtin_offsetof(struct address, words) == 0, "words");
 
+/* What is noted of guesses in a session. */
+struct search {
+	/* when the guesses in it would have been due, had they come evenly */
+	__u64 due_ns;
+	/* with wrong user tokens */
+	__u64 dropped_datagrams;
+};
+_Static_assert(sizeof(struct search) == 16, "struct search");
+_Static_assert(__builtin_offsetof(struct search, due_ns) == 0, "due_ns");
+_Static_assert(__builtin_offsetof(struct search, dropped_datagrams) == 8, "dropped_datagrams");
+
+/* A wrong user token of a source. */
+struct tried_key {
+	__u32 network[4];
+	__u32 user;
+	__u32 session;
+};
+_Static_assert(sizeof(struct tried_key) == 24, "struct tried_key");
+_Static_assert(__builtin_offsetof(struct tried_key, network) == 0, "network");
+_Static_assert(__builtin_offsetof(struct tried_key, user) == 16, "user");
+_Static_assert(__builtin_offsetof(struct tried_key, session) == 20, "session");
+
 /* What of a slot user space has added to its own counts so far, kept here so that it outlives the process; the program
  * does not touch it. */
 struct taken_over {
@@ -290,22 +314,38 @@ struct {
 	__type(value, __u64);
 } unknown_total SEC(".maps");
 
-/* Guessed user tokens, relayd/core/guesses.py. Every session there is → when the guesses in it would have been due. */
+/* Guessed user tokens, relayd/core/guesses.py, of every session there is. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct search);
 } guesses SEC(".maps");
 
-/* The same of a source. */
+/* When the guesses of a source would have been due, had they come evenly. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct address);
 	__type(value, __u64);
 } guess_sources SEC(".maps");
+
+/* Guesses that were counted → when they were last heard: the same is none again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct tried_key);
+	__type(value, __u64);
+} tried SEC(".maps");
+
+/* Users that were taken out of their sessions → when they are forgotten. Their tokens are no guesses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct pair_key);
+	__type(value, __u64);
+} revoked SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

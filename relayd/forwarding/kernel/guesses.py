@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+from relayd.core.declaration.kernel_maps import SEARCH
 from relayd.core.guesses import Noted
 from relayd.core.limits import network_of
 from relayd.core.meter import NS_PER_SECOND
@@ -11,7 +12,8 @@ from relayd.forwarding.kernel.libbpf import BpfError
 from relayd.forwarding.kernel.maps import BpfMap
 
 _AT_ONCE = 4096
-_NOTHING = bytes(8)
+_NOTHING = bytes(SEARCH.size_bytes)
+_SEARCH = SEARCH.packing()
 
 
 class NotedGuesses:
@@ -52,12 +54,10 @@ class NotedGuesses:
     def noted(self, ip_address: str, session: Session) -> Noted:
         """See `GuessCounter.noted`."""
         source = pack_ip(network_of(ip_address) + "::" if ":" in ip_address else ip_address)
-        return Noted(_seconds(self._sources.lookup(source)), _seconds(self._sessions.lookup(_key(session.token))))
+        of_source = int.from_bytes(self._sources.lookup(source) or b"", "little")
+        in_session, dropped = _SEARCH.unpack(self._sessions.lookup(_key(session.token)) or _NOTHING)
+        return Noted(of_source / NS_PER_SECOND, in_session / NS_PER_SECOND, dropped)
 
 
 def _key(session_token: int) -> bytes:
     return session_token.to_bytes(4, "little")
-
-
-def _seconds(raw: bytes | None) -> float:
-    return int.from_bytes(raw or b"", "little") / NS_PER_SECOND

@@ -83,6 +83,7 @@ class Mirror:
         self.pairs_complete = True
         self.guesses = NotedGuesses(program.map("guesses"), program.map("guess_sources"))
         self._ended: BpfMap = program.map("ended")
+        self._revoked: BpfMap = program.map("revoked")
         self._later = later
         self._scheduled = False
         self._to_link: dict[Binding, None] = {}
@@ -113,8 +114,7 @@ class Mirror:
             self.schedule()
         else:
             self.guesses.end(event.session.token)
-            forgotten = int((self.traffic.now() + TOMBSTONE_SECONDS) * 1e9)
-            self._ended.update(_u32(event.session.token), forgotten.to_bytes(8, "little"))
+            self._ended.update(_u32(event.session.token), self._forgotten())
 
     def authorized(self, user: User, admitted: bool) -> None:
         """Notes that a user is in a session now, or no longer."""
@@ -122,10 +122,16 @@ class Mirror:
         gain, lose = (self._new_pairs, self._old_pairs) if admitted else (self._old_pairs, self._new_pairs)
         lose.pop(pair, None)
         gain[pair] = None
+        if not admitted and self.table.by_token.get(user.session.token) is user.session:
+            self._revoked.update(_pack(*pair), self._forgotten())
         if len(gain) >= _PAIRS_AT_ONCE:
             self._write_pairs()
         else:
             self.schedule()
+
+    def _forgotten(self) -> bytes:
+        """When what ends now is forgotten."""
+        return int((self.traffic.now() + TOMBSTONE_SECONDS) * 1e9).to_bytes(8, "little")
 
     def last_heard(self, binding: Binding) -> float:
         """See `Hearer.last_heard`."""

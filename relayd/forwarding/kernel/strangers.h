@@ -88,18 +88,29 @@ static __always_inline __u64 later(__u64 due_ns, __u64 interval_ns, __u64 now_ns
 	return after < latest ? after : latest;
 }
 
+static __always_inline bool was_revoked(const struct datagram *d)
+{
+	struct pair_key pair = { .user = d->user, .session = d->session };
+	const __u64 *forgotten_ns = bpf_map_lookup_elem(&revoked, &pair);
+
+	return forgotten_ns && d->now_ns < *forgotten_ns;
+}
+
 /* What `note` of relayd/core/guesses.py does. User space, which lets users in, looks here whether it was a lucky guess:
  * without this it would only know of the guesses that are passed up to it. */
-static __always_inline void note_guess(const struct datagram *d)
+static __always_inline void note_guess(const struct datagram *d, struct search *search)
 {
 	struct address source = network_of_source(d);
-	__u64 *in_session, *of_source;
+	struct tried_key guess = { .user = d->user, .session = d->session };
+	__u64 *of_source, *heard_ns;
 	__u64 before = 0, after;
-	__u32 token = d->session;
 
-	in_session = bpf_map_lookup_elem(&guesses, &token);
-	if (!in_session)
+	copy_address(guess.network, source.words);
+	heard_ns = bpf_map_lookup_elem(&tried, &guess);
+	if (heard_ns && d->now_ns < *heard_ns + TRIED_NS) {
+		*heard_ns = d->now_ns;
 		return;
+	}
 	of_source = bpf_map_lookup_elem(&guess_sources, &source);
 	if (of_source) {
 		before = *of_source;
@@ -107,12 +118,15 @@ static __always_inline void note_guess(const struct datagram *d)
 		if (too_many(before, d->now_ns))
 			return;
 	}
-	before = *in_session;
-	*in_session = later(before, d->control->guess_interval_ns, d->now_ns);
-	if (of_source || too_many(before, d->now_ns))
-		return;
-	after = d->now_ns + d->control->source_guess_interval_ns;
-	bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
+	before = search->due_ns;
+	search->due_ns = later(before, d->control->guess_interval_ns, d->now_ns);
+	if (!of_source) {
+		if (too_many(before, d->now_ns))
+			return;
+		after = d->now_ns + d->control->source_guess_interval_ns;
+		bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
+	}
+	bpf_map_update_elem(&tried, &guess, &d->now_ns, BPF_ANY);
 }
 
 /* Whether a right token from there may be a lucky guess: then user space decides, which knows more. */
@@ -120,14 +134,15 @@ static __always_inline bool is_searched(const struct datagram *d)
 {
 	struct address source = network_of_source(d);
 	__u32 token = d->session;
-	const __u64 *in_session = bpf_map_lookup_elem(&guesses, &token);
+	const struct search *in_session = bpf_map_lookup_elem(&guesses, &token);
 	const __u64 *of_source = bpf_map_lookup_elem(&guess_sources, &source);
 
-	return (in_session && too_many(*in_session, d->now_ns)) || (of_source && too_many(*of_source, d->now_ns));
+	return (in_session && too_many(in_session->due_ns, d->now_ns)) || (of_source && too_many(*of_source, d->now_ns));
 }
 
 static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
 {
+	struct search *search;
 	__u64 *forgotten_ns;
 	__u32 token;
 
@@ -135,10 +150,16 @@ static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
 		return XDP_PASS;
 	if (is_bad_source(d))
 		return drop(d, BAD_SOURCE);
-	note_guess(d);
+	token = d->session;
+	search = bpf_map_lookup_elem(&guesses, &token);
+	if (search && was_revoked(d))
+		search = 0;
+	if (search)
+		note_guess(d, search);
 	if ((d->control->flags & PAIRS_INCOMPLETE) || may_ask(d))
 		return pass_up(ctx, d);
-	token = d->session;
+	if (search)
+		__sync_fetch_and_add(&search->dropped_datagrams, 1);
 	forgotten_ns = bpf_map_lookup_elem(&ended, &token);
 	return drop(d, forgotten_ns && d->now_ns < *forgotten_ns ? SESSION_ENDED : UNKNOWN_PAIR);
 }

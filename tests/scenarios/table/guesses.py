@@ -1,11 +1,138 @@
 """Sessions that are searched for user tokens."""
 
-from tests.scenarios.cast import HOST, ONE, ONE_MOVED, STRANGER, THREE, TWO, guesses, hosts, pings, sends
-from tests.scenarios.scenario import PROCESSES, REBIND_AFTER, SILENT, TO_THE_MOMENT, VIRTUAL, Scenario, but
-from tests.scenarios.steps import Peer, Send, Wait
+from tests.scenarios.cast import HOST, INVALID, ONE, ONE_MOVED, STRANGER, THREE, TWO, guesses, hosts, pings, sends
+from tests.scenarios.scenario import PROCESSES, REBIND_AFTER, SILENT, TO_THE_MOMENT, TOO_LONG, VIRTUAL, Scenario, but
+from tests.scenarios.steps import Peer, Revoke, Send, Step, Wait
 from tests.support.virtual_clock import TICK
 
+EVERYWHERE = range(10, 18)
+"""Addresses of a search that holds everybody back."""
+
+
+def search(first: int) -> list[Step]:
+    """More than eight guesses in one session, each from an address of its own."""
+    return [step for address in EVERYWHERE for step in guesses(Peer(0, address), 2, None, first + 2 * (address - 10))]
+
+
+def busy_search(first: int) -> list[Step]:
+    """Six times as many."""
+    return [step for number in range(6) for step in search(first + 16 * number)]
+
+
+def knocks(player: Peer, seconds: float, first: int = 1000) -> list[Step]:
+    """A right token every quarter of a second while the search goes on."""
+    rounds = [
+        [*search(first + 16 * number), pings(player, "guess_limited"), Wait(0.25)] for number in range(int(seconds * 4))
+    ]
+    return [step for one in rounds for step in one]
+
+
 GUESSES: dict[str, Scenario] = {
+    "the same wrong token again is no guess": Scenario(
+        [
+            *hosts(HOST),
+            *guesses(STRANGER, 1) * 9,
+            # A household has its client that was kicked, and others that come.
+            pings(Peer(3, 5)),
+            *guesses(STRANGER, 1),
+            pings(Peer(1, 5)),
+        ],
+        {"guesses_per_source_per_second": 2, "guesses_per_second": 2},
+    ),
+    "a minute later it is one again": Scenario(
+        [
+            *hosts(HOST),
+            *guesses(STRANGER, 2),
+            Wait(60.0 - TICK),
+            *guesses(STRANGER, 2) * 4,
+            pings(Peer(3, 5)),
+            *guesses(STRANGER, 2),
+            Wait(60.0),
+            *guesses(STRANGER, 2),
+            *guesses(STRANGER, 1, first=200),
+            pings(Peer(1, 5), "guess_limited"),
+        ],
+        {"guesses_per_source_per_second": 2},
+        without=TOO_LONG,
+    ),
+    "a revoked token is no guess": Scenario(
+        [
+            *hosts(HOST),
+            pings(ONE),
+            Revoke(1),
+            *[pings(ONE, "unknown_pair", INVALID)] * 5,
+            *[pings(ONE._replace(address=address), "unknown_pair", INVALID) for address in (5, 6, 7, 8, 9, 10)],
+            pings(THREE),
+        ],
+        {"guesses_per_source_per_second": 2, "guesses_per_second": 4},
+    ),
+    "a minute after it was revoked it is": Scenario(
+        [
+            *hosts(HOST),
+            Revoke(1),
+            Wait(60.0),
+            *[pings(ONE._replace(address=address), "unknown_pair", INVALID) for address in (5, 6, 7, 8)],
+            pings(THREE),
+            pings(ONE._replace(address=10), "unknown_pair", INVALID),
+            pings(TWO, "guess_limited"),
+        ],
+        {"guesses_per_source_per_second": 2, "guesses_per_second": 4},
+        without=TOO_LONG,
+    ),
+    "who guesses at a named address keeps nobody out who is named there": Scenario(
+        [
+            *hosts(HOST),
+            *guesses(STRANGER, 9, None),
+            pings(Peer(3, 5)),
+            pings(Peer(1, 5), "guess_limited"),
+            *guesses(STRANGER, 1, None, first=200),
+            pings(Peer(3, 5)),
+        ],
+        {"guesses_per_source_per_second": 2, "refusals_per_second": 0},
+        named={3: STRANGER},
+    ),
+    "whose token keeps coming gets in while the session is searched": Scenario(
+        [*hosts(HOST), *search(500), *knocks(THREE, 2.5), *search(600), pings(THREE), pings(TWO, "guess_limited")],
+        {"guesses_per_second": 8, "refusals_per_second": 0},
+        without=TO_THE_MOMENT,
+    ),
+    "whose token keeps coming with pauses does not": Scenario(
+        [
+            *hosts(HOST),
+            *search(500),
+            *knocks(THREE, 2.25),
+            *search(700),
+            Wait(0.5),
+            *search(720),
+            Wait(0.5),
+            *search(740),
+            pings(THREE, "guess_limited"),
+            *knocks(THREE, 2.25, first=2000),
+            *search(760),
+            pings(THREE, "guess_limited"),
+            Wait(0.25),
+            *search(780),
+            pings(THREE),
+        ],
+        {"guesses_per_second": 8, "refusals_per_second": 0},
+        without=TO_THE_MOMENT,
+    ),
+    "it has to come more often where more strangers come": Scenario(
+        [
+            *hosts(HOST),
+            *search(500),
+            # 97 strangers each time, with itself. How often it came, times 20 a second, times how long it has come:
+            # too little up to the ninth time, which is 9 * 20 * 4.0 beside 776.
+            *[
+                step
+                for number in range(9)
+                for step in (pings(THREE, "guess_limited"), Wait(0.5), *busy_search(1000 + 96 * number))
+            ],
+            pings(THREE),
+        ],
+        {"guesses_per_second": 8, "refusals_per_second": 0},
+        without=TO_THE_MOMENT,
+    ),
     "guesses of one source": Scenario(
         [
             *hosts(HOST),
@@ -47,7 +174,7 @@ GUESSES: dict[str, Scenario] = {
             pings(ONE),
             *guesses(Peer(0, 5), 1),
             *guesses(Peer(0, 7), 2),
-            *guesses(Peer(0, 7), 1, None),
+            *guesses(Peer(0, 7), 1, None, first=200),
             # Two was authorized from there.
             pings(TWO),
             pings(THREE, "guess_limited"),
@@ -89,7 +216,7 @@ GUESSES: dict[str, Scenario] = {
     "a network of IPv6 addresses is one source": Scenario(
         [
             *hosts(Peer(0, 0, 6)),
-            *[step for address in (5, 6, 7) for step in guesses(Peer(0, address, 6), 1)],
+            *[step for address in (5, 6, 7) for step in guesses(Peer(0, address, 6), 1, first=address)],
             pings(Peer(3, 4, 6), "guess_limited"),
             pings(Peer(3, 4)),
         ],

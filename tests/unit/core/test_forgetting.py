@@ -98,12 +98,27 @@ def test_of_too_many_unknown_pairs_no_more_are_asked_about() -> None:
     assert len(asked) == 3
 
 
-def test_a_no_holds_for_five_seconds() -> None:
-    lookups = Lookups(lambda: None)
+def test_five_seconds_after_a_no_it_is_asked_again_and_stays_a_no_meanwhile() -> None:
+    asked: list[int] = []
+    lookups = Lookups(lambda: asked.append(1))
     lookups.state_of(1, 9, 0.0)
     lookups.answered(lookups.asked(), 10.0)
     assert lookups.state_of(1, 9, 14.9) is State.INVALID
-    assert lookups.state_of(1, 9, 15.0) is State.CHECKING
+    assert len(asked) == 1
+    for _ in range(3):
+        assert lookups.state_of(1, 9, 15.0) is State.INVALID
+    assert len(asked) == 2
+    lookups.answered(lookups.asked(), 15.0)
+    assert lookups.state_of(1, 9, 19.9) is State.INVALID
+    assert len(asked) == 2
+
+
+def test_of_pairs_denied_again_the_one_denied_longest_ago_is_forgotten() -> None:
+    lookups = Lookups(lambda: None, most=2)
+    for pair, now in ((1, 0.0), (2, 0.0), (1, 5.0), (3, 5.0)):
+        lookups.state_of(pair, 9, now)
+        lookups.answered(lookups.asked(), now)
+    assert [lookups.state_of(pair, 9, 6.0) for pair in (1, 3, 2)] == [State.INVALID, State.INVALID, State.CHECKING]
 
 
 def test_what_was_not_yet_asked_about_is_not_denied_by_an_earlier_answer() -> None:

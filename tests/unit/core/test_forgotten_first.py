@@ -7,7 +7,7 @@ from relayd.core.guesses import Guesses
 from relayd.core.limits import Limits
 from relayd.core.lookups import Lookups
 from relayd.core.verdict import Verdict
-from relayd.core.wire import State
+from relayd.core.wire import Port, State
 from tests.support.relays import ALICE, BOB, Relay, spec
 
 FIRST, SECOND, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
@@ -18,12 +18,12 @@ def test_of_sources_that_guess_the_one_first_heard() -> None:
     session, bob = relay.table.sessions["game"], relay.user(BOB)
     guesses = Guesses(Limits(guesses_per_second=1000, guesses_per_source_per_second=1), most_sources=2)
     for source in (FIRST, SECOND):
-        for _ in range(3):
-            guesses.note(session, source, relay.now)
-    assert guesses.holds_back(bob, None, FIRST, relay.now)
-    guesses.note(session, THIRD, relay.now)
-    assert not guesses.holds_back(bob, None, FIRST, relay.now)
-    assert guesses.holds_back(bob, None, SECOND, relay.now)
+        for wrong in range(3):
+            guesses.note(session, wrong, source, relay.now)
+    assert guesses.holds_back(bob, Port.CLIENT, (FIRST, 7), relay.now)
+    guesses.note(session, 3, THIRD, relay.now)
+    assert not guesses.holds_back(bob, Port.CLIENT, (FIRST, 7), relay.now)
+    assert guesses.holds_back(bob, Port.CLIENT, (SECOND, 7), relay.now)
 
 
 def test_of_sessions_that_ended_the_one_that_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A session is searched for user tokens: who still gets in, who does not, and what is told."""
 
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -8,8 +9,10 @@ from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.endpoint import Address
 from relayd.core.guesses import Guesses, Noted
 from relayd.core.limits import Limits
+from relayd.core.lookups import Lookups
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
+from relayd.core.wire import Port
 from tests.support.relays import ALICE, ALICE_AT, BOB, BOB_AT, HOST, SESSION, STRANGER_AT, Relay, running, spec
 
 INVALID = b"\x01\x03"
@@ -86,13 +89,13 @@ def test_a_second_after_the_search_everybody_gets_in() -> None:
 
 
 def test_a_search_that_goes_on_leaves_no_gap() -> None:
-    """At four times the rate, and a right token after each guess, for ten seconds."""
+    """At four times the rate, and a right token after each guess, from another address each time, for ten seconds."""
     relay = running()
     searched(relay)
     for number in range(40 * PER_SESSION):
         relay.now += 1 / (4 * PER_SESSION)
         relay.player_pings(9_000_000 + number, (f"198.19.{number // 200}.{1 + number % 200}", 7))
-        assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+        assert relay.player_pings(BOB, (BOB_AT[0], 1 + number)).verdict is Verdict.GUESS_LIMITED
 
 
 def test_a_player_who_was_authorized_too_late_gets_in_at_once() -> None:
@@ -149,7 +152,7 @@ def test_unknown_sessions_are_no_guesses() -> None:
     assert relay.player_pings(BOB, STRANGER_AT).verdict is Verdict.ANSWERED
 
 
-@pytest.mark.parametrize("noted", [Noted(2000.0, 0.0), Noted(0.0, 2000.0)])
+@pytest.mark.parametrize("noted", [Noted(2000.0, 0.0, 0), Noted(0.0, 2000.0, 0)])
 def test_what_a_fast_path_noted_counts_as_well(noted: Noted) -> None:
     relay = running()
 
@@ -196,7 +199,166 @@ def test_of_too_many_sources_the_one_first_heard_is_forgotten() -> None:
     session, bob = relay.table.sessions["game"], relay.user(BOB)
     guesses = Guesses(Limits(guesses_per_second=1_000_000), most_sources=2)
     for ip_address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
-        for _ in range(4 * PER_SOURCE):
-            guesses.note(session, ip_address, relay.now)
-    held_back = [guesses.holds_back(bob, None, f"192.0.2.{last}", relay.now) for last in (1, 2, 3)]
+        for number in range(4 * PER_SOURCE):
+            guesses.note(session, 5_000_000 + number, ip_address, relay.now)
+    held_back = [guesses.holds_back(bob, Port.CLIENT, (f"192.0.2.{last}", 7), relay.now) for last in (1, 2, 3)]
     assert held_back == [False, True, True]
+
+
+def test_of_too_many_wrong_tokens_the_one_heard_longest_ago_counts_as_a_guess_again() -> None:
+    session = running().table.sessions["game"]
+    guesses = Guesses(Limits(), most_tried=2)
+    for token in (1, 2, 1, 3):
+        guesses.note(session, token, "192.0.2.1", 1000.0)
+    due = session.guesses_due
+    guesses.note(session, 1, "192.0.2.1", 1000.0)
+    assert session.guesses_due == due
+    guesses.note(session, 2, "192.0.2.1", 1000.0)
+    assert session.guesses_due > due
+
+
+def test_a_stale_client_keeps_nobody_of_its_household_out() -> None:
+    """One wrong token, 30 times a second for 10 s, and four others behind the same address."""
+    relay = running()
+    for number in range(300):
+        assert relay.player_pings(77, (BOB_AT[0], 7)).verdict is Verdict.UNKNOWN_PAIR
+        relay.now += 1 / 30
+        if number == 150:
+            assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
+    assert relay.host_pings(BOB, BOB_AT).verdict is not Verdict.GUESS_LIMITED
+
+
+def test_a_stale_client_is_told_the_same_each_time() -> None:
+    relay = Relay(Limits(refusals_per_source_per_second=100))
+    for _ in range(600):
+        assert relay.player_pings(77, STRANGER_AT).datagram == INVALID
+        relay.now += 1 / 60
+
+
+def test_the_same_token_in_another_session_or_from_another_network_is_another_guess() -> None:
+    relay = Relay(specs=[spec(), spec("other", OTHER_SESSION)])
+    relay.player_pings(77, STRANGER_AT)
+    first = relay.table.sessions["game"].guesses_due
+    relay.player_pings(77, STRANGER_AT, OTHER_SESSION)
+    relay.player_pings(77, BOB_AT)
+    assert relay.table.sessions["game"].guesses_due > first
+    assert relay.table.sessions["other"].guesses_due > 0
+
+
+def test_a_revoked_user_is_told_so_at_once_and_guesses_nothing() -> None:
+    asked: list[int] = []
+    relay = Relay(lookups=Lookups(lambda: asked.append(1)))
+    relay.host_pings()
+    relay.player_pings()
+    relay.apply(spec(users=(HOST, BOB)))
+    for _ in range(59 * 7):
+        action = relay.player_sends()
+        assert (action.verdict, action.datagram) == (Verdict.UNKNOWN_PAIR, INVALID)
+        relay.now += 1 / 7
+    assert (asked, relay.table.sessions["game"].guesses_due, relay.table.sessions["game"].strangers) == ([], 0.0, 0)
+    relay.now += 1.1
+    relay.player_sends()
+    assert asked, "after a minute it is a token like any other"
+
+
+def test_who_is_authorized_again_plays_again() -> None:
+    relay = running()
+    relay.apply(spec(users=(HOST, BOB)))
+    relay.apply(spec())
+    assert relay.player_sends().verdict is Verdict.FORWARDED
+
+
+def test_of_too_many_revoked_users_the_first_is_forgotten() -> None:
+    session = Session("game", SESSION, 0.0)
+    for token in (1, *range(1, 1026)):
+        session.remember_revoked(token, 60.0)
+    assert [session.was_revoked(token, 1.0) for token in (1, 2, 1025)] == [False, True, True]
+
+
+def test_who_was_bound_somewhere_before_may_come_back_from_there_while_the_session_is_searched() -> None:
+    relay = running()
+    for last in range(2, 6):
+        relay.now += 1.0
+        assert relay.player_pings(source=(f"203.0.113.{last}", 5001)).verdict is Verdict.ANSWERED
+    relay.now += 1.0
+    searched(relay)
+    assert relay.user().familiar == ("203.0.113.5", "203.0.113.4", "203.0.113.3", "203.0.113.2")
+    assert relay.player_pings().verdict is Verdict.GUESS_LIMITED, "five addresses ago"
+    assert relay.player_pings(source=("203.0.113.2", 9)).verdict is Verdict.ANSWERED
+
+
+def searching_on(relay: Relay, a_second: int, seconds: float) -> Iterator[None]:
+    """A search by ever new tokens, from so many addresses that each stays within its own rate."""
+    sources = -(-a_second // (PER_SOURCE - 1))
+    strangers = relay.table.sessions["game"].strangers
+    for number in range(strangers, strangers + round(a_second * seconds)):
+        relay.player_pings(5_000_000 + number, (f"192.0.2.{number % sources}", 7))
+        relay.now += 1 / a_second
+        yield
+
+
+def seconds_until_in(relay: Relay, attack_per_second: int, player_per_second: int, at_most: float) -> float:
+    """How long a player from an unknown address takes; the search was there before it."""
+    for _ in searching_on(relay, attack_per_second, 10.0):
+        pass
+    began, due = relay.now, relay.now
+    for _ in searching_on(relay, attack_per_second, at_most):
+        if relay.now >= due:
+            due += 1 / player_per_second
+            if relay.player_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED:
+                return relay.now - began
+    return at_most
+
+
+def test_a_right_token_that_keeps_coming_gets_in_while_others_search() -> None:
+    waited = seconds_until_in(running(), 57, 7, 10.0)
+    assert 2.5 <= waited <= 3.0
+
+
+def test_the_more_strangers_there_are_the_longer_it_has_to_come() -> None:
+    waited = seconds_until_in(running(), 1000, 7, 30.0)
+    assert 1000 / (7 * 20) <= waited <= 1000 / (7 * 20) + 1.0
+
+
+def test_a_pause_begins_it_anew() -> None:
+    relay = running()
+    searched(relay)
+    for number, _ in enumerate(searching_on(relay, 100, 20.0)):
+        if number % 300 < 180:
+            assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+
+
+def test_what_a_fast_path_dropped_of_the_session_counts_against_it() -> None:
+    relay = searched(running())
+
+    class FastPath:
+        strangers = 0
+
+        def noted(self, ip_address: str, session: Session) -> Noted:
+            del ip_address, session
+            self.strangers += 10_000
+            return Noted(0.0, relay.now + 2, self.strangers)
+
+    relay.engine.guesses.register(FastPath())
+    for _ in range(100):
+        assert relay.player_pings(BOB, BOB_AT).verdict is Verdict.GUESS_LIMITED
+        relay.now += 0.1
+
+
+@pytest.mark.parametrize("a_second", [300, 2000, 20_000])
+def test_a_search_that_repeats_its_tokens_tries_no_more_than_twenty_a_second(a_second: int) -> None:
+    """All of the tokens are right ones, so that each that would have been tried shows."""
+    party = range(3000, 3000 + 4 * a_second)
+    relay = Relay(specs=[spec(users=(HOST, *party))])
+    searched(relay)
+    until, seconds, sent = relay.now + 5.0, 5.0, 0
+    times = 20
+    """How often each comes in three seconds, a group of them at a time."""
+    group = 3 * a_second // times
+    while relay.now < until:
+        first = sent // (times * group) * group
+        relay.player_pings(party[(first + sent % group) % len(party)], ("192.0.2.5", 7))
+        relay.player_pings(5_000_000 + sent, (f"198.18.{sent % 250}.{sent // 250 % 250}", 7))
+        relay.now += 1 / a_second
+        sent += 1
+    assert relay.table.bound[Port.CLIENT] <= 20 * seconds

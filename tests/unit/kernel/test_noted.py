@@ -1,5 +1,6 @@
 """What user space writes for the program besides bindings, and what it reads of guesses: without a kernel."""
 
+import struct
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ class Guesses:
         program = PlayedProgram(authorized)
         self.sessions, self.sources = program.map("guesses"), program.map("guess_sources")
         for token in left:
-            self.sessions.update(token.to_bytes(4, "little"), bytes(8))
+            self.sessions.update(token.to_bytes(4, "little"), bytes(16))
         sessions: Any = self.sessions
         sources: Any = self.sources
         self.noted = NotedGuesses(sessions, sources)
@@ -51,7 +52,7 @@ def test_a_session_that_is_written_begins_with_none() -> None:
     guesses = Guesses()
     guesses.noted.begin(7)
     guesses.noted.flush()
-    assert guesses.noted.noted("192.0.2.1", Session("game", 7, 0.0)) == Noted(0.0, 0.0)
+    assert guesses.noted.noted("192.0.2.1", Session("game", 7, 0.0)) == Noted(0.0, 0.0, 0)
 
 
 def test_very_many_are_written_before_the_loop_goes_on() -> None:
@@ -77,11 +78,11 @@ def test_where_there_is_no_room_nothing_is_noted_and_nothing_fails() -> None:
 def test_what_was_noted_of_a_source_and_in_a_session(ip_address: str, source: str) -> None:
     guesses = Guesses()
     session = Session("game", 7, 0.0)
-    assert guesses.noted.noted(ip_address, session) == Noted(0.0, 0.0)
+    assert guesses.noted.noted(ip_address, session) == Noted(0.0, 0.0, 0)
     guesses.note(guesses.sources, pack_ip(source), 12.5)
-    guesses.note(guesses.sessions, (7).to_bytes(4, "little"), 99.25)
-    assert guesses.noted.noted(ip_address, session) == Noted(12.5, 99.25)
-    assert guesses.noted.noted("192.0.2.77", Session("other", 8, 0.0)) == Noted(0.0, 0.0)
+    guesses.sessions.update((7).to_bytes(4, "little"), struct.pack("<QQ", 99_250_000_000, 4711))
+    assert guesses.noted.noted(ip_address, session) == Noted(12.5, 99.25, 4711)
+    assert guesses.noted.noted("192.0.2.77", Session("other", 8, 0.0)) == Noted(0.0, 0.0, 0)
 
 
 def test_the_hosts_addresses_are_those_that_the_relay_is_bound_at(monkeypatch: pytest.MonkeyPatch) -> None:
