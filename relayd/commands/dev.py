@@ -35,6 +35,9 @@ _SEATS_WITHOUT_GAME = 4
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _READY_CHECKS = 500
 _READY_CHECK_SECONDS = 0.02
+_PLACEMENTS = 10
+_PLACEMENT_SECONDS = 1.0
+"""A relay whose heartbeat is late, on a machine busy with something else, counts as dead until the next one."""
 
 
 def dev(
@@ -118,15 +121,23 @@ async def _create_session(settings: Settings, key: str, players: int) -> RelaySe
     url = f"{api.url}/v1/relays/sessions"
     verify = trusting(api.tls_certificate_file, "api.tls_certificate_file") if api.tls_certificate_file else True
     async with httpx.AsyncClient(headers={"authorization": f"token {key}"}, verify=verify, trust_env=False) as client:
-        answer = await client.post(url, json={"users": [{"ip": "127.0.0.1"}] * (1 + players)})
-        for _ in range(_READY_CHECKS):
-            session = RelaySession.model_validate(answer.raise_for_status().json())
-            if session.ready:
+        for _ in range(_PLACEMENTS):
+            answer = await client.post(url, json={"users": [{"ip": "127.0.0.1"}] * (1 + players)})
+            session = await _settled(client, url, answer)
+            if not session.error:
                 return session
-            if session.error:
-                raise FatalError(f"the control plane cannot place a session: {session.error}")
-            await asyncio.sleep(_READY_CHECK_SECONDS)
-            answer = await client.get(f"{url}/{session.session_id}")
+            await asyncio.sleep(_PLACEMENT_SECONDS)
+    raise FatalError(f"the control plane cannot place a session: {session.error}")
+
+
+async def _settled(client: httpx.AsyncClient, url: str, answer: httpx.Response) -> RelaySession:
+    """A new session once it is ready, or cannot be placed."""
+    for _ in range(_READY_CHECKS):
+        session = RelaySession.model_validate(answer.raise_for_status().json())
+        if session.ready or session.error:
+            return session
+        await asyncio.sleep(_READY_CHECK_SECONDS)
+        answer = await client.get(f"{url}/{session.session_id}")
     raise FatalError("the relay did not take the session within 10 s")
 
 

@@ -211,6 +211,8 @@ class Engine:
             return Verdict.GUESS_LIMITED
         if self._limits.pin_ip and source[0] != user.ip_address:
             return Verdict.ADDRESS_REFUSED
+        if endpoint.port is Port.SERVER and not self.table.may_host(user):
+            return Verdict.HOST_CONFLICT
         if binding is not None:
             if self._silence(binding, now) < self._limits.rebind_after:
                 return Verdict.ADDRESS_CONFLICT
@@ -218,7 +220,7 @@ class Engine:
             return binding
         session = user.session
         host = session.host if endpoint.port is Port.SERVER else None
-        if host is not None and self._silence(host, now) < self._limits.host_timeout:
+        if host is not None and not self._may_replace(host, user, now):
             return Verdict.HOST_CONFLICT
         if self.draining and session.bound == 0:
             return Verdict.DRAINING
@@ -227,6 +229,10 @@ class Engine:
         elif self._limits.max_bound_users and sum(self.table.bound) >= self._limits.max_bound_users:
             return Verdict.RELAY_FULL
         return self.table.bind(user, endpoint, source, now)
+
+    def _may_replace(self, host: Binding, user: User, now: float) -> bool:
+        """Whether a user becomes host though another one is."""
+        return self.table.takes_over(user) or self._silence(host, now) >= self._limits.host_timeout
 
     def _silence(self, binding: Binding, now: float) -> float:
         """Seconds since a binding was last heard by any engine; another engine may have heard it after `now`."""

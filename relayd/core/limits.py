@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.host_policy import HostPolicy
 from relayd.core.meter import Rate
 from relayd.core.wire import MAX_DATAGRAM_BYTES, Port
 
@@ -34,6 +35,11 @@ class Limits(BaseModel):
     )
     host_timeout: float = Field(
         10.0, ge=0, allow_inf_nan=False, description="Seconds of silence after which another user may become host."
+    )
+    host_policy: HostPolicy = Field(
+        HostPolicy.PREFERRED,
+        description="Who may host. preferred: the first of session_users whenever it comes, others while it is away;"
+        " strict: nobody else; any: whoever comes first.",
     )
     rebind_after: float = Field(
         0.5,

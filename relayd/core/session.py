@@ -128,6 +128,7 @@ class Session:
 
     __slots__ = (
         "bound",
+        "declared_host",
         "drops",
         "empty_since",
         "guesses_due",
@@ -149,6 +150,8 @@ class Session:
         self.users: dict[int, User] = {}
         self.host: Binding | None = None
         """The user bound on the server port."""
+        self.declared_host: int | None = None
+        """Token of the user who is meant to be the host."""
         self.players: dict[int, User] = {}
         """By connection id, for all who ever came; those who left have no binding."""
         self.bound = 0

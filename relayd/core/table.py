@@ -16,6 +16,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.events import Event, EventKind
 from relayd.core.followers import Followers
 from relayd.core.history import History
+from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
 from relayd.core.meter import Meter
 from relayd.core.presence import Presence
@@ -147,6 +148,7 @@ class Table:
             self._await_idleness(session, now)
             self.edition += 1
             self._tell(Event(EventKind.SESSION_ADDED, session), now)
+        session.declared_host = spec.users[0].token if spec.users else None
         users = session.users
         for token in users.keys() - {user.token for user in spec.users}:
             self._revoke(users[token], now)
@@ -159,6 +161,8 @@ class Table:
                 self.followers.tell_of_user(user, True)
             else:
                 user.ip_address = user_spec.ip_address
+        if session.host is not None and not self.may_host(session.host.user):
+            self.replace_host(session.host, now)
 
     def _revoke(self, user: User, now: float) -> None:
         session = user.session
@@ -277,8 +281,16 @@ class Table:
             binding.connection_undecided = True
         self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding), now)
 
+    def may_host(self, user: User) -> bool:
+        """Whether a user may be host at all."""
+        return self.limits.host_policy is not HostPolicy.STRICT or user.token == user.session.declared_host
+
+    def takes_over(self, user: User) -> bool:
+        """Whether a user is host whenever it comes, whoever is host by then."""
+        return self.limits.host_policy is not HostPolicy.ANY and user.token == user.session.declared_host
+
     def replace_host(self, host: Binding, now: float) -> None:
-        """Unbinds a host that was silent for too long, for another user to take its place."""
+        """Unbinds a host, for another user to take its place."""
         self._unbind(host, EventKind.HOST_REPLACED, now)
 
     def decide_connection(self, binding: Binding, *, opens_connection: bool) -> None:

@@ -192,7 +192,7 @@ class Restoration:
         port, session = Port(identity.port), user.session
         holder = session.players.get(identity.connection_id, user) if port is Port.CLIENT else user
         taken = user.binding_on(port) is not None or holder is not user
-        if taken or (port is Port.SERVER and session.host is not None):
+        if taken or (port is Port.SERVER and (session.host is not None or not self._table.may_host(user))):
             return None
         if identity.endpoint == layout.NOWHERE or self._now() >= self._until:
             return None

@@ -192,7 +192,9 @@ def test_player_on_the_server_port(relay: RelayProcess, session: SessionKeys) ->
         assert_found(relay, session.players[0], "player_on_server_port", says, "a player sends to the client port")
 
 
-def test_player_on_the_server_port_before_the_host(relay: RelayProcess, session: SessionKeys) -> None:
+def test_player_on_the_server_port_before_the_host(start_relay: StartRelay) -> None:
+    session = new_session("taken", players=2)
+    relay = start_relay([session], {"limits": {"host_policy": "any"}})
     with relay.host(session) as host, Player(relay.address("server"), session.players[0], session.token) as player:
         player.say(OPENS_CONNECTION)
         assert player.ping() == VALID
@@ -200,6 +202,16 @@ def test_player_on_the_server_port_before_the_host(relay: RelayProcess, session:
         says = f"user {short(session.players[0])} holds the place of the host, but sends DATA to the server port"
         assert_found(relay, session.players[0], "player_on_server_port", says)
         assert first_codes(relay, session.host) == ["player_on_server_port", "host_conflict"]
+
+
+def test_who_is_not_the_declared_host(start_relay: StartRelay) -> None:
+    session = new_session("declared")
+    relay = start_relay([session], {"limits": {"host_policy": "strict"}})
+    with Host(relay.address("server"), session.players[0], session.token) as player:
+        refuse(player, ERROR)
+    who = short(session.players[0])
+    says = f"limits.host_policy is strict, and user {who} is not the first user of session declared"
+    assert_found(relay, session.players[0], "host_conflict", says, "name the host first in session_users")
 
 
 def test_session_ended(start_relay: StartRelay) -> None:

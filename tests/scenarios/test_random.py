@@ -45,6 +45,8 @@ LIMITS: list[dict[str, object]] = [
     TIMES,
     {"pin_ip": True},
     {"max_bound_users": 2},
+    {"host_policy": "strict"},
+    {"host_policy": "any"},
     {"user_datagrams_per_second": 4, "host_datagrams_per_second": 8},
     {"user_bytes_per_second": 1280, "host_bytes_per_second": 2560},
     {"session_datagrams_per_second": 8, "user_datagrams_per_second": 4},

@@ -212,6 +212,10 @@ class NaiveRelay:
         for key in list(self.connection_ids):
             if key[0] == spec.session_id and key[1] not in users:
                 self._retire(key)
+        for binding in self.in_session(spec.session_id):
+            may_host = self.limits.host_policy != "strict" or binding.user == spec.users[0].token
+            if binding.endpoint.port is Port.SERVER and not may_host:
+                self.unbind(binding, now)
 
     def remove(self, session_id: str, now: float) -> None:
         session = self.sessions.pop(session_id, None)
@@ -278,11 +282,15 @@ class NaiveRelay:
                 return Expected(Verdict.GUESS_LIMITED)
             if self.limits.pin_ip and source[0] != ips[user]:
                 return refused(Verdict.ADDRESS_REFUSED, ERROR)
+            declared = found[0].spec.users[0].token == user
+            if port is Port.SERVER and self.limits.host_policy == "strict" and not declared:
+                return refused(Verdict.HOST_CONFLICT, ERROR)
             if mine and now - mine[0].last_seen < self.limits.rebind_after:
                 return Expected(Verdict.ADDRESS_CONFLICT)
             hosts = [one for one in self.in_session(session_id) if one.endpoint.port is port is Port.SERVER]
             if not mine:
-                if hosts and now - hosts[0].last_seen < self.limits.host_timeout:
+                first_come = self.limits.host_policy == "any" or not declared
+                if hosts and first_come and now - hosts[0].last_seen < self.limits.host_timeout:
                     return refused(Verdict.HOST_CONFLICT, ERROR)
                 if self.draining and not self.in_session(session_id):
                     return refused(Verdict.DRAINING, ERROR)

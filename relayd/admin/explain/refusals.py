@@ -8,6 +8,7 @@ from relayd.admin.explain.causes import Cause, Finding, Text
 from relayd.admin.explain.facts import Attempt, Change, Situation
 from relayd.admin.explain.words import how_often, names, port_name, seconds, user_name
 from relayd.core.events import EventKind
+from relayd.core.host_policy import HostPolicy
 from relayd.core.verdict import Verdict
 from relayd.core.wire import HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_PAYLOAD_BYTES, Port
 from relayd.log import short_token
@@ -145,6 +146,13 @@ def _host_conflict(situation: Situation, attempt: Attempt) -> Text:
     host = session.host if session else None
     heard = host.on(Port.SERVER) if host else None
     where = port_name(situation.relay, Port.SERVER)
+    if situation.relay.limits.host_policy is HostPolicy.STRICT:
+        return (
+            Cause.HOST_CONFLICT,
+            f"limits.host_policy is strict, and {user_name(attempt.user_token)} is not the first user of session"
+            f" {attempt.session_id}, who alone may be its host: {how_often(attempt)}",
+            f"players send to {port_name(situation.relay, Port.CLIENT)}; name the host first in session_users",
+        )
     holder = (
         f"{user_name(host.token)} is the host, heard {seconds(heard.heard_seconds_ago)} ago"
         if host and heard
@@ -161,7 +169,8 @@ def _host_conflict(situation: Situation, attempt: Attempt) -> Text:
         Cause.HOST_CONFLICT,
         f"{user_name(attempt.user_token)} wants to be host of session {attempt.session_id}, but {holder}:"
         f" {how_often(attempt)}",
-        f"it takes over once the host has been silent for {seconds(situation.relay.limits.host_timeout)};"
+        f"it takes over once the host has been silent for {seconds(situation.relay.limits.host_timeout)},"
+        f" or at once where it is the first user of the session;"
         f" players send to {port_name(situation.relay, Port.CLIENT)}",
     )
 

@@ -103,7 +103,9 @@ class Adoption:
         session, mirror = user.session, self._mirror
         row = mirror.rows.get(session)
         holder = session.players.get(entry.connection_id, user)
-        taken = session.host is not None if port is Port.SERVER else holder is not user
+        taken = holder is not user
+        if port is Port.SERVER:
+            taken = session.host is not None or not mirror.table.may_host(user)
         if taken or not self._may_stay(user, entry) or (row is not None and row.index != entry.session_index):
             if user.traffic is not None:
                 user.traffic.add(mirror.traffic.take_rest(slot))

@@ -2,6 +2,7 @@
 
 from tests.scenarios.cast import (
     ERROR,
+    GOES_ON,
     HOST,
     INVALID,
     ONE,
@@ -18,7 +19,7 @@ from tests.scenarios.cast import (
     sends,
 )
 from tests.scenarios.scenario import HOST_TIMEOUT, REBIND_AFTER, TO_THE_MOMENT, Scenario
-from tests.scenarios.steps import C, Drain, Ping, Revoke, S, Send, ToHost, Wait
+from tests.scenarios.steps import AtHost, Begin, C, Drain, Ping, Revoke, S, Send, ToHost, ToPlayer, Wait
 from tests.support.virtual_clock import TICK
 
 ADMISSION: dict[str, Scenario] = {
@@ -37,6 +38,60 @@ ADMISSION: dict[str, Scenario] = {
         ],
         {"pin_ip": True},
         named={0: HOST, 1: ONE, 2: TWO},
+    ),
+    "a player on the server port before the declared host": Scenario(
+        [
+            Send(ONE, S, Ping(), "answered", VALID),
+            Send(ONE, S, Ping(), "answered", VALID),
+            Send(TWO, S, Ping(), "host_conflict", ERROR),
+            sends(TWO, host=ONE, new=True),
+            *hosts(HOST),
+            sends(TWO),
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
+            *joins(ONE, HOST),
+            Wait(HOST_TIMEOUT),
+            # While it is away anybody may help out.
+            Send(ONE, S, Ping(), "answered", VALID),
+            sends(TWO, host=ONE),
+            *hosts(HOST),
+            sends(TWO),
+        ]
+    ),
+    "nobody but the declared host": Scenario(
+        [
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
+            sends(TWO, "no_host"),
+            *hosts(HOST),
+            sends(TWO, new=False)._replace(out=AtHost(HOST, 2, GOES_ON, new_connection=True)),
+            Wait(HOST_TIMEOUT),
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
+            Send(ONE, S, ToPlayer(2, b"x"), "host_conflict", ERROR),
+            # Then the next one of its users is the declared host.
+            Revoke(0),
+            Send(HOST, S, Ping(), "unknown_pair", INVALID),
+            Send(TWO, S, Ping(), "host_conflict", ERROR),
+            Send(ONE, S, Ping(), "answered", VALID),
+            sends(TWO, host=ONE),
+            # And it is not any more when the first one is back.
+            Begin(),
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
+            sends(TWO, "no_host"),
+            *hosts(HOST),
+            sends(TWO),
+        ],
+        {"host_policy": "strict"},
+    ),
+    "whoever hosts first": Scenario(
+        [
+            Send(ONE, S, Ping(), "answered", VALID),
+            sends(TWO, host=ONE, new=True),
+            Send(HOST, S, Ping(), "host_conflict", ERROR),
+            Wait(HOST_TIMEOUT),
+            *hosts(HOST),
+            sends(TWO),
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
+        ],
+        {"host_policy": "any"},
     ),
     "a draining relay": Scenario(
         [
@@ -64,7 +119,7 @@ ADMISSION: dict[str, Scenario] = {
             Wait(HOST_TIMEOUT),
             sends(ONE_MOVED),
             Send(TWO, S, Ping(), "answered", VALID),
-            Send(HOST, S, Ping(), "host_conflict", ERROR),
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
             Revoke(1),
             pings(THREE),
         ],

@@ -90,7 +90,9 @@ _STEPS: dict[str, list[Step]] = {
         Send(TWO, S, Ping(), "answered", VALID),
         Send(ONE, C, ToHost(GOES_ON), "forwarded", AtHost(TWO, 1, GOES_ON)),
         Send(TWO, S, ToPlayer(1, b"mine now"), "forwarded", AtPlayer(ONE, b"mine now")),
-        Send(HOST, S, ToPlayer(1, b"not any more"), "host_conflict", ERROR),
+        # The declared host takes the role back whenever it comes.
+        Send(HOST, S, ToPlayer(1, b"mine again"), "forwarded", AtPlayer(ONE, b"mine again")),
+        Send(TWO, S, ToPlayer(1, b"not any more"), "host_conflict", ERROR),
     ],
     "a player is revoked": [
         *hosts(HOST),

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from relayd import app
 from relayd.commands import dev as command
+from relayd.core.relay_session import RelaySession
 from relayd.errors import FatalError
 from relayd.settings import Settings
 from tests.support import local_http
@@ -104,26 +105,40 @@ def test_a_signal_ends_it(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> No
     assert laptop.dev().status == 0
 
 
+UNPLACED = {"error": "no relay is alive", "status": "Error"}
+
 # A session of its own ---------------------------------------------------------------------------------------
 
 
-def created(monkeypatch: pytest.MonkeyPatch, **session: Any) -> None:
-    """A control plane whose sessions are always like this."""
-    shown = {"session_id": "game", "ready": False, "status": "Initializing", **session}
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=shown))
+def created(monkeypatch: pytest.MonkeyPatch, *sessions: dict[str, Any]) -> RelaySession:
+    """A control plane whose sessions are like this, one after the other, and then always like the last."""
+    shown = iter(sessions)
+    last: dict[str, Any] = {}
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        nonlocal last
+        last = next(shown, last)
+        return httpx.Response(200, json={"session_id": "game", "ready": False, "status": "Initializing", **last})
+
     make = httpx.AsyncClient
+    transport = httpx.MockTransport(answer)
     monkeypatch.setattr(httpx, "AsyncClient", lambda **options: make(transport=transport, **options))
-    run(command._create_session(Settings(), "key", 2))
+    return run(command._create_session(Settings(), "key", 2))
 
 
 def test_a_session_that_cannot_be_placed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FatalError, match="no relay is alive"):
-        created(monkeypatch, error="no relay is alive", status="Error")
+        created(monkeypatch, UNPLACED)
+
+
+def test_a_relay_whose_heartbeat_is_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = {"ready": True, "status": "Ready", "authorization_token": 7}
+    assert created(monkeypatch, UNPLACED, UNPLACED, {}, ready).authorization_token == 7
 
 
 def test_a_session_that_no_relay_takes_is_waited_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FatalError, match="within 10 s"):
-        created(monkeypatch)
+        created(monkeypatch, {})
 
 
 # A laptop's settings ----------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Who may bind where, and when a binding moves: addresses, hosts, pin_ip, draining, a full relay."""
 
+from relayd.core.events import EventKind
+from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
 from relayd.core.session import Binding
 from relayd.core.verdict import Verdict
@@ -20,6 +22,7 @@ from tests.support.relays import (
     full,
     pinned,
     running,
+    spec,
 )
 
 
@@ -70,8 +73,26 @@ def test_another_user_becomes_host_after_the_hosts_silence() -> None:
     relay.now += 0.25
     assert relay.host_pings(BOB, BOB_AT).verdict is Verdict.ANSWERED
     assert relay.player_sends().to == BOB_AT
-    assert relay.host_pings().verdict is Verdict.HOST_CONFLICT
+    assert relay.host_pings(ALICE, STRANGER_AT).verdict is Verdict.HOST_CONFLICT
     assert relay.table.bound == [1, 1]
+
+
+def test_the_declared_host_takes_the_role_back_at_once() -> None:
+    relay = running()
+    relay.now += 10
+    relay.host_pings(BOB, BOB_AT)
+    assert relay.host_pings().verdict is Verdict.ANSWERED
+    assert relay.player_sends().to == HOST_AT
+    assert relay.kinds()[-2:] == [EventKind.HOST_REPLACED, EventKind.USER_BOUND]
+
+
+def test_who_is_declared_host_later_ends_the_role_of_another_where_nobody_else_may_have_it() -> None:
+    for policy, bound in ((HostPolicy.STRICT, [0, 1]), (HostPolicy.PREFERRED, [1, 1]), (HostPolicy.ANY, [1, 1])):
+        relay = Relay(Limits(host_policy=policy))
+        relay.host_pings()
+        relay.player_pings()
+        relay.apply(spec(users=(BOB, HOST, ALICE)))
+        assert relay.table.bound == bound, policy
 
 
 def test_a_host_may_change_even_at_a_full_relay() -> None:
