@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from relayd.event_loop.threads import DaemonThreads
+
 _T = TypeVar("_T")
 
 
 def run_loop(main: Coroutine[Any, Any, _T]) -> _T:
-    """As asyncio.run does, on the fastest loop there is."""
+    """As asyncio.run does, on the fastest loop there is, and without waiting for threads at the end."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.get_loop().set_default_executor(DaemonThreads())
         return runner.run(main)
 
 
