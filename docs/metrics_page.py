@@ -60,6 +60,8 @@ def families() -> Iterator[Metric]:
             loop_delay=Histogram((1.0,)),
             kernel=_EveryKernel(),
             usage=Ledger("docs"),
+            log_lines_lost=0,
+            log_lines_waiting=0,
             process=ProcessUse(0.0, 0),
             started_at=0.0,
         )

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from relayd import __version__, commands
 from relayd.errors import EXIT_USAGE, FatalError
+from relayd.event_loop.output import drain_outputs
 from relayd.supervision.capabilities import use_permitted
 
 COMMANDS = {
@@ -114,4 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         # typer has explained a wrong usage by now; its own status for that, 2, is not the one of sysexits(3).
         return EXIT_USAGE if end.code == _USAGE_ERROR_OF_TYPER else int(end.code or 0)
+    finally:
+        drain_outputs()
     return 0

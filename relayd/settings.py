@@ -324,9 +324,12 @@ class UsageSettings(Section):
 
 
 class LogSettings(Section):
-    """[log]: a console format on a terminal, JSON otherwise; both on standard error."""
+    """[log]: lines on standard error. None of them is waited for: what nobody reads is lost, and counted."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="console, json, or auto: console on a terminal and json elsewhere."
+    )
 
 
 class Settings(BaseSettings):

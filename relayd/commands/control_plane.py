@@ -49,7 +49,7 @@ def run(context: typer.Context, config: Config = None) -> None:
     if context.invoked_subcommand is not None:
         return
     loaded = settings.load(config)
-    configure(loaded.log.level)
+    configure(loaded.log.level, loaded.log.format)
     try:
         from relayd.control_plane.server import serve
 

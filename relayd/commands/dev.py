@@ -20,6 +20,7 @@ from relayd.control_plane.service import ControlPlane
 from relayd.core.relay_session import RelaySession, canonical_ip
 from relayd.core.source_status import Load
 from relayd.errors import FatalError
+from relayd.event_loop.output import print_beside_the_loop
 from relayd.event_loop.run import run_loop
 from relayd.http.server import HttpServer
 from relayd.http.tcp import listen
@@ -58,7 +59,8 @@ def dev(
     """Runs both, and the game if it was asked for, until the time is over or Ctrl-C."""
     loaded = _chosen(load(config), public_ip, port, api_port)
     # Beside the live table of a game, lines about every binding would only disturb.
-    log.configure("warning" if players else loaded.log.level)
+    log.configure("warning" if players else loaded.log.level, loaded.log.format)
+    print_beside_the_loop()
     raise typer.Exit(run_loop(_serve_both(_for_a_laptop(loaded), players, for_seconds)))
 
 

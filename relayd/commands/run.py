@@ -11,6 +11,7 @@ import typer
 from relayd import log
 from relayd.app import Relay
 from relayd.commands.options import Config
+from relayd.event_loop.output import drain_outputs
 from relayd.event_loop.run import run_loop
 from relayd.settings import Settings, load
 from relayd.supervision.kept_sockets import take_kept_sockets
@@ -29,9 +30,10 @@ def run(
 ) -> None:
     """Serves until a signal ends it, or an upgrade replaces it."""
     loaded = load(config)
-    log.configure(loaded.log.level)
+    log.configure(loaded.log.level, loaded.log.format)
     successor = run_loop(_serve(loaded, detach_on_exit))
     if successor is not None:
+        drain_outputs()
         successor.replace_this_program()
 
 

@@ -1,5 +1,6 @@
 """A relay under test: the real program in a process of its own, with configuration and session file in a folder."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -193,8 +194,23 @@ class RelayProcess:
 
     def log_lines(self, **fields: object) -> list[dict[str, Any]]:
         """The lines of the log that have these fields. Every whole line has to be JSON."""
+        self._until_written()
         lines = [json.loads(line) for line in self.stderr.splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in lines if fields.items() <= line.items()]
+
+    def _until_written(self) -> None:
+        """A thread of the relay writes its log: what was logged by now is there once no line waits."""
+        ip, _, port = self.settings["admin"]["bind"].rpartition(":")
+        connection = http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=PATIENCE_SECONDS)
+
+        def all_written() -> bool:
+            connection.request("GET", "/metrics")
+            return b"relayd_log_lines_waiting 0.0\n" in connection.getresponse().read()
+
+        # Where it does not answer, the caller has to wait for its line.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            eventually(all_written, "the log is written")
+        connection.close()
 
     # Peers --------------------------------------------------------------------------------------------------
 

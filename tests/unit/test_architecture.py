@@ -55,7 +55,7 @@ ARROWS: dict[str, dict[str, str]] = {
         "errors": "what is wrong, in one sentence",
     },
     "errors": {},
-    "log": {},
+    "log": {"event_loop": "lines are written by a thread, so that none holds up the loop"},
     "event_loop": {"core": "a session is what the collector is kept away from"},
     "http": {},
     "client": {

@@ -33,6 +33,8 @@ class Reading(NamedTuple):
     loop_delay: Histogram
     kernel: KernelView | None
     usage: Ledger | None
+    log_lines_lost: int
+    log_lines_waiting: int
     process: ProcessUse
     started_at: float
     """Unix time at which the relay began to serve."""
@@ -59,6 +61,14 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     yield from _fast_path(reading.kernel)
     if reading.usage is not None:
         yield from _usage(reading.usage)
+    yield CounterMetricFamily(
+        "relayd_log_lines_lost",
+        "Lines of the log that were lost: nobody read them, or there was no room.",
+        value=reading.log_lines_lost,
+    )
+    yield GaugeMetricFamily(
+        "relayd_log_lines_waiting", "Lines of the log that are not written yet.", value=reading.log_lines_waiting
+    )
     yield from _process(reading.process, reading.started_at)
     info = GaugeMetricFamily("relayd_build_info", "The running version.", labels=["version"])
     info.add_metric([__version__], 1)

@@ -17,6 +17,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.source_status import SourceStatus
 from relayd.core.usage import Ledger
 from relayd.core.views import Absorb, KernelView, SocketView
+from relayd.log import lines_lost, lines_waiting
 
 
 class RelayMetrics:
@@ -66,6 +67,8 @@ class RelayMetrics:
             loop_delay=self._loop_delay.copy(),
             kernel=self._kernel,
             usage=self._usage,
+            log_lines_lost=lines_lost(),
+            log_lines_waiting=lines_waiting(),
             process=process_use(),
             started_at=self._started_at,
         )

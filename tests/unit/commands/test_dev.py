@@ -36,7 +36,7 @@ class Laptop:
         monkeypatch.setattr(app, "open_sockets", lambda *_: (sockets, []))
         monkeypatch.setattr(app, "listen", lambda *_: local_http.listener(folder / "admin"))
         monkeypatch.setattr(command, "listen", lambda *_: local_http.listener(folder / "api"))
-        monkeypatch.setattr("relayd.log.configure", lambda _: None)
+        monkeypatch.setattr("relayd.log.configure", lambda *_: None)
         # uvloop reads sockets by itself, and these are read by their methods.
         monkeypatch.setattr(command, "run_loop", asyncio.run)
         make = httpx.AsyncClient

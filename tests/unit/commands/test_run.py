@@ -63,7 +63,7 @@ def fake_relay(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     monkeypatch.setattr(command, "Relay", FakeRelay)
     monkeypatch.setattr(command, "run_loop", run)
-    monkeypatch.setattr("relayd.log.configure", lambda _: None)
+    monkeypatch.setattr("relayd.log.configure", lambda *_: None)
     monkeypatch.setattr(FakeRelay, "sends", ())
     monkeypatch.setattr(FakeRelay, "successor_of_all", None)
     for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"):
