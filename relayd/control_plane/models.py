@@ -163,7 +163,7 @@ class CreateRequest(Asked):
     filters: Annotated[list[Filter], Field(max_length=100)] = []
     """Conditions on the location of the relay; all must hold."""
     webhook_url: WebhookUrl = None
-    """Called with the session once it is ready; the host may be a literal IP address too."""
+    """Called with the session once it is ready or has failed; the host may be a literal IP address too."""
 
 
 SESSION_ID_PATTERN = "^[0-9a-f]{12}-S$"

@@ -121,6 +121,7 @@ class ControlPlane:
             self._fleet.assign(node_id, users, now)
         changed = await self._store.create(NewSession(request.users, node_id, error, request.webhook_url, now))
         if node_id is None:
+            self._webhooks.wake()
             log.warning("session not placed", session=changed.session.session_id, reason=error)
         else:
             self._fleet.changed(node_id, changed.revision)
@@ -282,6 +283,8 @@ class ControlPlane:
         except StoreUnavailableError as error:
             log.error("tidying failed", reason=str(error))
             return
+        if failed:
+            self._webhooks.wake()
         for node_id, _, revision in failed:
             self._fleet.changed(node_id, revision)
         for node_id, session_ids, _ in failed:

@@ -105,7 +105,7 @@ class SessionState(_Shown):
     relay: Relay | None = None
     """Null while it initializes."""
     webhook_url: _PerhapsText = None
-    """What is called once it is ready."""
+    """What is called once it is ready or has failed."""
 
 
 class RelaySession(SessionState):

@@ -1,6 +1,5 @@
 """Relays, and what each of them is told of its sessions."""
 
-import secrets
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -9,8 +8,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, func, inser
 
 from relayd.control_plane.errors import NodeTakenError
 from relayd.control_plane.models import Heartbeat, NodeSessions
-from relayd.control_plane.render import session_json
-from relayd.control_plane.store import schema, session_queries
+from relayd.control_plane.store import outbox_queries, schema, session_queries
 from relayd.control_plane.store.contract import SILENT_AFTER, SILENT_NODE_KEPT_FOR, Heard, NodeRecord, Untaken
 from relayd.control_plane.store.schema import READY
 from relayd.control_plane.store.session_queries import Found, Rows
@@ -26,12 +24,11 @@ UNTAKEN_AFTER = 30.0
 
 _UNTAKEN = "Its relay fell silent before it took the session; create the session again."
 
-_nodes, _sessions, _removed, _store, _outbox = (
+_nodes, _sessions, _removed, _store = (
     schema.nodes,
     schema.sessions,
     schema.removed,
     schema.store,
-    schema.outbox,
 )
 
 _SET: dict[str, BindParameter[Any]] = {
@@ -76,7 +73,6 @@ _MAKE_READY = (
     .values(status=READY)
     .returning(_sessions.c.session_id, _sessions.c.webhook_url)
 )
-_INSERT_CALL = insert(_outbox)
 _PAGE = (
     session_queries.SELECT.where(_sessions.c.session_id > bindparam("after"))
     .order_by(_sessions.c.session_id)
@@ -98,7 +94,7 @@ _REMOVED = (
 )
 # The relays first: few are silent, and of each the index has only the sessions that wait.
 _UNTAKEN_BY_NODE = (
-    select(_sessions.c.node_id, _sessions.c.session_id)
+    select(_sessions.c.node_id, _sessions.c.session_id, _sessions.c.webhook_url)
     .where(
         schema.waiting,
         _sessions.c.node_id.in_(select(_nodes.c.node_id).where(_nodes.c.heard_at < bindparam("heard_before"))),
@@ -215,13 +211,15 @@ def untaken(connection: Connection, now: float) -> Rows:
 
 
 def fail_untaken(connection: Connection, now: float) -> list[Untaken]:
-    """Fails those sessions, and takes them from their relays, which may come back and read them."""
+    """Fails those sessions, says so to their backends, and takes them from their relays, which may come back."""
     failed = []
-    for node_id, rows in groupby(untaken(connection, now), key=lambda row: str(row.node_id)):
+    waiting = untaken(connection, now)
+    for node_id, rows in groupby(waiting, key=lambda row: str(row.node_id)):
         session_ids = tuple(row.session_id for row in rows)
         revision = session_queries.note_removed(connection, node_id, session_ids, now)
         session_queries.fail(connection, session_ids, _UNTAKEN)
         failed.append(Untaken(node_id, session_ids, revision))
+    _announce(connection, [row.session_id for row in waiting if row.webhook_url], now)
     return failed
 
 
@@ -270,19 +268,12 @@ def _make_ready(connection: Connection, node_id: str, applied: int, now: float) 
     if not applied:
         return ()
     ready = connection.execute(_MAKE_READY, {"of_node": node_id, "applied": applied}).all()
-    for row in ready:
-        session = session_queries.get(connection, row.session_id) if row.webhook_url else None
-        if session is not None:
-            connection.execute(
-                _INSERT_CALL,
-                {
-                    "webhook_id": f"msg_{secrets.token_hex(12)}",
-                    "session_id": row.session_id,
-                    "url": row.webhook_url,
-                    "body": session_json(session),
-                    "attempts": 0,
-                    "due_at": now,
-                    "created_at": now,
-                },
-            )
+    _announce(connection, [row.session_id for row in ready if row.webhook_url], now)
     return tuple(row.session_id for row in ready)
+
+
+def _announce(connection: Connection, session_ids: Sequence[str], now: float) -> None:
+    for session_id in session_ids:
+        session = session_queries.get(connection, session_id)
+        if session is not None:
+            outbox_queries.announce(connection, session, now)

@@ -1,9 +1,13 @@
 """Webhook calls that have not been answered yet."""
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+import secrets
 
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from relayd.control_plane.render import session_json
 from relayd.control_plane.store import schema
 from relayd.control_plane.store.contract import Delivery
+from relayd.core.relay_session import RelaySession
 
 _outbox = schema.outbox
 _SECRET = select(schema.store.c.webhook_secret)
@@ -13,12 +17,31 @@ _POSTPONE = (
     .where(_outbox.c.webhook_id == bindparam("of_webhook"))
     .values(attempts=_outbox.c.attempts + 1, due_at=bindparam("next_at"))
 )
+_INSERT = insert(_outbox)
 _SETTLE = delete(_outbox).where(_outbox.c.webhook_id == bindparam("of_webhook"))
 
 
 def secret(connection: Connection) -> str:
     """The secret made with this store."""
     return str(connection.execute(_SECRET).scalar_one())
+
+
+def announce(connection: Connection, session: RelaySession, now: float) -> None:
+    """Queues the call that tells what has become of the session, if there is anybody to tell."""
+    if not session.webhook_url:
+        return
+    connection.execute(
+        _INSERT,
+        {
+            "webhook_id": f"msg_{secrets.token_hex(12)}",
+            "session_id": session.session_id,
+            "url": session.webhook_url,
+            "body": session_json(session),
+            "attempts": 0,
+            "due_at": now,
+            "created_at": now,
+        },
+    )
 
 
 def upcoming(connection: Connection, limit: int) -> list[Delivery]:

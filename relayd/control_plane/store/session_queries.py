@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from relayd.control_plane.errors import ConflictError, NotFoundError
 from relayd.control_plane.models import NewUser, SessionPage
-from relayd.control_plane.store import schema
+from relayd.control_plane.store import outbox_queries, schema
 from relayd.control_plane.store.contract import Authorized, Changed, NewSession
 from relayd.control_plane.store.schema import ERROR, INITIALIZING, READY
 from relayd.core.relay_session import Relay, RelayPort, RelayPorts, RelaySession, SessionUser
@@ -126,6 +126,8 @@ def create(connection: Connection, new: NewSession, *, token_bits: int) -> Chang
         session_users=[],
         webhook_url=new.webhook_url,
     )
+    if failed:
+        outbox_queries.announce(connection, session, new.created_at)
     return Changed(session, new.node_id, revision)
 
 

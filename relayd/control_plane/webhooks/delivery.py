@@ -1,4 +1,6 @@
-"""Tells a game's backend that its session is ready: at least once, over restarts of this program and outages of theirs.
+"""Tells a game's backend that its session is ready, or has failed: at least once.
+
+Also over restarts of this program and outages of theirs.
 
 A call that fails is made again after 5 s, 10 s, 20 s … up to 5 min apart, each ±25 % so that a backend that comes back
 does not get all calls at once; after an hour it is given up. Each call has a `Webhook-Id` that stays the same, to tell

@@ -200,3 +200,11 @@ def test_the_certificate_must_be_for_the_name_in_the_url(tmp_path: Path, made: M
         assert bool(receiver.calls) is (event == "webhook delivered")
     finally:
         receiver.close()
+
+
+def test_a_session_that_no_relay_can_take_is_announced(allowing: Server, receiver: Receiver) -> None:
+    failed = allowing.create(webhook_url=receiver.url)
+    assert failed["status"] == "Error"
+    until("a call", lambda: receiver.calls)
+    assert json.loads(receiver.calls[0][2]) == allowing.get(failed)
+    until("delivered", lambda: logged(allowing, "webhook delivered"))

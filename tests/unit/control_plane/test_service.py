@@ -1,6 +1,7 @@
 """What the control plane does on its own, on a clock turned by hand."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,9 @@ from sqlalchemy.exc import OperationalError
 from relayd.control_plane import background, service
 from relayd.control_plane.errors import StoreUnavailableError
 from relayd.control_plane.models import CreateRequest, Heartbeat
+from relayd.control_plane.render import session_fields
 from relayd.control_plane.service import ControlPlane
+from relayd.control_plane.store.contract import Delivery
 from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.control_plane.webhooks import delivery
 from relayd.control_plane.webhooks.delivery import Webhooks
@@ -109,6 +112,34 @@ def test_a_session_whose_relay_dies_before_it_took_it_fails_after_30_s() -> None
         back = await plane.heartbeat("n", BEAT.model_copy(update={"epoch": newest.epoch}))
         delta = await plane.node_sessions("n", since=before.revision, epoch=newest.epoch)
         assert (delta.removed, delta.sessions, delta.revision) == ([made], [], back.revision)
+
+    run(work)
+
+
+def test_the_backend_of_a_session_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+
+    async def call(delivery: Delivery) -> int:
+        told.append(json.loads(delivery.body))
+        return 204
+
+    async def work(running: Running) -> None:
+        monkeypatch.setattr(running.webhooks, "_call", call)
+        wanted = ONE_USER.model_copy(update={"webhook_url": "http://a.example/"})
+        unplaced = await running.plane.create(wanted)
+        await running.plane.heartbeat("n", BEAT)
+        untaken = await running.plane.create(wanted)
+        await running.plane.create(ONE_USER)  # nobody to tell
+        running.now += 31
+
+        async def both() -> bool:
+            return len(told) == 2 and not await running.store.upcoming(1)
+
+        await running.until(both)
+        assert [one["session_id"] for one in told] == [unplaced.session_id, untaken.session_id]
+        for session_id, one in zip((unplaced.session_id, untaken.session_id), told, strict=True):
+            assert one == session_fields(await running.plane.get(session_id))
+            assert (one["status"], one["ready"], bool(one["error"])) == ("Error", False, True)
 
     run(work)
 
