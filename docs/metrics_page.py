@@ -6,6 +6,10 @@ from prometheus_client.core import Metric
 
 from relayd.admin.metrics.families import Reading, all_families
 from relayd.admin.metrics.process import ProcessUse
+from relayd.control_plane import metrics as control_plane
+from relayd.control_plane.fleet.roster import Fleet
+from relayd.control_plane.store.contract import Totals
+from relayd.control_plane.webhooks.delivery import Webhooks
 from relayd.core.counters import Traffic
 from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
@@ -26,6 +30,16 @@ relay before, also after a crash, where `state.directory` keeps them; the others
 exact](design.md#what-is-exact-and-what-is-not)). Bytes are those of the UDP payload as it arrived.
 
 This page is written by `docs/generate.py` from `relayd/admin/metrics`.
+
+| metric | type | labels | |
+|---|---|---|---|
+"""
+
+_CONTROL_PLANE = """
+## Of the control plane
+
+At `GET /metrics` of the [control plane](control-plane.md), without a key; counters begin with the process. Written from
+`relayd/control_plane/metrics.py`.
 
 | metric | type | labels | |
 |---|---|---|---|
@@ -70,7 +84,15 @@ def families() -> Iterator[Metric]:
 
 def metrics_page() -> str:
     """The whole page."""
-    return _INTRODUCTION + "".join(f"{row}\n" for row in map(_row, families()))
+    rows = "".join(f"{row}\n" for row in map(_row, families()))
+    return _INTRODUCTION + rows + _CONTROL_PLANE + "".join(f"{row}\n" for row in map(_row, _of_control_plane()))
+
+
+def _of_control_plane() -> Iterator[Metric]:
+    fleet, webhooks = Fleet(()), Webhooks.OUTCOMES
+    return control_plane.all_families(
+        control_plane.Reading(Totals(0, 0), fleet.by_status(0.0), dict.fromkeys(webhooks, 0))
+    )
 
 
 def _row(family: Metric) -> str:

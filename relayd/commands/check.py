@@ -12,6 +12,7 @@ import typer
 
 from relayd.client.admin import AdminClient
 from relayd.commands.options import Config
+from relayd.control_plane.examine import examine_api
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
@@ -32,14 +33,16 @@ def check(config: Config = None) -> None:
 
 
 def check_host(settings: Settings) -> int:
-    """Prints ``ok``, ``warning`` or ``wrong`` and what was found for each thing a relay needs.
+    """Prints ``ok``, ``warning`` or ``wrong`` and what was found for each thing a relay needs, or a control plane.
 
     Returns:
         The exit status: 0, or that of the worst finding; a bad configuration counts as worse than a taken port.
     """
     status = 0
     examine_source = _control_plane if settings.source.kind == "control_plane" else _file
-    for examine in (_fast_path, _merging, examine_source, _state, _ports, _admin):
+    examine_relay = (_fast_path, _merging, examine_source, _state, _ports, _admin)
+    given = settings.model_fields_set
+    for examine in (*(() if _is_control_plane_alone(given) else examine_relay), *((_api,) if "api" in given else ())):
         try:
             for line in examine(settings):
                 typer.echo(line)
@@ -167,6 +170,15 @@ def _admin(settings: Settings) -> _Findings:
         return [f"ok       TCP {settings.admin.bind} is held by the relay that runs here"]
     listen(settings.admin.bind, "admin.bind").close()
     return [f"ok       TCP {settings.admin.bind} for metrics and admin"]
+
+
+def _api(settings: Settings) -> _Findings:
+    return examine_api(settings.api)
+
+
+def _is_control_plane_alone(sections: set[str]) -> bool:
+    """Whether nothing in a configuration is about a relay."""
+    return "api" in sections and not sections & {"relay", "source", "admin", "fast_path", "state"}
 
 
 def _is_running(settings: Settings) -> bool:

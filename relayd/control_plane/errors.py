@@ -41,5 +41,9 @@ class StoreUnavailableError(ControlPlaneError):
     """The store cannot be read or written now; trying again later may help."""
 
 
+class StoreTakenError(Exception):
+    """Another control plane serves the store; the text is one line for the operator."""
+
+
 class StoreUnusableError(Exception):
     """The store cannot be opened at all; the text is one line for the operator."""

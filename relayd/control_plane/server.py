@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -12,11 +13,12 @@ from fastapi import FastAPI
 from relayd.control_plane.api.application import create_app
 from relayd.control_plane.api.auth import Authenticator
 from relayd.control_plane.api.caller import Callers
-from relayd.control_plane.errors import StoreUnusableError
+from relayd.control_plane.errors import StoreTakenError, StoreUnusableError
 from relayd.control_plane.service import ControlPlane
-from relayd.control_plane.store.sqlite import SqliteStore
+from relayd.control_plane.store.lock import locked
+from relayd.control_plane.store.sqlite import MEMORY, SqliteStore
 from relayd.control_plane.webhooks.delivery import Webhooks
-from relayd.errors import ConfigurationError
+from relayd.errors import ConfigurationError, UnavailableError
 from relayd.http.server import HttpServer
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate
@@ -48,21 +50,25 @@ async def open_control_plane(
 
     Raises:
         ConfigurationError: a secret's file, or the database, cannot be used.
+        UnavailableError: another control plane serves the database.
         StoreUnavailableError: the database is locked by somebody else.
     """
     secret = read_secret(api.webhook_secret_file, "api.webhook_secret_file") if api.webhook_secret_file else None
-    try:
-        store = SqliteStore(api.database, token_bits=token_bits)
-    except StoreUnusableError as error:
-        raise ConfigurationError(f"api.database: {error}") from None
-    webhooks = Webhooks(store, secret, allow_private=api.webhook_allow_private)
-    control_plane = ControlPlane(store, webhooks, usage_kept_seconds=api.usage_kept_days * _DAY_SECONDS)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            if api.database != MEMORY:
+                stack.enter_context(locked(Path(api.database)))
+            store = SqliteStore(api.database, token_bits=token_bits)
+        except StoreTakenError as error:
+            raise UnavailableError(f"api.database: {error}") from None
+        except StoreUnusableError as error:
+            raise ConfigurationError(f"api.database: {error}") from None
+        webhooks = Webhooks(store, secret, allow_private=api.webhook_allow_private)
+        control_plane = ControlPlane(store, webhooks, usage_kept_seconds=api.usage_kept_days * _DAY_SECONDS)
+        stack.push_async_callback(control_plane.stop)
         authenticator = Authenticator(store, token_file=api.token_file, extra_key=extra_key)
         await control_plane.start()
         yield Opened(control_plane, create_app(control_plane, authenticator, Callers(api.trusted_proxies)))
-    finally:
-        await control_plane.stop()
 
 
 async def serve(settings: Settings, manager: ServiceManager | None = None) -> None:
@@ -74,7 +80,7 @@ async def serve(settings: Settings, manager: ServiceManager | None = None) -> No
 
     Raises:
         ConfigurationError: the configuration cannot be used.
-        UnavailableError: the port is not available.
+        UnavailableError: the port is not available, or another control plane serves the database.
         StoreUnavailableError: the database is locked by somebody else.
     """
     api = settings.api

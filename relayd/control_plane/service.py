@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -12,7 +12,7 @@ from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, Not
 from relayd.control_plane.fleet.placement import Unplaceable, centre_of, place
 from relayd.control_plane.fleet.roster import Fleet
 from relayd.control_plane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
-from relayd.control_plane.store.contract import SILENT_NODE_KEPT_FOR, Authorized, NewSession, NodeRecord, Store
+from relayd.control_plane.store.contract import SILENT_NODE_KEPT_FOR, Authorized, NewSession, NodeRecord, Store, Totals
 from relayd.control_plane.usage_models import UsageQuery, UsageReport, UsageSum
 from relayd.control_plane.webhooks.delivery import Webhooks
 from relayd.control_plane.webhooks.guard import refused_literal
@@ -215,6 +215,24 @@ class ControlPlane:
     async def has_keys(self) -> bool:
         """Whether anybody could call the API with a stored key."""
         return bool(await self._store.keys())
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is about to stop."""
+        return self._stopping
+
+    @property
+    def deliveries(self) -> Mapping[str, int]:
+        """Calls of webhooks since the start, by what became of them."""
+        return self._webhooks.outcomes
+
+    def relays_by_status(self) -> Mapping[str, int]:
+        """How many relays are online, draining and silent."""
+        return self._fleet.by_status(self._clock())
+
+    async def totals(self) -> Totals:
+        """How much there is."""
+        return await self._store.totals()
 
     async def take_usage(self, node_id: str, report: UsageReport) -> None:
         """A relay reports usage. Each record counts once, however often it comes."""

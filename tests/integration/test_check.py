@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 def test_nothing_is_wrong(folder: Path) -> None:
     done = relayd("check", "--config", str(write_config(folder)))
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 5
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 6
     assert "1 sessions, 3 users" in done.stdout
 
 

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
 from relayd import __version__
-from relayd.control_plane.api import caller_routes, docs_page, node_routes, session_routes, usage_routes
+from relayd.control_plane.api import caller_routes, docs_page, health_routes, node_routes, session_routes, usage_routes
 from relayd.control_plane.api.answers import add_error_handlers
 from relayd.control_plane.api.auth import Authenticator
 from relayd.control_plane.api.caller import Callers
@@ -28,6 +28,7 @@ def create_app(control_plane: ControlPlane, authenticator: Authenticator, caller
         return JSONResponse(api)
 
     docs_page.add_page(app, api)
+    health_routes.add_health(app, control_plane)
     return app
 
 

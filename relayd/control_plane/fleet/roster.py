@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from relayd.control_plane.fleet.placement import Candidate, Position
-from relayd.control_plane.store.contract import NodeRecord
+from relayd.control_plane.store.contract import SILENT_AFTER, NodeRecord
 
 ASSIGNMENT_COUNTS_FOR = 30.0
 """Seconds that the users of a new session count as load of its relay on top of what it reports: the time from creation
@@ -56,6 +56,14 @@ class Fleet:
             )
             for node_id, record in self._records.items()
         ]
+
+    def by_status(self, now: float) -> dict[str, int]:
+        """How many relays are online, draining and silent."""
+        relays = dict.fromkeys(("online", "draining", "silent"), 0)
+        for record in self._records.values():
+            silent = now - record.heard_at > SILENT_AFTER
+            relays["silent" if silent else "draining" if record.heartbeat.draining else "online"] += 1
+        return relays
 
     def assign(self, node_id: str, users: int, now: float) -> None:
         """A new session with so many users goes to that relay."""

@@ -72,6 +72,14 @@ class Untaken(NamedTuple):
     """Newest change of that relay's sessions."""
 
 
+class Totals(NamedTuple):
+    """How much there is."""
+
+    sessions: int
+    webhooks_waiting: int
+    """Calls that are not answered yet."""
+
+
 class Delivery(NamedTuple):
     """A webhook call to make."""
 
@@ -181,6 +189,9 @@ class OutboxStore(Protocol):
 
 class Store(SessionStore, UsageStore, KeyStore, OutboxStore, Protocol):
     """All of it."""
+
+    async def totals(self) -> Totals:
+        """How much of it there is."""
 
     async def close(self) -> None:
         """Finishes writing and closes the store."""

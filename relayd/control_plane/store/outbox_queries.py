@@ -2,7 +2,7 @@
 
 import secrets
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from relayd.control_plane.render import session_json
 from relayd.control_plane.store import schema
@@ -17,6 +17,7 @@ _POSTPONE = (
     .where(_outbox.c.webhook_id == bindparam("of_webhook"))
     .values(attempts=_outbox.c.attempts + 1, due_at=bindparam("next_at"))
 )
+_HOW_MANY = select(func.count()).select_from(_outbox)
 _INSERT = insert(_outbox)
 _SETTLE = delete(_outbox).where(_outbox.c.webhook_id == bindparam("of_webhook"))
 
@@ -47,6 +48,11 @@ def announce(connection: Connection, session: RelaySession, now: float) -> None:
 def upcoming(connection: Connection, limit: int) -> list[Delivery]:
     """The calls due first."""
     return [Delivery(**row) for row in connection.execute(_UPCOMING, {"limit": limit}).mappings()]
+
+
+def total(connection: Connection) -> int:
+    """How many there are."""
+    return int(connection.execute(_HOW_MANY).scalar_one())
 
 
 def postpone(connection: Connection, webhook_id: str, due_at: float) -> None:

@@ -139,12 +139,17 @@ def get(connection: Connection, session_id: str) -> RelaySession | None:
 
 def page(connection: Connection, number: int, limit: int) -> SessionPage:
     """Sessions in the order of their creation."""
-    total: int = connection.execute(_SESSION_COUNT).scalar_one()
+    of_all = total(connection)
     offset = (number - 1) * limit
     rows: Rows = ()
-    if offset < total:
+    if offset < of_all:
         rows = connection.execute(_PAGE, {"limit": limit, "offset": offset}).all()
-    return SessionPage(sessions=shown(connection, rows), total=total, page=number, limit=limit)
+    return SessionPage(sessions=shown(connection, rows), total=of_all, page=number, limit=limit)
+
+
+def total(connection: Connection) -> int:
+    """How many there are."""
+    return int(connection.execute(_SESSION_COUNT).scalar_one())
 
 
 def authorize(connection: Connection, session_id: str, ip: str, *, token_bits: int) -> Authorized:

@@ -9,7 +9,16 @@ from relayd.control_plane.errors import InvalidRequestError, TooSlowError
 from relayd.control_plane.keys import StoredKey
 from relayd.control_plane.models import Heartbeat, NodeSessions, SessionPage
 from relayd.control_plane.store import key_queries, node_queries, outbox_queries, session_queries, usage_sums
-from relayd.control_plane.store.contract import Authorized, Changed, Delivery, Heard, NewSession, NodeRecord, Untaken
+from relayd.control_plane.store.contract import (
+    Authorized,
+    Changed,
+    Delivery,
+    Heard,
+    NewSession,
+    NodeRecord,
+    Totals,
+    Untaken,
+)
 from relayd.control_plane.store.database import Database
 from relayd.control_plane.usage_models import UsageQuery, UsageSum
 from relayd.core.relay_session import RelaySession
@@ -30,6 +39,14 @@ class SqlStore:
     async def close(self) -> None:
         """Finishes writing and closes the store."""
         await self._database.close()
+
+    async def totals(self) -> Totals:
+        """How much there is."""
+
+        def work(connection: Connection) -> Totals:
+            return Totals(session_queries.total(connection), outbox_queries.total(connection))
+
+        return await self._database.read(work)
 
     async def epoch(self) -> str:
         """Names this store's history."""

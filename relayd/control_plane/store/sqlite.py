@@ -5,6 +5,7 @@ must not be older than what a relay has applied (https://sqlite.org/wal.html, "P
 """
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from relayd.control_plane.errors import StoreUnusableError, TooSlowError
 from relayd.control_plane.store.database import Database, Worker, one_line
-from relayd.control_plane.store.migration import migrate, newer
+from relayd.control_plane.store.migration import HEAD, migrate, newer
 from relayd.control_plane.store.sql_store import SqlStore
 
 MEMORY = ":memory:"
@@ -118,6 +119,32 @@ def prepared_connection(path: str) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def examine_database(path: str) -> None:
+    """Looks whether there could be the store at that path. Makes no file, not even SQLite's own beside the database.
+
+    Raises:
+        StoreUnusableError: it cannot be opened or made, or belongs to a newer relayd.
+    """
+    if path == MEMORY:
+        return
+    file, folder = Path(path), Path(path).absolute().parent
+    for one in (file, folder) if file.exists() else (folder,):
+        if not os.access(one, os.W_OK):
+            raise StoreUnusableError(f"{path}: {one} cannot be written to, or is not there")
+    if not file.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            steps = connection.execute("SELECT version_num FROM alembic_version") if "alembic_version" in tables else ()
+            step = max((number for (number,) in steps), default=HEAD)
+    except sqlite3.Error as error:
+        raise StoreUnusableError(f"{path}: cannot be used as [api] database: {error}") from None
+    if version >= len(_STEPS) or step > HEAD:
+        raise StoreUnusableError(f"{path}: {newer(step, HEAD)}")
 
 
 def _pragma(connection: Connection, *pragmas: str) -> None:

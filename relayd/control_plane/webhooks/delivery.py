@@ -44,6 +44,8 @@ class RefusedTargetError(Exception):
 class Webhooks:
     """The calls that the store's outbox holds, made when they are due."""
 
+    OUTCOMES = ("delivered", "failed", "given_up", "refused")
+
     def __init__(
         self,
         store: OutboxStore,
@@ -59,6 +61,8 @@ class Webhooks:
         self._clock = clock
         self._wake = asyncio.Event()
         self._tls = ssl.create_default_context()
+        self.outcomes = dict.fromkeys(self.OUTCOMES, 0)
+        """Calls since the start, by what became of them."""
         self._calls: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
@@ -129,6 +133,7 @@ class Webhooks:
             reason = f"answered {status}"
         except RefusedTargetError as error:
             await self._store.settle(delivery.webhook_id)
+            self.outcomes["refused"] += 1
             log.warning("webhook refused", reason=str(error), **about)
             return
         except TimeoutError:
@@ -144,6 +149,7 @@ class Webhooks:
         else:
             if 200 <= status < 300:
                 await self._store.settle(delivery.webhook_id)
+                self.outcomes["delivered"] += 1
                 log.info("webhook delivered", **about)
                 return
         await self._again(delivery, reason, about)
@@ -152,10 +158,12 @@ class Webhooks:
         now = self._clock()
         if now - delivery.created_at >= GIVE_UP_AFTER:
             await self._store.settle(delivery.webhook_id)
+            self.outcomes["given_up"] += 1
             log.warning("webhook given up", reason=reason, **about)
             return
         pause = retry_pause(delivery.attempts, random.random())  # noqa: S311 - spreads load only
         await self._store.postpone(delivery.webhook_id, now + pause)
+        self.outcomes["failed"] += 1
         log.info("webhook failed", reason=reason, again_in=round(pause, 1), **about)
 
     async def _call(self, delivery: Delivery) -> int:
