@@ -74,6 +74,8 @@ def _checked_network(text: str) -> str:
     return str(ipaddress.ip_network(text))
 
 
+RELAY_ID_PATTERN = r"^[A-Za-z0-9._-]{1,128}$"
+
 UdpPort = Annotated[int, Field(ge=1, le=65535)]
 PublicUdpPort = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -133,9 +135,7 @@ class HttpSection(Section):
 class RelaySettings(Section):
     """[relay]: this relay and its two UDP ports."""
 
-    id: str = Field(
-        "relay-1", pattern=r"^[A-Za-z0-9._-]{1,128}$", description="Name of this relay at the control plane."
-    )
+    id: str = Field("relay-1", pattern=RELAY_ID_PATTERN, description="Name of this relay at the control plane.")
     public_ip: IpAddress = Field("127.0.0.1", description="Address that sessions name as relay.ip.")
     public_host: str = Field(
         "localhost", min_length=1, max_length=253, description="Host name that sessions name as relay.host."

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from relayd.control_plane.keys import Scope
 from relayd.errors import ConfigurationError, UnavailableError, UsageError
 from relayd.event_loop.run import run_loop
 from relayd.log import configure
-from relayd.settings import read_secret
+from relayd.settings import RELAY_ID_PATTERN, read_secret
 from relayd.supervision.service_manager import ServiceManager
 
 if TYPE_CHECKING:
@@ -61,19 +62,37 @@ def run(context: typer.Context, config: Config = None) -> None:
 @key_commands.command("add")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for, to know it by later.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="What it is for, to know it by later.", show_default="the relay's"),
+    ] = None,
     scope: Annotated[
-        list[Scope],
+        list[Scope] | None,
         typer.Option(
             metavar="SCOPE",
             help="sessions:read, sessions:write (both for backends) or nodes:write (relays). Repeat it for several.",
         ),
-    ],
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(metavar="RELAY", help="relay.id of the one relay that the key is for; its scope is nodes:write."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Make a key and print it. It is not shown again."""
+    if node is not None and not re.fullmatch(RELAY_ID_PATTERN, node):
+        raise UsageError(f"--node {node!r} is no relay.id: letters, digits, dots, _ and -, at most 128")
+    if node is not None and set(scope or ()) - {Scope.NODES_WRITE}:
+        raise UsageError("a key of one relay has the scope nodes:write alone; leave --scope out")
+    scopes = frozenset(scope or ()) if node is None else frozenset({Scope.NODES_WRITE})
+    if not scopes:
+        raise UsageError("say what the key may do: --scope, or --node for the key of one relay")
+    if name is None and node is None:
+        raise UsageError("say what the key is for: keys add NAME --scope SCOPE")
     try:
-        key, stored = keys.new_key(keys.checked_name(name), frozenset(scope), time.time())
+        key, stored = keys.new_key(
+            keys.checked_name(name or (node or "")[: keys.LONGEST_NAME]), scopes, time.time(), node
+        )
     except ValueError as error:
         raise UsageError(f"the name {error}") from None
     loaded = settings.load(config or context.obj)
@@ -85,12 +104,12 @@ def add(
 
 @key_commands.command("list")
 def list_keys(context: typer.Context, config: Config = None) -> None:
-    """List the keys: id, scopes, when made (UTC), name."""
+    """List the keys: id, scopes and the relay that they are of, when made (UTC), name."""
     loaded = settings.load(config or context.obj)
     rows = [
         (
             key.key_id,
-            ",".join(sorted(key.scopes)),
+            ",".join(sorted(key.scopes)) + ("" if key.node is None else f" of {key.node}"),
             datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M"),
             key.name,
         )

@@ -36,6 +36,8 @@ class StoredKey(NamedTuple):
     scopes: frozenset[Scope]
     created_at: float
     """Unix time."""
+    node: str | None = None
+    """The one relay that it is for; None: it is bound to none."""
 
 
 def checked_name(name: str) -> str:
@@ -54,11 +56,11 @@ def checked_name(name: str) -> str:
     return name
 
 
-def new_key(name: str, scopes: frozenset[Scope], now: float) -> tuple[str, StoredKey]:
-    """A new key to show once, and what to store of it."""
+def new_key(name: str, scopes: frozenset[Scope], now: float, node: str | None = None) -> tuple[str, StoredKey]:
+    """A new key to show once, and what to store of it. With `node`, it is for that relay alone."""
     key_id = secrets.token_hex(6)
     key = f"rk_{key_id}_{secrets.token_urlsafe(32)}"
-    return key, StoredKey(key_id, name, digest(key), scopes, now)
+    return key, StoredKey(key_id, name, digest(key), scopes, now, node)
 
 
 def digest(key: str) -> bytes:

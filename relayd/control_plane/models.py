@@ -201,6 +201,10 @@ Name = Annotated[str, Field(min_length=1, max_length=128)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Amount = Annotated[int, Field(ge=0, le=2**53)]
 
+MOST_CAPACITY = 1_000_000
+"""Users of one relay. Placement goes by the share of its capacity that a relay has in use: one that claims more than a
+machine can serve would draw every new session. A million players, 30 datagrams of 100 bytes a second, are 24 Gbit/s."""
+
 
 class Heartbeat(Asked):
     """Where a relay is reached, where it stands, how it fares, what it has applied."""
@@ -213,8 +217,8 @@ class Heartbeat(Asked):
     """What filters look at: city, country, continent, region …"""
     latitude: Latitude | None = None
     longitude: Longitude | None = None
-    capacity: Amount
-    """Users it can take; 0: no bound."""
+    capacity: Annotated[int, Field(ge=0, le=MOST_CAPACITY)]
+    """Users it can take; 0: it names no bound."""
     load: Amount
     """Users bound now."""
     draining: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from relayd.control_plane.background import keep_going
+from relayd.control_plane.clock import steady_time
 from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.control_plane.fleet.placement import Unplaceable, centre_of, place
 from relayd.control_plane.fleet.roster import Fleet
@@ -57,10 +58,13 @@ class ControlPlane:
         store: Store,
         webhooks: Webhooks,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_time,
         usage_kept_seconds: float = 0.0,
     ) -> None:
-        """The clock gives Unix time: heartbeats are remembered over a restart. Usage kept for 0 s is kept for ever."""
+        """The clock gives Unix time, and is never set: heartbeats are remembered over a restart.
+
+        Usage kept for 0 s is kept for ever.
+        """
         self._usage_kept_seconds = usage_kept_seconds
         self._store = store
         self._webhooks = webhooks
@@ -74,6 +78,7 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Continues from the state of the store, and begins to deliver webhooks. To be called before anything else."""
+        await self._store.go_by(self._clock())
         self._epoch = await self._store.epoch()
         self._fleet = Fleet(await self._store.nodes())
         self._started_at = time.monotonic()

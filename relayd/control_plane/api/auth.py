@@ -32,12 +32,17 @@ class Authenticator:
             self._from_file = keys.digest(read_secret(token_file, "api.token_file"))
             self._stamp = _stamp(token_file)
 
-    async def require(self, authorization: str | None, scope: Scope | None) -> None:
-        """Returns if the key in that Authorization header has the scope; None: if it is a key.
+    async def require(self, authorization: str | None, scope: Scope | None, node_id: str | None = None) -> None:
+        """Returns if the key in that Authorization header opens the route.
+
+        Args:
+            authorization: the header.
+            scope: that the route needs; None: any key will do that is bound to no relay.
+            node_id: the relay that the route is about; None: it is about none.
 
         Raises:
             UnauthenticatedError: there is no key, or it is unknown or revoked.
-            ForbiddenError: it lacks the scope.
+            ForbiddenError: it lacks the scope, or is bound to another relay.
             StoreUnavailableError: the store cannot say.
         """
         key = keys.bearer(authorization)
@@ -52,6 +57,8 @@ class Authenticator:
             raise UnauthenticatedError("That API key is unknown or was revoked; ask the operator for another.")
         if scope is not None and scope not in stored.scopes:
             raise ForbiddenError(f"This API key lacks the scope {scope}; use one that has it.")
+        if stored.node is not None and stored.node != node_id:
+            raise ForbiddenError(f"This API key is for the relay {stored.node} alone; use one that is for this.")
 
     def _read_again_if_changed(self) -> None:
         if self._file is None or _stamp(self._file) == self._stamp:

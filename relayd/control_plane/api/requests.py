@@ -89,7 +89,8 @@ class KeyWith:
         Raises:
             UnauthenticatedError, ForbiddenError, StoreUnavailableError: see `Authenticator.require`.
         """
-        await request.app.state.authenticator.require(authorization, self.scope)
+        node_id = request.path_params.get("node_id")
+        await request.app.state.authenticator.require(authorization, self.scope, node_id)
 
 
 def needs(scope: Scope) -> Any:
@@ -98,7 +99,7 @@ def needs(scope: Scope) -> Any:
 
 
 def needs_any_key() -> Any:
-    """A route's condition: a key, whatever its scopes."""
+    """A route's condition: a key, whatever its scopes, that is bound to no relay."""
     return Depends(KeyWith(None))
 
 

@@ -86,6 +86,8 @@ class Delivery(NamedTuple):
     webhook_id: str
     session_id: str
     url: str
+    host: str
+    """Of the URL."""
     body: str
     attempts: int
     """Made so far."""
@@ -95,6 +97,9 @@ class Delivery(NamedTuple):
 
 class SessionStore(Protocol):
     """Sessions and relays. Every method may raise StoreUnavailableError, and does all or nothing of its work."""
+
+    async def go_by(self, now: float) -> None:
+        """To be called first, with the time of the clock that counts: what was noted for later is of another clock."""
 
     async def epoch(self) -> str:
         """Names this store's history; another store has another."""
@@ -177,8 +182,8 @@ class OutboxStore(Protocol):
     async def webhook_secret(self) -> str:
         """The secret made with this store, for when none is configured."""
 
-    async def upcoming(self, limit: int) -> list[Delivery]:
-        """The calls due first."""
+    async def upcoming(self, limit: int, busy_hosts: Sequence[str] = ()) -> list[Delivery]:
+        """The calls due first, without those to these hosts."""
 
     async def postpone(self, webhook_id: str, due_at: float) -> None:
         """An attempt failed; the next is at that time."""

@@ -36,4 +36,4 @@ def revoke(connection: Connection, key_id: str) -> bool:
 
 def _stored(row: Row[Any]) -> StoredKey:
     scopes = frozenset(Scope(scope) for scope in row.scopes.split())
-    return StoredKey(row.key_id, row.name, row.digest, scopes, row.created_at)
+    return StoredKey(row.key_id, row.name, row.digest, scopes, row.created_at, row.node)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, or_, select, true, update
 
 from relayd.control_plane.errors import NodeTakenError
 from relayd.control_plane.models import Heartbeat, NodeSessions
@@ -92,13 +92,14 @@ _REMOVED = (
     .where(_removed.c.node_id == bindparam("node_id"), _removed.c.revision > bindparam("since"))
     .order_by(_removed.c.revision)
 )
+# One created in the future was so by another clock, before this program started: long enough ago.
 # The relays first: few are silent, and of each the index has only the sessions that wait.
 _UNTAKEN_BY_NODE = (
     select(_sessions.c.node_id, _sessions.c.session_id, _sessions.c.webhook_url)
     .where(
         schema.waiting,
         _sessions.c.node_id.in_(select(_nodes.c.node_id).where(_nodes.c.heard_at < bindparam("heard_before"))),
-        _sessions.c.created_at < bindparam("created_before"),
+        or_(_sessions.c.created_at < bindparam("created_before"), _sessions.c.created_at > bindparam("now")),
     )
     .order_by(_sessions.c.node_id)
 )
@@ -206,7 +207,7 @@ def node_sessions(
 def untaken(connection: Connection, now: float) -> Rows:
     """`node_id` of silent relays, each with the `session_id` of one that has waited for too long; relay by relay."""
     return connection.execute(
-        _UNTAKEN_BY_NODE, {"heard_before": now - SILENT_AFTER, "created_before": now - UNTAKEN_AFTER}
+        _UNTAKEN_BY_NODE, {"heard_before": now - SILENT_AFTER, "created_before": now - UNTAKEN_AFTER, "now": now}
     ).all()
 
 

@@ -1,6 +1,8 @@
 """Webhook calls that have not been answered yet."""
 
 import secrets
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
@@ -11,7 +13,12 @@ from relayd.core.relay_session import RelaySession
 
 _outbox = schema.outbox
 _SECRET = select(schema.store.c.webhook_secret)
-_UPCOMING = select(*(_outbox.c[name] for name in Delivery._fields)).order_by(_outbox.c.due_at).limit(bindparam("limit"))
+_UPCOMING = (
+    select(*(_outbox.c[name] for name in Delivery._fields))
+    .where(_outbox.c.host.not_in(bindparam("busy_hosts", expanding=True)))
+    .order_by(_outbox.c.due_at)
+    .limit(bindparam("limit"))
+)
 _POSTPONE = (
     update(_outbox)
     .where(_outbox.c.webhook_id == bindparam("of_webhook"))
@@ -37,6 +44,7 @@ def announce(connection: Connection, session: RelaySession, now: float) -> None:
             "webhook_id": f"msg_{secrets.token_hex(12)}",
             "session_id": session.session_id,
             "url": session.webhook_url,
+            "host": urlsplit(session.webhook_url).hostname or "",
             "body": session_json(session),
             "attempts": 0,
             "due_at": now,
@@ -45,9 +53,10 @@ def announce(connection: Connection, session: RelaySession, now: float) -> None:
     )
 
 
-def upcoming(connection: Connection, limit: int) -> list[Delivery]:
-    """The calls due first."""
-    return [Delivery(**row) for row in connection.execute(_UPCOMING, {"limit": limit}).mappings()]
+def upcoming(connection: Connection, limit: int, busy_hosts: Sequence[str]) -> list[Delivery]:
+    """The calls due first, without those to these hosts."""
+    rows = connection.execute(_UPCOMING, {"limit": limit, "busy_hosts": list(busy_hosts)}).mappings()
+    return [Delivery(**row) for row in rows]
 
 
 def total(connection: Connection) -> int:

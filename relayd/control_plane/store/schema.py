@@ -123,6 +123,7 @@ keys = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("scopes", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("node", Text),
     sqlite_with_rowid=False,
 )
 
@@ -136,6 +137,7 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("due_at", Double, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("host", Text, nullable=False, server_default=""),
     Index("outbox_by_due", "due_at"),
     Index("outbox_by_session", "session_id"),
     sqlite_with_rowid=False,

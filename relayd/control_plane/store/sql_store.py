@@ -8,7 +8,14 @@ from sqlalchemy import Connection
 from relayd.control_plane.errors import InvalidRequestError, TooSlowError
 from relayd.control_plane.keys import StoredKey
 from relayd.control_plane.models import Heartbeat, NodeSessions, SessionPage
-from relayd.control_plane.store import key_queries, node_queries, outbox_queries, session_queries, usage_sums
+from relayd.control_plane.store import (
+    clock_queries,
+    key_queries,
+    node_queries,
+    outbox_queries,
+    session_queries,
+    usage_sums,
+)
 from relayd.control_plane.store.contract import (
     Authorized,
     Changed,
@@ -39,6 +46,10 @@ class SqlStore:
     async def close(self) -> None:
         """Finishes writing and closes the store."""
         await self._database.close()
+
+    async def go_by(self, now: float) -> None:
+        """Leaves no time in the future."""
+        await self._database.write(partial(clock_queries.go_by, now=now))
 
     async def totals(self) -> Totals:
         """How much there is."""
@@ -147,9 +158,9 @@ class SqlStore:
         """The secret made with this store."""
         return await self._database.read(outbox_queries.secret)
 
-    async def upcoming(self, limit: int) -> list[Delivery]:
-        """The calls due first."""
-        return await self._database.read(partial(outbox_queries.upcoming, limit=limit))
+    async def upcoming(self, limit: int, busy_hosts: Sequence[str] = ()) -> list[Delivery]:
+        """The calls due first, without those to these hosts."""
+        return await self._database.read(partial(outbox_queries.upcoming, limit=limit, busy_hosts=busy_hosts))
 
     async def postpone(self, webhook_id: str, due_at: float) -> None:
         """Notes a failed attempt and when the next is."""

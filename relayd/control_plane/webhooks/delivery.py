@@ -14,12 +14,14 @@ import random
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import httpx
 import structlog
 
 from relayd.control_plane.background import report
+from relayd.control_plane.clock import steady_time
 from relayd.control_plane.errors import StoreUnavailableError
 from relayd.control_plane.store.contract import Delivery, OutboxStore
 from relayd.control_plane.webhooks import guard as webhook_guard
@@ -31,8 +33,11 @@ ATTEMPT_TIMEOUT = 10.0
 STORE_RETRY = 5.0
 """Seconds, all of them."""
 
-AT_ONCE = 64
-"""Calls under way together, so that one slow backend does not hold up the others."""
+AT_ONCE = 128
+"""Calls under way together."""
+
+AT_ONE_HOST = 8
+"""Calls under way to one host, so that a backend that hangs, with however many calls to make, holds up no other."""
 
 log = structlog.get_logger()
 
@@ -52,7 +57,7 @@ class Webhooks:
         secret: str | None,
         *,
         allow_private: bool,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_time,
     ) -> None:
         """Without a secret, the one made with the store signs. The clock gives Unix time in seconds."""
         self.allow_private = allow_private
@@ -64,6 +69,8 @@ class Webhooks:
         self.outcomes = dict.fromkeys(self.OUTCOMES, 0)
         """Calls since the start, by what became of them."""
         self._calls: dict[str, asyncio.Task[None]] = {}
+        self._hosts: Counter[str] = Counter()
+        """Calls under way to each."""
 
     def wake(self) -> None:
         """There may be new calls to make."""
@@ -88,19 +95,31 @@ class Webhooks:
     async def _begin_due(self) -> float | None:
         """Begins the calls that are due; returns the seconds until the next will be, None when none is in sight."""
         now = self._clock()
-        # A call under way is still in the outbox, so that it is made again should this process die. It may also end
-        # while the outbox is read, and must not be taken for a new one then.
-        under_way = set(self._calls)
-        upcoming = await self._store.upcoming(AT_ONCE + 1)
-        for delivery in upcoming:
-            if delivery.webhook_id in under_way:
-                continue
-            if len(self._calls) >= AT_ONCE:
-                return None  # the next call to end wakes us
-            if delivery.due_at > now:
-                return delivery.due_at - now
-            self._calls[delivery.webhook_id] = asyncio.create_task(self._attempt(delivery), name="webhook")
-        return None
+        while True:
+            # A call under way is still in the outbox, so that it is made again should this process die. It may also end
+            # while the outbox is read, and must not be taken for a new one then.
+            under_way = set(self._calls)
+            upcoming = await self._store.upcoming(AT_ONCE + 1, self._busy_hosts())
+            passed_over = False
+            for delivery in upcoming:
+                if delivery.webhook_id in under_way:
+                    continue
+                if len(self._calls) >= AT_ONCE:
+                    return None  # the next call to end wakes us
+                if self._hosts[delivery.host] >= AT_ONE_HOST:
+                    passed_over = True
+                    continue
+                if delivery.due_at > now:
+                    return delivery.due_at - now
+                self._hosts[delivery.host] += 1
+                self._calls[delivery.webhook_id] = asyncio.create_task(self._attempt(delivery), name="webhook")
+            if not passed_over:
+                return None
+            # Those of a host that is busy by now may have stood before all others: once more, without them.
+
+    def _busy_hosts(self) -> list[str]:
+        """Hosts that get no further call before one has ended."""
+        return [host for host, calls in self._hosts.items() if calls >= AT_ONE_HOST]
 
     async def _sleep(self, seconds: float | None) -> None:
         try:
@@ -122,6 +141,8 @@ class Webhooks:
             await asyncio.sleep(STORE_RETRY)
         finally:
             del self._calls[delivery.webhook_id]
+            self._hosts[delivery.host] -= 1
+            self._hosts += Counter()  # keeps what is above zero
             self._wake.set()
 
     async def _try(self, delivery: Delivery) -> None:
@@ -177,7 +198,7 @@ class Webhooks:
             "Content-Type": "application/json",
             "User-Agent": "relayd",
             "Webhook-Id": delivery.webhook_id,
-            "Webhook-Timestamp": str(int(self._clock())),
+            "Webhook-Timestamp": str(int(time.time())),  # which the receiver compares with its own
             "Webhook-Signature": signature(secret, body),
         }
         # A client for each call, so that no backend's cookies reach another. No proxy from the environment: it would

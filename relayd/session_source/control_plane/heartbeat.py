@@ -6,6 +6,9 @@ from relayd.core.limits import Limits
 from relayd.session_source.control_plane.link import Report
 from relayd.settings import RelaySettings
 
+_MOST_CAPACITY = 1_000_000
+"""What a control plane takes for the capacity of one relay."""
+
 
 class Heartbeats:
     """Makes the heartbeats of one relay.
@@ -25,7 +28,7 @@ class Heartbeats:
             "attributes": relay.attributes,
             "latitude": relay.latitude,
             "longitude": relay.longitude,
-            "capacity": limits.max_bound_users,
+            "capacity": min(limits.max_bound_users, _MOST_CAPACITY),
         }
 
     def fields(self, report: Report) -> dict[str, Any]:

@@ -120,6 +120,25 @@ def test_a_clock_that_is_set_by_an_hour_keeps_nobody_waiting(made: Made) -> None
     assert server.stop() == 0
 
 
+@needs_faketime
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_dead_relay_gets_no_session_though_the_clock_was_put_back(made: Made, restarted: bool) -> None:
+    server = made()
+    clock = Clock(server.directory)
+    server.before = clock.before()
+    server.start()
+    FakeRelay(server).beat()  # its last
+    if restarted:
+        assert server.stop() == 0
+    clock.set(-HOUR_SECONDS)
+    if restarted:
+        server.start()
+    until("no new session goes there", lambda: server.create()["status"] == "Error")
+    FakeRelay(server).beat()
+    assert server.create()["status"] == "Initializing"
+    assert server.stop() == 0
+
+
 def test_without_descriptors_it_answers_who_is_connected_and_with_them_everybody(server: Server) -> None:
     relay = FakeRelay(server)
     relay.beat()

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import shutil
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.control_plane.process import FakeRelay, Made, Server, until
@@ -208,3 +210,16 @@ def test_a_session_that_no_relay_can_take_is_announced(allowing: Server, receive
     until("a call", lambda: receiver.calls)
     assert json.loads(receiver.calls[0][2]) == allowing.get(failed)
     until("delivered", lambda: logged(allowing, "webhook delivered"))
+
+
+def test_a_receiver_that_hangs_holds_up_nobody_elses_calls(allowing: Server, receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as hanging:
+        # Connections are taken by the kernel, and nobody ever answers; the other receiver has another name.
+        hung = f"http://127.0.0.1:{hanging.getsockname()[1]}/"
+        for _ in range(300):
+            assert allowing.create(webhook_url=hung)["status"] == "Error"
+        allowing.create(webhook_url=receiver.url)
+        until("the other one's call", lambda: receiver.calls)
+        assert not logged(allowing, "webhook failed"), "before any of the others was given up"
+        shown = httpx.get(f"{allowing.url}/metrics", timeout=PATIENCE_SECONDS).text
+        assert "relayd_control_plane_webhooks_waiting 30" in shown

@@ -9,7 +9,7 @@ from relayd.control_plane.errors import ConflictError, NodeTakenError
 from relayd.control_plane.keys import Scope, StoredKey
 from relayd.control_plane.models import Heartbeat, NewUser, NodeSessions
 from relayd.control_plane.store import node_queries, session_queries
-from relayd.control_plane.store.contract import NewSession, Store
+from relayd.control_plane.store.contract import SILENT_AFTER, NewSession, Store
 
 BEAT = Heartbeat(ip="203.0.113.7", host="r", server_port=1, client_port=2, capacity=10, load=0)
 USERS = [NewUser(ip="1.1.1.1"), NewUser(ip="1.1.1.1")]
@@ -46,6 +46,28 @@ def test_two_users_behind_one_address_get_a_token_each(store: Store) -> None:
         page = await page_of(store, "n")
         one, other = page.sessions[0].session_users
         assert one.authorization_token != other.authorization_token
+
+    asyncio.run(work())
+
+
+def test_times_of_a_clock_that_was_put_back_mean_nothing(store: Store) -> None:
+    async def work() -> None:
+        await store.heartbeat("n", BEAT, 5000.0)
+        await store.create(
+            session()._replace(node_id=None, error="why", webhook_url="http://a.example/", created_at=5000.0)
+        )
+        (call,) = await store.upcoming(1)
+        await store.postpone(call.webhook_id, 5010.0)
+        waiting = await store.create(session()._replace(created_at=5000.0))
+        await store.go_by(1000.0)
+        (node,) = await store.nodes()
+        assert 1000.0 - node.heard_at > SILENT_AFTER
+        (call,) = await store.upcoming(1)
+        assert (call.due_at, call.created_at) == (1000.0, 1000.0)
+        assert [one.session_ids for one in await store.fail_untaken(1000.0)] == [(waiting.session.session_id,)]
+        await store.heartbeat("n", BEAT, 1001.0)
+        await store.go_by(1001.0)
+        assert [node.heard_at for node in await store.nodes()] == [1001.0], "what is not in the future stays"
 
     asyncio.run(work())
 
