@@ -28,6 +28,11 @@ _SERVICE_LINK_NAME = re.compile(r"RELAYD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)
 _SERVICE_LINK_VALUE = re.compile(r"(tcp|udp)://")
 
 
+def variable_of(key: str) -> str:
+    """The environment variable of a key: RELAYD_ADMIN__BIND of admin.bind."""
+    return ENV_PREFIX + key.upper().replace(".", "__")
+
+
 def split_address(text: str) -> tuple[str, int]:
     """``host:port`` or ``[v6]:port`` in its two parts.
 
@@ -417,7 +422,7 @@ def _read(config: Path) -> dict[str, Any]:
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """A line for each variable with relayd's prefix that names no setting: a typing error would go unseen."""
     known = {
-        f"{ENV_PREFIX}{section}__{key}".upper()
+        variable_of(f"{section}.{key}")
         for section, field in Settings.model_fields.items()
         for key in field.default.__class__.model_fields
     }
@@ -432,7 +437,7 @@ def _not_json(environment: Mapping[str, str]) -> Iterator[str]:
     """A line for each variable that should hold a list or a table, and does not."""
     for section, field in Settings.model_fields.items():
         for key, setting in field.default.__class__.model_fields.items():
-            name = f"{ENV_PREFIX}{section}__{key}".upper()
+            name = variable_of(f"{section}.{key}")
             if isinstance(setting.default, list | dict) and name in environment:
                 try:
                     json.loads(environment[name])
@@ -445,7 +450,7 @@ def _explain(error: ErrorDetails, config: Path | None) -> str:
     """One line for one mistake: where it stands, the key, what is wrong."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
-    variable = ENV_PREFIX + "__".join(location[:2]).upper()
+    variable = variable_of(".".join(location[:2]))
     in_environment = any(name.upper() == variable for name in os.environ)
     origin = f"environment variable {variable}: " if in_environment else f"{config}: " if config else ""
     if error["type"] == "extra_forbidden":

@@ -4,7 +4,7 @@ import errno
 import socket
 
 from relayd.errors import UnavailableError
-from relayd.settings import split_address
+from relayd.settings import split_address, variable_of
 
 BACKLOG = 1024
 
@@ -32,6 +32,6 @@ def listen(address: str, setting: str, way_out: str | None = None) -> socket.soc
         what = f"TCP port {port} on {host} ({setting})"
         if error.errno != errno.EADDRINUSE:
             raise UnavailableError(f"{what} is not available: {error.strerror}") from None
-        way_out = way_out or f"set another one as {setting}"
+        way_out = way_out or f"set another one: {setting}, or {variable_of(setting)} in the environment"
         raise UnavailableError(f"{what} is taken: `ss -ltnp sport = :{port}` shows by whom; or {way_out}") from None
     return sock

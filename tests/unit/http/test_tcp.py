@@ -45,7 +45,7 @@ def test_it_listens_and_blocks_nobody() -> None:
     [
         (
             errno.EADDRINUSE,
-            r"TCP port 9464 on 127\.0\.0\.1 \(admin\.bind\) is taken.*ss -ltnp.*; or set another one as admin\.bind$",
+            r"TCP port 9464 on 127\.0\.0\.1 \(admin\.bind\) is taken.*ss -ltnp.*admin\.bind, or RELAYD_ADMIN__BIND in",
         ),
         (errno.EADDRNOTAVAIL, r"TCP port 9464 on 127\.0\.0\.1 \(admin\.bind\).*Cannot assign requested address"),
         (errno.EACCES, r"\(admin\.bind\).*Permission denied"),
