@@ -106,7 +106,7 @@ def read_secret(path: Path, setting: str) -> str:
         ConfigurationError: the file cannot be read, or does not hold one line.
     """
     try:
-        secret = path.read_text(encoding="utf-8").strip()
+        secret = path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise ConfigurationError(f"{setting}: {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -395,7 +395,7 @@ def load(config: Path | None = None) -> Settings:
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(config.read_text(encoding="utf-8"))
+        values = tomllib.loads(config.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{config}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

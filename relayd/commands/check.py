@@ -16,6 +16,7 @@ from relayd.control_plane.examine import examine_api
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.errors import ConfigurationError, FatalError, UnavailableError
+from relayd.files import read
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.merging import examine_merging
 from relayd.forwarding.sockets import open_sockets
@@ -125,7 +126,8 @@ def _file(settings: Settings) -> _Findings:
         raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
     snapshot = Snapshot()
     try:
-        for _ in read_sessions(source.path.read_text(encoding="utf-8"), snapshot):
+        _, content = read(source.path)
+        for _ in read_sessions(content.decode("utf-8-sig"), snapshot):
             pass
     except OSError as error:
         raise ConfigurationError(f"source.path: {source.path}: cannot be read: {error.strerror}") from None

@@ -6,10 +6,9 @@ from pathlib import Path
 import structlog
 
 from relayd.errors import ConfigurationError
+from relayd.files import Stamp, stamp
 
 _log = structlog.get_logger()
-
-_Stamp = tuple[int, int, int]
 
 
 class Certificate:
@@ -50,8 +49,8 @@ class Certificate:
         else:
             _log.info("certificate renewed", file=str(self._files[0]))
 
-    def _look(self) -> list[_Stamp | None]:
-        return [_stamp(file) for file in self._files]
+    def _look(self) -> list[Stamp | None]:
+        return [stamp(file) for file in self._files]
 
     def _load(self) -> ssl.SSLContext:
         certificate_file, key_file = self._files
@@ -104,14 +103,6 @@ def _check_readable(file: Path, setting: str) -> None:
             pass
     except OSError as error:
         raise ConfigurationError(f"{setting}: {file}: cannot be read: {error.strerror}") from None
-
-
-def _stamp(file: Path) -> _Stamp | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _no_password() -> bytes:

@@ -11,11 +11,11 @@ from relayd.core.shrink_guard import ShrinkGuard
 from relayd.core.source_status import SourceStatus
 from relayd.event_loop.garbage import many_new_objects
 from relayd.event_loop.pacing import in_slices
+from relayd.files import Stamp
 from relayd.session_source import SessionTable, count_missing
+from relayd.session_source.looks import HungError, Looks
 
 _log = structlog.get_logger()
-
-_Fingerprint = tuple[int, int, int]
 
 
 class FileSource:
@@ -28,10 +28,13 @@ class FileSource:
         self._table = table
         self._shrink_hold = shrink_hold
         self._guard = ShrinkGuard(shrink_hold)
-        self._seen: _Fingerprint | None = None
+        self._seen: Stamp | None = None
         self._settled = False
         """Whether what was seen needs no second look: it was applied, or it is broken and will stay so."""
+        self._asked = False
+        """Whether it is to be read, changed or not."""
         self._wake = asyncio.Event()
+        self._looks = Looks(self._path, self._wake.set)
 
     lookups = None
     usage = None
@@ -41,7 +44,7 @@ class FileSource:
 
     def reload(self) -> None:
         """Reads the file at once, changed or not."""
-        self._seen = None
+        self._asked = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -54,22 +57,28 @@ class FileSource:
             await self._look()
             self.status.looked(began)
             try:
-                await asyncio.wait_for(self._wake.wait(), self._poll_interval)
+                await asyncio.wait_for(self._wake.wait(), max(self._poll_interval, self._looks.pause_seconds))
             except TimeoutError:
                 continue
 
     async def _look(self) -> None:
+        known = self._seen if self._settled and not self._asked else None
+        self._asked = False
         try:
-            fingerprint = await asyncio.to_thread(self._fingerprint)
-            if fingerprint == self._seen and self._settled:
+            stamp, content = await self._looks.look(known)
+            if content is None:
                 if self.status.problem is None:
                     self.status.succeeded(asyncio.get_running_loop().time())
                 return
-            if fingerprint != self._seen:
+            if stamp != self._seen:
                 self._settled = False
-            self._seen = fingerprint
-            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
+            self._seen = stamp
+            # Some editors put a byte order mark in front.
+            text = await asyncio.to_thread(content.decode, "utf-8-sig")
             snapshot = await _parse(text)
+        except HungError as error:
+            self._seen = None
+            self._fail(f"{self._path}: {error}")
         except OSError as error:
             self._seen = None
             self._fail(f"{self._path}: cannot be read: {error.strerror}")
@@ -82,10 +91,6 @@ class FileSource:
             self._fail(f"{self._path}: a defect ({type(error).__name__}), see the log")
         else:
             await self._apply(snapshot)
-
-    def _fingerprint(self) -> _Fingerprint:
-        status = self._path.stat()
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
     async def _apply(self, snapshot: Snapshot) -> None:
         present = list(self._table.session_ids())

@@ -32,8 +32,9 @@ PURE = {
 """All that the core may use besides itself, none of which knows a clock, chance or a file (a `mmap` is handed to it).
 The same behaviour runs on a clock turned by hand, and in other engines."""
 
-BASE = {"core", "settings", "errors", "log", "event_loop"}
-"""What every room but the core may use: the model, options, errors in one sentence, how not to hold the loop."""
+BASE = {"core", "settings", "errors", "log", "event_loop", "files"}
+"""What every room but the core may use: the model, options, errors in one sentence, how not to hold the loop, and files
+that others write."""
 
 PUT_TOGETHER = ("admin", "forwarding", "http", "session_source", "state", "supervision", "usage")
 ASKED_OR_STARTED = (
@@ -56,6 +57,7 @@ ARROWS: dict[str, dict[str, str]] = {
     },
     "errors": {},
     "log": {"event_loop": "lines are written by a thread, so that none holds up the loop"},
+    "files": {},
     "event_loop": {"core": "a session is what the collector is kept away from"},
     "http": {},
     "client": {
@@ -150,7 +152,7 @@ def banned(module: str, names: set[str]) -> dict[str, str]:
     if room is None:
         return {}
     allowed = ARROWS[room].keys() | ({"core"} if room == "event_loop" else set())
-    if room not in ("core", "errors", "log", "settings", "event_loop"):
+    if room not in ("core", "errors", "log", "settings", "event_loop", "files"):
         allowed |= BASE
     found = {}
     for name in names:

@@ -1,12 +1,13 @@
 """Every key from the file and from the environment, every mistake with the key's name."""
 
+import codecs
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relayd.errors import ConfigurationError
-from relayd.settings import Settings, load, split_address
+from relayd.settings import Settings, load, read_secret, split_address
 
 # The keys others rely on, with values that are not the defaults. Values of the environment follow where they differ.
 KEYS: list[tuple[str, str, Any, str]] = [
@@ -80,6 +81,16 @@ def mistake(config: Path | None = None) -> str:
 @pytest.mark.parametrize(("key", "toml", "value", "_variable"), KEYS)
 def test_a_key_from_the_file(tmp_path: Path, key: str, toml: str, value: object, _variable: str) -> None:
     assert value_of(load(written(tmp_path, as_toml(key, toml))), key) == value != value_of(Settings(), key)
+
+
+def test_a_byte_order_mark_in_front_is_no_mistake(tmp_path: Path) -> None:
+    """As some editors leave it."""
+    config, secret = written(tmp_path, as_toml("relay.server_port", "4000")), tmp_path / "secret"
+    secret.write_text("key")
+    for path in (config, secret):
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load(config).relay.server_port == 4000
+    assert read_secret(secret, "api.token_file") == "key"
 
 
 @pytest.mark.parametrize(("key", "_toml", "value", "variable"), KEYS)

@@ -9,6 +9,7 @@ from relayd.control_plane.errors import ForbiddenError, UnauthenticatedError
 from relayd.control_plane.keys import Scope
 from relayd.control_plane.store.contract import KeyStore
 from relayd.errors import ConfigurationError
+from relayd.files import Stamp, stamp
 from relayd.settings import read_secret
 
 log = structlog.get_logger()
@@ -25,12 +26,12 @@ class Authenticator:
         """
         self._store = store
         self._file = token_file
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._from_file: bytes | None = None
         self._extra = None if extra_key is None else keys.digest(extra_key)
         if token_file is not None:
             self._from_file = keys.digest(read_secret(token_file, "api.token_file"))
-            self._stamp = _stamp(token_file)
+            self._stamp = stamp(token_file)
 
     async def require(self, authorization: str | None, scope: Scope | None, node_id: str | None = None) -> None:
         """Returns if the key in that Authorization header opens the route.
@@ -61,9 +62,9 @@ class Authenticator:
             raise ForbiddenError(f"This API key is for the relay {stored.node} alone; use one that is for this.")
 
     def _read_again_if_changed(self) -> None:
-        if self._file is None or _stamp(self._file) == self._stamp:
+        if self._file is None or stamp(self._file) == self._stamp:
             return
-        self._stamp = _stamp(self._file)
+        self._stamp = stamp(self._file)
         try:
             self._from_file = keys.digest(read_secret(self._file, "api.token_file"))
         except ConfigurationError as error:
@@ -71,11 +72,3 @@ class Authenticator:
             log.warning("token file unreadable", reason=str(error))
         else:
             log.info("token file read again")
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from relayd import files
 from relayd.core.desired import Snapshot
 from relayd.session_source.file import FileSource
+from relayd.session_source.looks import LIMIT_SECONDS
+from tests.support.away import Away
 from tests.support.links import FakeSessionTable, session
 from tests.support.virtual_loop import Running, now, run, turns, until
 
@@ -72,19 +75,138 @@ def test_one_that_is_refused_is_not_read_again_until_it_changes(
         world.write_text("[")
         async with world.running():
             await asyncio.sleep(60 * POLL_SECONDS)
-            assert len(read) == 1
+            assert len(reads) == 1
             world.write(1)
             await asyncio.sleep(2 * POLL_SECONDS)
-            assert (len(read), world.ids()) == (2, {"game-1"})
+            assert (len(reads), world.ids()) == (2, {"game-1"})
 
-    read: list[Path] = []
-    text_of = Path.read_text
+    reads: list[Path] = []
+    read = files.read
 
-    def noted(path: Path, encoding: str) -> str:
-        read.append(path)
-        return text_of(path, encoding)
+    def noted(path: Path) -> tuple[files.Stamp, bytes]:
+        reads.append(path)
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", noted)
+    monkeypatch.setattr(files, "read", noted)
+    run(work())
+
+
+def test_one_that_looks_as_it_was_is_read_when_it_was_changed(tmp_path: Path) -> None:
+    """As `rsync --inplace --times` and `cp --preserve` leave it: size, time of modification and inode stay."""
+
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1, 2)
+        async with world.running():
+            before = world.path.stat()
+            world.path.write_text(world.path.read_text().replace("game-2", "game-3"))
+            os.utime(world.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            after = world.path.stat()
+            assert after.st_ctime_ns != before.st_ctime_ns
+            for same in ("st_size", "st_mtime_ns", "st_ino"):
+                assert getattr(after, same) == getattr(before, same)
+            await asyncio.sleep(2 * POLL_SECONDS)
+            assert world.ids() == {"game-1", "game-3"}
+
+    run(work())
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1)
+        world.write_text(b"\xef\xbb\xbf" + world.path.read_bytes())
+        async with world.running():
+            assert (world.ids(), world.status.problem) == ({"game-1"}, None)
+
+    run(work())
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "directory", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        if kind == "FIFO":
+            os.mkfifo(world.path)
+        elif kind == "directory":
+            world.path.mkdir()
+        else:
+            world.path.symlink_to("/dev/zero")
+        began = now()
+        async with world.running():
+            said = f"{world.path}: cannot be read: it is a {kind}, and has to be a regular file"
+            assert (world.status.problem, now()) == (said, began)
+            moved = world.path.rename(tmp_path / "moved")
+            world.write(1)
+            await asyncio.sleep(2 * POLL_SECONDS)
+            assert (world.ids(), world.status.problem) == ({"game-1"}, None)
+            assert moved.exists()
+
+    run(work())
+
+
+def test_a_look_that_hangs_is_said_once_and_the_games_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        world.write(1)
+        async with world.running():
+            fresh_at = world.status.fresh_at
+            away = Away(monkeypatch)
+            with capture_logs() as logs:
+                await asyncio.sleep(POLL_SECONDS + LIMIT_SECONDS)
+                assert world.status.problem is None
+                await asyncio.sleep(1)
+                said = f"{world.path}: no answer within 10 s: is the file system it is on away?"
+                assert world.status.problem == said
+                await asyncio.sleep(3600)
+                assert [line["problem"] for line in logs] == [said]
+            assert world.ids() == {"game-1"}
+            assert world.status.fresh_at == fresh_at, "its age grows"
+            assert len(away.hanging) < 12, "the longer it is away, the less often it is looked at"
+            away.comes_back()
+            await turns()
+            assert (world.status.problem, world.status.fresh_at) == (None, now()), "at once"
+
+    run(work())
+
+
+def test_while_a_look_hangs_a_new_file_is_read_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        away = Away(monkeypatch)
+        async with world.running():
+            await asyncio.sleep(1000)
+            assert world.status.problem is not None
+            world.write(1)
+            away.away = False
+            world.source.reload()
+            await turns()
+            assert away.hanging
+            assert world.ids() == {"game-1"}
+            world.write(1, 2)
+            await asyncio.sleep(2 * POLL_SECONDS)
+            assert world.ids() == {"game-1", "game-2"}, "it is followed as ever"
+
+    run(work())
+
+
+def test_so_many_looks_hang_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        world = World(tmp_path)
+        away = Away(monkeypatch)
+        async with world.running():
+            for _ in range(100):
+                world.source.reload()
+                await asyncio.sleep(LIMIT_SECONDS + 1)
+            assert len(away.hanging) == 32
+            assert "32 looks at it hang" in (world.status.problem or "")
+            world.write(1)
+            away.comes_back()
+            await asyncio.sleep(POLL_SECONDS)
+            assert (world.ids(), world.status.problem) == ({"game-1"}, None)
+
     run(work())
 
 
