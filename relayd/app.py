@@ -22,6 +22,7 @@ from relayd.errors import UnavailableError
 from relayd.event_loop.delay import LoopDelay
 from relayd.event_loop.garbage import Growth, settle
 from relayd.event_loop.pacing import in_slices
+from relayd.event_loop.threads import within
 from relayd.forwarding.addresses import OwnAddresses
 from relayd.forwarding.choose import Ports, open_ports
 from relayd.forwarding.kernel.fast_path import FastPath
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 _BEATS = "liveness"
 """The task that tells the service manager that the relay lives: until it does not."""
+
+_LAST_RECORDS_SECONDS = 5.0
+"""How long the end of the process waits for the usage journal's disk."""
 
 _log = structlog.get_logger()
 
@@ -260,7 +264,9 @@ class Relay:
             self._fast_path.stop(remove=self._remove_fast_path and self.successor is None)
         if self._metering is not None:
             try:
-                self._metering.close()
+                await within(_LAST_RECORDS_SECONDS, self._metering.close)
+            except TimeoutError:
+                _log.warning("the usage journal does not take its last records: the disk hangs")
             except Exception:  # noqa: BLE001 - whatever happens there, the games go on in the next process
                 _log.exception("closing the usage journal failed")
         parts.predecessor.records.beat()

@@ -21,6 +21,7 @@ from relayd.errors import ConfigurationError, UnavailableError
 from relayd.forwarding.choose import Ports, open_ports
 from relayd.settings import Settings
 from relayd.supervision.service_manager import ServiceManager
+from tests.support.away import Away
 from tests.support.managers import ListeningManager
 from tests.support.relays import BOB, BOB_AT, ONGOING, SESSION, spec
 from tests.support.virtual_loop import now, run, turns, until
@@ -163,6 +164,25 @@ def test_usage_is_recorded_to_the_end(serve: Callable[..., None], tmp_path: Path
 
 
 # Start ------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_hangs_holds_up_the_end_for_a_few_seconds(
+    serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[float] = []
+
+    async def work(one: WholeRelay) -> None:
+        await one.player_pings()
+        Away(monkeypatch)
+        began.append(now())
+        one.relay.stop()
+        await until(one.task.done)
+        assert 5 <= now() - began[0] < 6
+
+    with capture_logs() as logs:
+        serve(work)
+    assert "the usage journal does not take its last records: the disk hangs" in [line["event"] for line in logs]
+    assert logs[-1]["event"] == "relay stopped"
 
 
 def test_without_sessions_it_answers_that_it_is_not_ready_and_players_that_they_are_to_wait(

@@ -16,6 +16,7 @@ _log = structlog.get_logger()
 _GATHER_SECONDS = 2.0
 """How long changes are gathered before the table is written."""
 _RETRY_SECONDS = 30.0
+_LAST_SAVE_SECONDS = 5.0
 _SHARE_OF_TIME = 20
 """The pause after writing is this many times as long as writing took: at most five percent of a core."""
 
@@ -60,7 +61,15 @@ class Keeper:
                 await asyncio.sleep(max(pause_seconds, _RETRY_SECONDS if self._problem else 0.0))
         finally:
             if self._changed.is_set():
+                await self._save_in_time()
+
+    async def _save_in_time(self) -> None:
+        """As `_save`, at the end of the process, which a disk that hangs must not hold up."""
+        try:
+            async with asyncio.timeout(_LAST_SAVE_SECONDS):
                 await self._save()
+        except TimeoutError:
+            _log.warning("last good sessions not kept", problem=f"not written within {_LAST_SAVE_SECONDS:g} s")
 
     async def _save(self) -> None:
         self._changed.clear()

@@ -6,18 +6,20 @@ A session file like any other, with the state it was read at; only its owner may
 import asyncio
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import TextIO
 
 from relayd.core.desired import SessionSpec, Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.event_loop.garbage import many_new_objects
 from relayd.event_loop.pacing import in_slices
+from relayd.event_loop.threads import within
 from relayd.session_source.control_plane.link import MOST_REVISION, Version
 
 _NAME = "last-good-sessions.json"
 _LINES_AT_ONCE = 500
+_LOAD_SECONDS = 10.0
+"""A disk that hangs: the control plane is followed without."""
 
 
 class LastGoodError(Exception):
@@ -38,12 +40,14 @@ class LastGood:
         """
         snapshot = Snapshot()
         try:
-            text = await asyncio.to_thread(self.path.read_text, encoding="utf-8")
+            text = await within(_LOAD_SECONDS, self.path.read_text, encoding="utf-8")
             with many_new_objects():
                 async for _ in in_slices(read_sessions(text, snapshot)):
                     pass
         except FileNotFoundError:
             return None
+        except TimeoutError:
+            raise LastGoodError(f"{self.path}: no answer within {_LOAD_SECONDS:g} s") from None
         except (OSError, UnicodeDecodeError, SessionFileError) as error:
             raise LastGoodError(f"{self.path}: {error}") from None
         return snapshot, _version_of(text)
@@ -56,37 +60,47 @@ class LastGood:
         """
         unfinished = self.path.with_suffix(".new")
         try:
-            file = await asyncio.to_thread(_create, unfinished)
-            with file:
-                await self._write(file, sessions, version)
+            fd = await asyncio.to_thread(_create, unfinished)
+            try:
+                async for content in _contents(sessions, version):
+                    await asyncio.to_thread(_write, fd, content)
+                await asyncio.to_thread(os.fsync, fd)
+            except OSError:
+                await asyncio.to_thread(os.close, fd)
+                raise
+            # Left open when cancelled: a thread may still be writing to it, and its number may soon be another file's.
+            await asyncio.to_thread(os.close, fd)
             await asyncio.to_thread(unfinished.replace, self.path)
         except OSError as error:
             raise LastGoodError(f"{self.path}: cannot be written: {error.strerror}") from None
 
-    async def _write(self, file: TextIO, sessions: Iterable[SessionSpec], version: Version | None) -> None:
-        head = {"epoch": version.epoch, "revision": version.revision} if version else {}
-        lines = [json.dumps(head)[:-1] + (", " if head else "") + '"sessions": [']
-        separator = ""
-        async for spec in in_slices(sessions):
-            lines.append(separator + json.dumps(_as_relay_session(spec)))
-            separator = ","
-            if len(lines) >= _LINES_AT_ONCE:
-                await asyncio.to_thread(file.write, "\n".join(lines) + "\n")
-                lines.clear()
-        lines.append("]}\n")
-        await asyncio.to_thread(file.write, "\n".join(lines))
-        await asyncio.to_thread(_flush, file)
+
+async def _contents(sessions: Iterable[SessionSpec], version: Version | None) -> AsyncIterator[bytes]:
+    """All of the file, bit by bit."""
+    head = {"epoch": version.epoch, "revision": version.revision} if version else {}
+    lines = [json.dumps(head)[:-1] + (", " if head else "") + '"sessions": [']
+    separator = ""
+    async for spec in in_slices(sessions):
+        lines.append(separator + json.dumps(_as_relay_session(spec)))
+        separator = ","
+        if len(lines) >= _LINES_AT_ONCE:
+            yield ("\n".join(lines) + "\n").encode()
+            lines.clear()
+    lines.append("]}\n")
+    yield "\n".join(lines).encode()
 
 
-def _create(path: Path) -> TextIO:
-    """A new file that only its owner may read."""
+def _create(path: Path) -> int:
+    """A new file that only its owner may read, whatever still writes to the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def _flush(file: TextIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _write(fd: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _as_relay_session(spec: SessionSpec) -> dict[str, object]:

@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 
 from relayd.errors import ConfigurationError
+from relayd.event_loop.threads import within
 from relayd.session_source.control_plane.link import LinkError
 
+_KEY_SECONDS = 10.0
+"""For the file of the key, which may be on a disk that hangs."""
 _MOST_BYTES = 64 << 20
 _MOST_MESSAGE = 300
 _MOST_RETRY_AFTER_SECONDS = 300.0
@@ -90,18 +93,20 @@ class HttpClient:
         except httpx.HTTPError as error:
             raise LinkError(f"{self._url}: {str(error) or type(error).__name__}") from None
         if response.status_code in (401, 403):
-            raise LinkError(self._complain_of_key(path, response.status_code))
+            raise LinkError(await self._complain_of_key(path, response.status_code))
         if response.status_code not in accept:
             raise LinkError(
                 f"{self._url}{path}: answered {response.status_code}{_message(body)}", _retry_after(response.headers)
             )
         return Answer(response.status_code, response.headers, _decode(self._url, path, body) if body else None)
 
-    def _complain_of_key(self, path: str, status: int) -> str:
+    async def _complain_of_key(self, path: str, status: int) -> str:
         """Says what is wrong with the key, and reloads it from its file."""
         had_key = self._key is not None
         try:
-            self._key = self._read_key()
+            self._key = await within(_KEY_SECONDS, self._read_key)
+        except TimeoutError:
+            return f"{self._url}{path}: the key is not accepted, and the file of another cannot be read in time"
         except ConfigurationError as error:
             return str(error)
         if not had_key:

@@ -14,6 +14,7 @@ from relayd.core.desired import SessionSpec, Snapshot
 from relayd.session_source.control_plane.keeper import Keeper
 from relayd.session_source.control_plane.last_good import LastGood, LastGoodError
 from relayd.session_source.control_plane.link import LinkError, Version
+from tests.support.away import Away
 from tests.support.links import FakeSessionTable, session
 from tests.support.virtual_loop import Running, now, run, turns, until
 from tests.unit.session_source.control_plane.worlds import World
@@ -97,6 +98,22 @@ def test_one_that_is_being_written_when_the_relay_ends_is_written_again(tmp_path
             await asyncio.sleep(2.5)
             assert kept.disk.written == []
         assert [ids for _, ids, _ in kept.disk.written] == [{"game-7"}]
+
+    run(work())
+
+
+def test_a_disk_that_hangs_holds_up_the_end_for_a_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        kept = Kept(tmp_path)
+        with capture_logs() as logs:
+            async with Running(kept.keeper.keep()):
+                kept.keeper.changed(None)
+                Away(monkeypatch)
+                await asyncio.sleep(60.0)
+                assert logs == []
+                began = now()
+            assert now() - began == 5
+        assert [line["event"] for line in logs] == ["last good sessions not kept"]
 
     run(work())
 

@@ -12,6 +12,7 @@ from relayd.errors import ConfigurationError
 from relayd.session_source.control_plane.link import LinkError
 from relayd.session_source.control_plane.requests import Answer, HttpClient
 from relayd.settings import read_secret
+from tests.support.away import Away
 from tests.support.virtual_loop import now, run
 
 URL = "http://control-plane"
@@ -185,3 +186,9 @@ def test_a_key_file_that_is_gone_is_named() -> None:
 
     with pytest.raises(LinkError, match=r"source\.token_file: /run/key"):
         ask(lambda _: httpx.Response(401), read)
+
+
+def test_a_key_file_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    Away(monkeypatch)
+    with pytest.raises(LinkError, match="the key is not accepted, and the file of another cannot be read in time"):
+        ask(lambda _: httpx.Response(401), lambda: "old")
