@@ -54,6 +54,7 @@ class HttpServer(uvicorn.Server):
         self._socket = sock
         self._most_connections = most_connections
         self._certificate = certificate
+        self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens: as uvicorn does, but with bounds on connections and on the time of a handshake."""
@@ -72,8 +73,10 @@ class HttpServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Looks after the certificate, and does what uvicorn does."""
-        if self._certificate is not None and counter % _TICKS_BETWEEN_LOOKS == 0:
-            self._certificate.refresh()
+        looking = self._looking is not None and not self._looking.done()
+        if self._certificate is not None and counter % _TICKS_BETWEEN_LOOKS == 0 and not looking:
+            # Beside: one that hangs must not keep the server from stopping.
+            self._looking = asyncio.create_task(self._certificate.refresh())
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

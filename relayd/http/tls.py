@@ -1,5 +1,6 @@
 """TLS: the certificate of a server, renewed while it runs, and whom clients trust."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -34,15 +35,16 @@ class Certificate:
         """The certificate that the settings name; None where they name none."""
         return None if certificate_file is None or key_file is None else cls(certificate_file, key_file, section)
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Takes a renewed certificate up: for connections from now on. One that cannot be used is left alone."""
-        stamps = self._look()
+        stamps = await asyncio.to_thread(self._look)
         if stamps == self._stamps:
             return
         self._stamps = stamps
         try:
-            # Tried apart: a context that was given half of it would be of no use any more.
-            self._load()
+            # Tried apart: a context that was given half of it would be of no use any more. And in a thread, for their
+            # disk may hang; the context itself is not for two threads at a time.
+            await asyncio.to_thread(self._load)
             self.context.load_cert_chain(*self._files, password=_no_password)
         except (ConfigurationError, OSError) as error:
             _log.warning("the renewed certificate is not used, the one before goes on", why=str(error))

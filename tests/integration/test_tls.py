@@ -1,5 +1,6 @@
 """HTTP over TLS: the admin server, the API, a relay that follows a control plane, and the commands that ask them."""
 
+import asyncio
 import shutil
 import ssl
 import subprocess
@@ -107,14 +108,14 @@ def test_a_renewed_certificate_is_taken_up_and_half_of_one_is_not(tmp_path: Path
     served = Certificate(certificate, key, "admin")
     assert _accepts(served, first)
     _replace(second.certificate, certificate)
-    served.refresh()
+    asyncio.run(served.refresh())
     assert _accepts(served, first)
     _replace(second.key, key)
-    served.refresh()
+    asyncio.run(served.refresh())
     assert _accepts(served, second)
     assert not _accepts(served, first)
     certificate.unlink()
-    served.refresh()
+    asyncio.run(served.refresh())
     assert _accepts(served, second)
 
 

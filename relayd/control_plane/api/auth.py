@@ -1,5 +1,6 @@
 """Who may do what: the key of a request, checked against those there are."""
 
+import asyncio
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,9 @@ from relayd.files import Stamp, stamp
 from relayd.settings import read_secret
 
 log = structlog.get_logger()
+
+_LOOK_SECONDS = 1.0
+"""How long a request waits for a look at the token file."""
 
 
 class Authenticator:
@@ -28,6 +32,7 @@ class Authenticator:
         self._file = token_file
         self._stamp: Stamp | None = None
         self._from_file: bytes | None = None
+        self._look: asyncio.Task[None] | None = None
         self._extra = None if extra_key is None else keys.digest(extra_key)
         if token_file is not None:
             self._from_file = keys.digest(read_secret(token_file, "api.token_file"))
@@ -49,7 +54,7 @@ class Authenticator:
         key = keys.bearer(authorization)
         if key is None:
             raise UnauthenticatedError("Send your API key in the header: Authorization: token KEY.")
-        self._read_again_if_changed()
+        await self._read_again_if_changed()
         if any(known is not None and keys.same(key, known) for known in (self._from_file, self._extra)):
             return
         key_id = keys.key_id(key)
@@ -61,12 +66,21 @@ class Authenticator:
         if stored.node is not None and stored.node != node_id:
             raise ForbiddenError(f"This API key is for the relay {stored.node} alone; use one that is for this.")
 
-    def _read_again_if_changed(self) -> None:
-        if self._file is None or stamp(self._file) == self._stamp:
+    async def _read_again_if_changed(self) -> None:
+        """Looks at the file, in a thread: where its disk hangs, requests go on with the key that was known."""
+        if self._file is None:
             return
-        self._stamp = stamp(self._file)
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._read_again(self._file))
+        await asyncio.wait([self._look], timeout=_LOOK_SECONDS)
+
+    async def _read_again(self, file: Path) -> None:
+        found = await asyncio.to_thread(stamp, file)
+        if found == self._stamp:
+            return
+        self._stamp = found
         try:
-            self._from_file = keys.digest(read_secret(self._file, "api.token_file"))
+            self._from_file = keys.digest(await asyncio.to_thread(read_secret, file, "api.token_file"))
         except ConfigurationError as error:
             # Half-written or removed: the key that worked until now is kept until there is another.
             log.warning("token file unreadable", reason=str(error))

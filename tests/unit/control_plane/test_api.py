@@ -16,6 +16,8 @@ from relayd.control_plane.server import open_control_plane
 from relayd.control_plane.service import ControlPlane
 from relayd.errors import ConfigurationError
 from relayd.settings import ApiSettings
+from tests.integration.waiting import PATIENCE_SECONDS
+from tests.support.away import Away
 
 KEY = "a key that has every scope"
 SESSIONS = "/v1/relays/sessions"
@@ -349,6 +351,24 @@ def test_a_key_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         with capture_logs() as logs:
             assert (await api.ask("GET", SESSIONS, key="second")).status_code == 200, "half-written: the old one stays"
         assert [line["log_level"] for line in logs] == ["warning"]
+
+    with_api(work, token_file=file)
+
+
+def test_a_key_file_that_hangs_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    file.write_text("first")
+
+    async def work(api: Api) -> None:
+        away = Away(monkeypatch)
+        monkeypatch.setattr("relayd.control_plane.api.auth._LOOK_SECONDS", 0.01)
+        for _ in range(3):
+            assert (await api.ask("GET", SESSIONS, key="first")).status_code == 200
+        assert len(away.hanging) == 1, "one look at a time"
+        file.write_text("second")
+        away.comes_back()
+        monkeypatch.setattr("relayd.control_plane.api.auth._LOOK_SECONDS", PATIENCE_SECONDS)
+        assert (await api.ask("GET", SESSIONS, key="second")).status_code == 200
 
     with_api(work, token_file=file)
 

@@ -201,7 +201,7 @@ def test_a_certificate_is_looked_after_once_a_minute(tmp_path: Path) -> None:
     class Certificate:
         looked = 0
 
-        def refresh(self) -> None:
+        async def refresh(self) -> None:
             self.looked += 1
 
     async def work(world: World) -> None:
@@ -209,5 +209,22 @@ def test_a_certificate_is_looked_after_once_a_minute(tmp_path: Path) -> None:
         world.server._certificate = certificate  # type: ignore[assignment]  # in the place of one
         await asyncio.sleep(600.0)
         assert certificate.looked == pytest.approx(10, abs=1)
+
+    served(tmp_path, work)
+
+
+def test_a_look_at_a_certificate_that_hangs_is_the_only_one_and_keeps_nothing_up(tmp_path: Path) -> None:
+    class Certificate:
+        looked = 0
+
+        async def refresh(self) -> None:
+            self.looked += 1
+            await asyncio.Event().wait()
+
+    async def work(world: World) -> None:
+        certificate = Certificate()
+        world.server._certificate = certificate  # type: ignore[assignment]  # in the place of one
+        await asyncio.sleep(600.0)
+        assert certificate.looked == 1
 
     served(tmp_path, work)

@@ -1,5 +1,6 @@
 """Certificates: which can be used, what is said of those that cannot, and how one is renewed."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -86,11 +87,11 @@ def test_a_renewed_one_is_used_for_connections_from_then_on(tmp_path: Path) -> N
     pair, new = self_signed(tmp_path, "server"), self_signed(tmp_path, "new")
     certificate = loaded(pair)
     with capture_logs() as logs:
-        certificate.refresh()
+        asyncio.run(certificate.refresh())
         assert logs == [], "it is as it was"
         renew(pair, new)
-        certificate.refresh()
-        certificate.refresh()
+        asyncio.run(certificate.refresh())
+        asyncio.run(certificate.refresh())
     assert [line["event"] for line in logs] == ["certificate renewed"]
     handshake(certificate.context, trusting(new.certificate, "x"), "127.0.0.1")
 
@@ -101,12 +102,12 @@ def test_one_that_is_half_renewed_is_left_alone_until_it_is_whole(tmp_path: Path
     certificate = loaded(pair)
     pair.certificate.write_bytes(new.certificate.read_bytes())
     with capture_logs() as logs:
-        certificate.refresh()
-        certificate.refresh()
+        asyncio.run(certificate.refresh())
+        asyncio.run(certificate.refresh())
         assert [line["log_level"] for line in logs] == ["warning"]
         handshake(certificate.context, trusting(old.certificate, "x"), "127.0.0.1")
         pair.key.write_bytes(new.key.read_bytes())
-        certificate.refresh()
+        asyncio.run(certificate.refresh())
     handshake(certificate.context, trusting(new.certificate, "x"), "127.0.0.1")
 
 
@@ -115,6 +116,6 @@ def test_one_that_is_gone_goes_on(tmp_path: Path) -> None:
     certificate = loaded(pair)
     pair.key.unlink()
     with capture_logs() as logs:
-        certificate.refresh()
-        certificate.refresh()
+        asyncio.run(certificate.refresh())
+        asyncio.run(certificate.refresh())
     assert len(logs) == 1
