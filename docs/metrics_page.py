@@ -91,7 +91,7 @@ def metrics_page() -> str:
 def _of_control_plane() -> Iterator[Metric]:
     fleet, webhooks = Fleet(()), Webhooks.OUTCOMES
     return control_plane.all_families(
-        control_plane.Reading(Totals(0, 0), fleet.by_status(0.0), dict.fromkeys(webhooks, 0))
+        control_plane.Reading(Totals(0, 0), fleet.by_status(0.0), dict.fromkeys(webhooks, 0), log_lines_lost=0)
     )
 
 

@@ -21,6 +21,7 @@ class Reading(NamedTuple):
     """Relays by status."""
     deliveries: Mapping[str, int]
     """Calls of webhooks by what became of them."""
+    log_lines_lost: int
 
 
 class _Reading(Collector):
@@ -68,6 +69,11 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     for outcome, calls in reading.deliveries.items():
         deliveries.add_metric([outcome], calls)
     yield deliveries
+    yield CounterMetricFamily(
+        "relayd_log_lines_lost",
+        "Lines of the log that were lost: nobody read them, or there was no room.",
+        value=reading.log_lines_lost,
+    )
 
 
 def render(reading: Reading) -> bytes:

@@ -10,6 +10,7 @@ from relayd.control_plane.errors import StoreUnavailableError
 from relayd.control_plane.metrics import Reading, render
 from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.store.contract import Totals
+from relayd.log import lines_lost
 
 STORE_PATIENCE_SECONDS = 5.0
 """A database on a disk that hangs is as good as none; who asks waits no longer than load balancers do."""
@@ -39,7 +40,7 @@ def add_health(app: FastAPI, plane: ControlPlane) -> None:
             totals = await _totals(plane)
         except StoreUnavailableError:
             totals = None
-        shown = render(Reading(totals, plane.relays_by_status(), plane.deliveries))
+        shown = render(Reading(totals, plane.relays_by_status(), plane.deliveries, lines_lost()))
         return Response(shown, media_type=CONTENT_TYPE_LATEST)
 
 
