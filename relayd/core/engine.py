@@ -11,6 +11,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.guesses import Guesses
 from relayd.core.limits import RefusalLimiter
 from relayd.core.lookups import Lookups
+from relayd.core.probation import Place
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import Table
 from relayd.core.verdict import REFUSAL_STATE, Verdict
@@ -213,8 +214,16 @@ class Engine:
             return Verdict.ADDRESS_REFUSED
         if endpoint.port is Port.SERVER and not self.table.may_host(user):
             return Verdict.HOST_CONFLICT
+        named, place = user.is_named(source[0]), Place(endpoint, source)
+        if not named and user.is_refused(place, now):
+            return Verdict.ADDRESS_CONFLICT
         if binding is not None:
-            if self._silence(binding, now) < self._limits.rebind_after:
+            probation = binding.probation_at(now)
+            if probation is not None and probation.before == place:
+                self.table.move_back(binding, probation, now)
+                return binding
+            wins = named and not user.is_named(binding.address[0])
+            if not wins and self._silence(binding, now) < self._limits.rebind_after:
                 return Verdict.ADDRESS_CONFLICT
             self.table.move(binding, endpoint, source, now)
             return binding

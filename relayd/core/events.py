@@ -14,6 +14,8 @@ class EventKind(enum.Enum):
     SESSION_IDLE = "session ended, nobody was there"
     USER_BOUND = "user bound"
     USER_MOVED = "user moved to another address"
+    USER_RETURNED = "user heard again at the address before, two senders use its token"
+    USER_NAMED = "user authorized with another address"
     USER_SILENT = "user unbound, silent for too long"
     USER_REVOKED = "user unbound, no longer in the session"
     HOST_REPLACED = "host unbound, another user took over"

@@ -10,6 +10,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.meter import Meter
 from relayd.core.persistence import Persistence
 from relayd.core.pings import Pings
+from relayd.core.probation import Place, Probation, RefusedPlaces
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, to_host_header
 
@@ -30,6 +31,7 @@ class Binding:
         "last_seen",
         "meter",
         "pings",
+        "probation",
         "traffic",
         "user",
     )
@@ -44,11 +46,22 @@ class Binding:
         """At a new address, and only its first DATA will tell whether the connection is a new one as well."""
         self.meter: Meter | None = None
         """What it may send; None for no bound."""
+        self.probation: Probation | None = None
+        """Of its last move; None where it never moved."""
         self.pings: Pings | None = None
         """Those the engine answered; None before the first."""
         if user.traffic is None:
             user.traffic = Traffic()
         self.traffic = user.traffic
+
+    @property
+    def place(self) -> Place:
+        """Where it is bound now."""
+        return Place(self.endpoint, self.address)
+
+    def probation_at(self, now: float) -> Probation | None:
+        """That of its last move, while it lasts."""
+        return self.probation if self.probation is not None and now < self.probation.until else None
 
     @property
     def port(self) -> Port:
@@ -81,6 +94,7 @@ class User:
         "familiar",
         "ip_address",
         "persistence",
+        "refused",
         "server_binding",
         "session",
         "to_host_header",
@@ -103,6 +117,17 @@ class User:
         """IP addresses that it was bound at, the last one first."""
         self.persistence: Persistence | None = None
         """Where it was held back while its session was searched for tokens; None where it was not."""
+
+        self.refused: RefusedPlaces | None = None
+        """Where it may not be bound; None where nothing ever was refused."""
+
+    def is_refused(self, place: Place, now: float) -> bool:
+        """Whether it may not be bound there, because somebody else sent from there with its token."""
+        return self.refused is not None and self.refused.has(place, now)
+
+    def is_named(self, ip_address: str) -> bool:
+        """Whether it was authorized with that address."""
+        return ip_address == self.ip_address
 
     def was_at(self, ip_address: str) -> None:
         """Notes an address that it is bound at."""

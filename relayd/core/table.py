@@ -20,6 +20,7 @@ from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
 from relayd.core.meter import Meter
 from relayd.core.presence import Presence
+from relayd.core.probation import PROBATION_SECONDS, Place, Probation, RefusedPlaces
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
@@ -159,8 +160,11 @@ class Table:
                 self.users += 1
                 self.edition += 1
                 self.followers.tell_of_user(user, True)
-            else:
+            elif user.ip_address != user_spec.ip_address:
                 user.ip_address = user_spec.ip_address
+                for binding in (user.server_binding, user.client_binding):
+                    if binding is not None:
+                        self._tell(Event(EventKind.USER_NAMED, session, binding), now)
         if session.host is not None and not self.may_host(session.host.user):
             self.replace_host(session.host, now)
 
@@ -272,14 +276,36 @@ class Table:
         return binding
 
     def move(self, binding: Binding, endpoint: Endpoint, address: Address, now: float) -> None:
-        """Moves a binding to another address."""
-        binding.endpoint = endpoint
-        binding.address = address
-        binding.last_seen = now
-        binding.user.was_at(address[0])
-        if endpoint.port is Port.CLIENT and self._choose_connection_id(binding.user):
+        """Moves a binding to another address, on probation unless it is the one that the user is authorized with."""
+        user = binding.user
+        earlier = binding.probation_at(now)
+        before, known_as = (earlier.before, earlier.connection_id) if earlier else (binding.place, user.connection_id)
+        binding.probation = Probation(before, known_as, now + PROBATION_SECONDS)
+        if user.is_named(address[0]):
+            binding.probation = None
+        self._put(binding, Place(endpoint, address), now)
+        if endpoint.port is Port.CLIENT and self._choose_connection_id(user):
             binding.connection_undecided = True
-        self._tell(Event(EventKind.USER_MOVED, binding.user.session, binding), now)
+        self._tell(Event(EventKind.USER_MOVED, user.session, binding), now)
+
+    def move_back(self, binding: Binding, probation: Probation, now: float) -> None:
+        """Moves a binding to where it was before, as the host knew it there, and refuses the address it had since."""
+        user = binding.user
+        if user.refused is None:
+            user.refused = RefusedPlaces()
+        user.refused.add(binding.place, now)
+        binding.probation = None
+        self._put(binding, probation.before, now)
+        if binding.port is Port.CLIENT:
+            binding.connection_undecided = False
+            if user.connection_id != probation.connection_id:
+                user.set_connection_id(probation.connection_id)
+        self._tell(Event(EventKind.USER_RETURNED, user.session, binding), now)
+
+    def _put(self, binding: Binding, place: Place, now: float) -> None:
+        binding.endpoint, binding.address = place
+        binding.last_seen = now
+        binding.user.was_at(place.address[0])
 
     def may_host(self, user: User) -> bool:
         """Whether a user may be host at all."""

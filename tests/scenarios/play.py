@@ -146,7 +146,7 @@ class Play:
             assert connection not in itertools.chain(*self.connections.values()), where
             known.append(connection)
         else:
-            assert connection == known[-1], where
+            assert connection == known[out.connection], where
 
     def encode(self, peer: Peer, datagram: Datagram) -> bytes:
         header = self.world.tokens.header(peer.user)

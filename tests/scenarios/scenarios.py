@@ -6,11 +6,13 @@ from tests.scenarios.table.ends import ENDS
 from tests.scenarios.table.games import GAMES
 from tests.scenarios.table.guesses import BY_PROGRAM, GUESSES
 from tests.scenarios.table.moments import MOMENTS
+from tests.scenarios.table.moves import MOVES
 from tests.scenarios.table.rates import RATES
 from tests.scenarios.table.sources import SOURCES
 
 SCENARIOS: dict[str, Scenario] = {
     **GAMES,
+    **MOVES,
     **RATES,
     **GUESSES,
     **BY_PROGRAM,

@@ -68,7 +68,9 @@ class AtHost(NamedTuple):
     user: int
     payload: bytes
     new_connection: bool = False
-    """Whether it comes under an id that was not seen before; else under the newest."""
+    """Whether it comes under an id that was not seen before."""
+    connection: int = -1
+    """Else under which of those that were seen: the newest, or the one before."""
 
 
 class AtPlayer(NamedTuple):

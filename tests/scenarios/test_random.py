@@ -84,7 +84,20 @@ _datagrams: st.SearchStrategy[Datagram] = st.one_of(
 )
 _sends = st.builds(Send, _peers, st.sampled_from((Port.SERVER, Port.CLIENT)), _datagrams, st.just(""), _no)
 _waits = st.sampled_from(
-    (TICK, TICK, 0.125, 0.25, REBIND_AFTER - TICK, REBIND_AFTER, HOST_TIMEOUT, USER_TIMEOUT, IDLE_TIMEOUT, 60.0)
+    (
+        TICK,
+        TICK,
+        0.125,
+        0.25,
+        REBIND_AFTER - TICK,
+        REBIND_AFTER,
+        HOST_TIMEOUT,
+        USER_TIMEOUT,
+        10.0 - TICK,
+        10.0,
+        IDLE_TIMEOUT,
+        60.0,
+    )
 )
 _happenings: st.SearchStrategy[Step] = st.one_of(
     *[st.builds(Wait, _waits)] * 4,

@@ -18,6 +18,7 @@ from relayd.core.wire import Port
 ERROR, INVALID, SESSION_TIMEOUT, CHECKING, VALID = 5, 3, 4, 1, 2
 TOMBSTONE_SECONDS = TRIED_SECONDS = 60
 FAMILIAR = 4
+PROBATION_SECONDS, REFUSED_SECONDS = 10, 60
 PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 1, 20
 
 
@@ -92,6 +93,8 @@ class NaiveSession:
     strangers: int = 0
     """Datagrams that named it and came from where nobody is bound who was let in."""
     revoked_at: dict[int, float] = field(default_factory=dict)
+    refused_at: dict[tuple[int, Endpoint, Address], float] = field(default_factory=dict)
+    """User and place → since when it is refused there."""
     places: dict[int, list[str]] = field(default_factory=dict)
     """User → IP addresses it was bound at, each once, the last one last."""
     held_back: dict[tuple[int, Port, Address], list[tuple[float, int]]] = field(default_factory=dict)
@@ -110,6 +113,10 @@ class NaiveBinding:
     last_seen: float
     rate: NaiveRate
     undecided: bool = False
+    moved_at: float = 0
+    before: tuple[Endpoint, Address] | None = None
+    """Where it was before it moved; None if it did not, or for good."""
+    id_before: int = 0
 
 
 @dataclass
@@ -205,6 +212,7 @@ class NaiveRelay:
         for gone in before - users:
             session.revoked_at[gone] = now
             session.places.pop(gone, None)
+            session.refused_at = {key: since for key, since in session.refused_at.items() if key[0] != gone}
             session.held_back = {key: times for key, times in session.held_back.items() if key[0] != gone}
         for binding in self.in_session(spec.session_id):
             if binding.user not in users:
@@ -285,7 +293,14 @@ class NaiveRelay:
             declared = found[0].spec.users[0].token == user
             if port is Port.SERVER and self.limits.host_policy == "strict" and not declared:
                 return refused(Verdict.HOST_CONFLICT, ERROR)
-            if mine and now - mine[0].last_seen < self.limits.rebind_after:
+            refused_at = found[0].refused_at.get((user, endpoint, source))
+            named, is_named = source[0] == ips[user], bool(mine) and mine[0].address[0] == ips[user]
+            if not named and refused_at is not None and now - refused_at < REFUSED_SECONDS:
+                return Expected(Verdict.ADDRESS_CONFLICT)
+            on_probation = bool(mine) and mine[0].before is not None and now - mine[0].moved_at < PROBATION_SECONDS
+            returns = on_probation and mine[0].before == (endpoint, source)
+            at_once = returns or (named and not is_named)
+            if mine and not at_once and now - mine[0].last_seen < self.limits.rebind_after:
                 return Expected(Verdict.ADDRESS_CONFLICT)
             hosts = [one for one in self.in_session(session_id) if one.endpoint.port is port is Port.SERVER]
             if not mine:
@@ -301,11 +316,22 @@ class NaiveRelay:
             rate = mine[0].rate if mine else self.rate_of(port)
             here = [NaiveBinding(session_id, user, endpoint, source, now, rate)]
             self.bindings += here
+            key = (session_id, user)
+            if returns:
+                found[0].refused_at[user, mine[0].endpoint, mine[0].address] = now
+            elif mine and not named:
+                here[0].moved_at, here[0].before = now, (mine[0].endpoint, mine[0].address)
+                here[0].id_before = self.connection_ids.get(key, 0)
+                if on_probation:
+                    here[0].before, here[0].id_before = mine[0].before, mine[0].id_before
             places = found[0].places.setdefault(user, [])
             places[:] = [*(ip for ip in places if ip != source[0]), source[0]]
             found[0].held_back = {key: times for key, times in found[0].held_back.items() if key[0] != user}
-            if port is Port.CLIENT:
+            if port is Port.CLIENT and not returns:
                 self._at_new_address(here[0])
+            elif port is Port.CLIENT and self.connection_ids.get(key) != mine[0].id_before:
+                self._retire(key)
+                self.connection_ids[key] = mine[0].id_before
         here[0].last_seen = now
         # The user's first: what is above it is no burden to the others in the session.
         if not here[0].rate.take(size, now) or not found[0].rate.take(size, now):

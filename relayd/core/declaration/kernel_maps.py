@@ -96,6 +96,7 @@ BINDING = Struct(
         Field("session", U32),
         Field("connection_id", U32),
         Field("session_index", U32),
+        Field("conflicts_until_ns", U64, "until then datagrams from other addresses are passed up"),
     ),
     "What user space knows of a binding. Never changed while a pair, a connection or a session names its slot.",
     _LINE_BYTES,

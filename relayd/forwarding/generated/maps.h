@@ -7,7 +7,7 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x9b8e7974a890c9dfull
+#define KERNEL_MAPS_LAYOUT 0x07d428e7ed52590bull
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
 
@@ -88,6 +88,8 @@ struct binding {
 	__u32 session;
 	__u32 connection_id;
 	__u32 session_index;
+	/* until then datagrams from other addresses are passed up */
+	__u64 conflicts_until_ns;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct binding) == 64, "struct binding");
 _Static_assert(__builtin_offsetof(struct binding, peer) == 0, "peer");
@@ -98,6 +100,7 @@ _Static_assert(__builtin_offsetof(struct binding, user) == 24, "user");
 _Static_assert(__builtin_offsetof(struct binding, session) == 28, "session");
 _Static_assert(__builtin_offsetof(struct binding, connection_id) == 32, "connection_id");
 _Static_assert(__builtin_offsetof(struct binding, session_index) == 36, "session_index");
+_Static_assert(__builtin_offsetof(struct binding, conflicts_until_ns) == 40, "conflicts_until_ns");
 
 /* How to reach a peer on its link. Both MAC addresses carry 16 bits of the epoch, so that words of two writers never
  * pass for one entry. */

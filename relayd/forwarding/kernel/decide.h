@@ -135,7 +135,7 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	    !same_address(sender->peer, d->source)) {
 		if (is_bad_source(d))
 			return drop(d, BAD_SOURCE);
-		if ((d->control->flags & PIN_IP) || is_searched(d) ||
+		if ((d->control->flags & PIN_IP) || is_searched(d) || d->now_ns < sender->conflicts_until_ns ||
 		    (__s64)(d->now_ns - state->last_seen_ns) >= (__s64)d->control->rebind_after_ns)
 			return pass_up(ctx, d);
 		__sync_fetch_and_add(&state->conflict_datagrams, 1);

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Endpoint
 from relayd.core.events import UNBOUND, Event, EventKind
+from relayd.core.meter import NS_PER_SECOND
 from relayd.core.pings import Pings
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
@@ -26,9 +27,15 @@ from relayd.forwarding.kernel.slots import Slots
 from relayd.forwarding.kernel.traffic import SlotTraffic
 
 _PAIRS_AT_ONCE = 4096
+_ALWAYS_NS = (1 << 64) - 1
 _NOBODY = bytes(layout.Pair())
 _BEGINS = (EventKind.USER_BOUND, EventKind.CONNECTION_KEPT)
-_CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED)
+_CHANGES = (
+    EventKind.USER_MOVED,
+    EventKind.USER_RETURNED,
+    EventKind.USER_NAMED,
+    EventKind.CONNECTION_RENEWED,
+)
 
 
 class SessionRow:
@@ -219,6 +226,7 @@ class Mirror:
             session=session.token,
             connection_id=user.connection_id if binding.port is Port.CLIENT else 0,
             session_index=index,
+            conflicts_until_ns=_conflicts_until_ns(binding),
         )
         try:
             self.bindings.put(slot, bytes(entry))
@@ -305,6 +313,14 @@ class Mirror:
             # No room or no memory. What must not stay is a row that names a slot which is no longer this user's.
             self.pairs.delete(_pack(*pair))
             self.pairs_complete = False
+
+
+def _conflicts_until_ns(binding: Binding) -> int:
+    """Until when datagrams from elsewhere are not the program's to drop: some may move the user at once."""
+    user = binding.user
+    if user.ip_address is not None and not user.is_named(binding.address[0]):
+        return _ALWAYS_NS
+    return int(binding.probation.until * NS_PER_SECOND) if binding.probation is not None else 0
 
 
 def endpoint_number(endpoint: Endpoint) -> int:

@@ -20,7 +20,12 @@ from relayd.forwarding.thread._forwarder import Forwarder
 
 _BEGINS = (EventKind.USER_BOUND,)
 _NO_METER = (0, 0, 0, 0)
-_CHANGES = (EventKind.USER_MOVED, EventKind.CONNECTION_RENEWED, EventKind.CONNECTION_KEPT)
+_CHANGES = (
+    EventKind.USER_MOVED,
+    EventKind.USER_RETURNED,
+    EventKind.CONNECTION_RENEWED,
+    EventKind.CONNECTION_KEPT,
+)
 
 
 class Flows:

@@ -58,7 +58,7 @@ _STEPS: dict[str, list[Step]] = {
         Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
         Send(ONE_MOVED, C, ToHost(GOES_ON), "forwarded", AtHost(HOST, 1, GOES_ON)),
         Send(HOST, S, ToPlayer(1, b"there"), "forwarded", AtPlayer(ONE_MOVED, b"there")),
-        Send(ONE, C, ToHost(GOES_ON), "address_conflict"),
+        Send(Peer(1, 7), C, ToHost(GOES_ON), "address_conflict"),
     ],
     "a player restarts": [
         *hosts(HOST),

@@ -1,8 +1,10 @@
 """Who may bind where, and when a binding moves: addresses, hosts, pin_ip, draining, a full relay."""
 
+from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.events import EventKind
 from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
+from relayd.core.probation import Place, RefusedPlaces
 from relayd.core.session import Binding
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
@@ -32,8 +34,38 @@ def test_a_player_moves_when_the_old_address_was_silent_long_enough() -> None:
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ADDRESS_CONFLICT
     relay.now += 0.25
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
-    assert relay.player_pings().verdict is Verdict.ADDRESS_CONFLICT
+    assert relay.player_pings(source=STRANGER_AT).verdict is Verdict.ADDRESS_CONFLICT
     assert relay.table.bound == [1, 1]
+
+
+def test_who_is_still_heard_at_the_old_address_is_the_player_and_the_other_one_is_refused_for_a_minute() -> None:
+    """A thief of tokens sends all the time, and its victim PINGs every half second."""
+    relay = running()
+    verdicts = set()
+    for _ in range(110):
+        relay.now += 0.5
+        relay.player_pings(source=ALICE_MOVED)
+        verdicts.add(relay.player_pings().verdict)
+        assert relay.user().client_binding.address == ALICE_AT  # type: ignore[union-attr]  # it is bound
+    assert verdicts == {Verdict.ANSWERED}
+    assert relay.kinds().count(EventKind.USER_RETURNED) == 1
+
+
+def test_of_too_many_refused_places_the_first_is_forgotten() -> None:
+    refused = RefusedPlaces()
+    places = [Place(OTHER_CLIENT, ("192.0.2.1", port)) for port in range(1, 10)]
+    for place in (places[0], *places):
+        refused.add(place, 0.0)
+    assert [refused.has(place, 59.0) for place in places] == [False, *[True] * 8]
+    assert not refused.has(places[8], 60.0)
+
+
+def test_who_is_authorized_with_another_address_is_told_to_those_who_serve_it() -> None:
+    relay = running()
+    for named in (ALICE_MOVED[0], ALICE_MOVED[0], "192.0.2.9"):
+        relay.apply(SessionSpec("game", SESSION, (UserSpec(HOST, None), UserSpec(ALICE, named), UserSpec(BOB, None))))
+    assert relay.kinds().count(EventKind.USER_NAMED) == 2
+    assert relay.player_pings(source=("192.0.2.9", 7)).verdict is Verdict.ANSWERED
 
 
 def test_a_conflict_does_not_count_as_a_sign_of_life_of_the_old_address() -> None:

@@ -103,7 +103,7 @@ def test_one_whose_connection_is_undecided_is_the_engines_until_it_is_decided() 
     assert set(world.served()) == {HOST}, "only its first DATA tells whether its connection goes on"
     world.relay.player_sends(ONGOING, source=ALICE_MOVED)
     assert world.served()[ALICE].connection_id == first
-    world.relay.now += 5.0
+    world.relay.now += 10.0
     world.relay.player_pings(source=ALICE_AT)
     world.relay.player_sends(OPENING, source=ALICE_AT)
     assert world.served()[ALICE].connection_id != first
