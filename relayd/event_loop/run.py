@@ -1,6 +1,7 @@
 """The event loop of a process: uvloop's where there is one, for it takes more datagrams; else asyncio's own."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -19,7 +20,13 @@ def run_loop(main: Coroutine[Any, Any, _T]) -> _T:
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Makes a loop; None for asyncio's own. Not made for Windows, uvloop is asked for on all other systems."""
     try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - not there everywhere
+        import uvloop  # noqa: PLC0415 - not there everywhere
     except ImportError:
         return None
-    return new_event_loop
+
+    class Loop(uvloop.Loop):
+        async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
+            """As asyncio does it: the process would not end before libuv's own threads have an answer."""
+            return await self.run_in_executor(None, lambda: socket.getaddrinfo(host, port, **hints))
+
+    return Loop

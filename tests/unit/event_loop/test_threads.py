@@ -1,9 +1,11 @@
 """Work that may hang: how long it is waited for, and that the end of the process is not held up by it."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -12,17 +14,24 @@ from relayd.event_loop.threads import DaemonThreads, within
 from tests.integration.waiting import PATIENCE_SECONDS
 
 HANGS = """
-import asyncio, threading
+import asyncio, socket, threading
 from relayd.event_loop.run import run_loop
 from relayd.event_loop.threads import within
 
-async def main():
-    try:
-        await within(0.01, threading.Event().wait)
-    except TimeoutError:
-        print("not waited for")
+def hang(*_, **__):
+    threading.Event().wait()
 
-run_loop(main())
+async def read():
+    await within(0.01, hang)
+
+async def resolve():
+    socket.getaddrinfo = hang
+    await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo("relays.example.net", 443), 0.01)
+
+try:
+    run_loop({work}())
+except TimeoutError:
+    print("not waited for")
 """
 
 
@@ -58,9 +67,19 @@ def test_work_that_was_cancelled_before_it_began_is_not_done(monkeypatch: pytest
     assert done == []
 
 
+@pytest.mark.parametrize("work", ["read", "resolve"])
 @pytest.mark.parametrize("without", ["", "import sys; sys.modules['uvloop'] = None"], ids=["uvloop", "asyncio"])
-def test_the_process_ends_though_a_thread_hangs(without: str) -> None:
+def test_the_process_ends_though_a_thread_hangs(without: str, work: str) -> None:
+    program = without + HANGS.format(work=work)
     done = subprocess.run(
-        [sys.executable, "-c", without + HANGS], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "not waited for\n", "")
+
+
+def test_names_are_resolved_as_asyncio_does_it() -> None:
+    async def resolved() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        return await loop.getaddrinfo("127.0.0.1", 443, type=socket.SOCK_STREAM)
+
+    assert run_loop(resolved()) == asyncio.run(resolved())
