@@ -49,16 +49,22 @@ class AdminClient:
         """How the whole relay stands."""
         return self._ask(RelayStatus, "GET", "/v1/status")
 
-    def sessions(self, active: bool = False) -> list[SessionSummary]:
-        """All sessions in the table, or those that somebody is bound in, in summary."""
+    def sessions(self, active: bool = False, limit: int | None = None) -> SessionsPage:
+        """Sessions in the table in summary, in the order they came to it, and how many there are in all.
+
+        Args:
+            active: only those that somebody is bound in.
+            limit: so many at most; None for all.
+        """
         found: list[SessionSummary] = []
         while True:
+            size = _PAGE if limit is None else min(_PAGE, limit - len(found))
             page = self._ask(
-                SessionsPage, "GET", "/v1/sessions", {"limit": _PAGE, "offset": len(found), "active": active}
+                SessionsPage, "GET", "/v1/sessions", {"limit": size, "offset": len(found), "active": active}
             )
             found += page.sessions
-            if not page.sessions or len(found) >= page.total_count:
-                return found
+            if not page.sessions or len(found) in (limit, page.total_count):
+                return SessionsPage(total_count=page.total_count, sessions=found)
 
     def session(self, session_id: str) -> SessionDetails:
         """One session in full."""

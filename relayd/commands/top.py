@@ -66,7 +66,7 @@ def top(
 
 
 def _look(client: AdminClient) -> Look:
-    return Look(client.status(), {session.session_id: session for session in client.sessions(active=True)})
+    return Look(client.status(), {session.session_id: session for session in client.sessions(active=True).sessions})
 
 
 def per_second(before: Look, after: Look) -> dict[str, Any]:

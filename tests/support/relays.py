@@ -80,8 +80,10 @@ class Relay:
     def player_pings(self, user: int = ALICE, source: Address = ALICE_AT, session: int = SESSION) -> Action:
         return self.send(CLIENT, encode_ping(user, session), source)
 
-    def player_sends(self, payload: bytes = ONGOING, user: int = ALICE, source: Address = ALICE_AT) -> Action:
-        return self.send(CLIENT, encode_player_data(user, SESSION, payload), source)
+    def player_sends(
+        self, payload: bytes = ONGOING, user: int = ALICE, source: Address = ALICE_AT, session: int = SESSION
+    ) -> Action:
+        return self.send(CLIENT, encode_player_data(user, session, payload), source)
 
     def user(self, token: int = ALICE, session_id: str = "game") -> User:
         return self.table.sessions[session_id].users[token]

@@ -48,6 +48,71 @@ def test_sessions_for_machines_are_all_of_all_pages(
     assert asked.asked == ["GET /v1/sessions"] * 3
 
 
+def many(asked: AskedRelay, number: int) -> None:
+    asked.world.relay.apply(*(spec(f"game-{at}", SESSION + at) for at in range(number)))
+
+
+def listed(out: str) -> list[str]:
+    """The sessions of a table, in its order."""
+    return [line.split()[0] for line in out.splitlines() if line.strip().startswith("game-")]
+
+
+def test_thousands_of_sessions_are_counted_and_not_all_shown(
+    relayd: CommandLine, asked: AskedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relayd.client.admin._PAGE", 100)
+    many(asked, 230)
+    out = relayd("sessions").out
+    assert listed(out) == [f"game-{number}" for number in range(50)]
+    assert out.splitlines()[-1].startswith("and 180 more: --limit 0 shows all")
+    assert asked.asked == ["GET /v1/sessions"], "no more is asked for than is shown"
+    assert len(listed(relayd("sessions", "--limit", "0").out)) == 230
+    few = relayd("sessions", "--limit", "2").out
+    assert (listed(few), "and 228 more" in few) == (["game-0", "game-1"], True)
+    shown = json.loads(relayd("sessions", "--json", "--limit", "120").out)
+    assert (shown["total_count"], len(shown["sessions"])) == (230, 120)
+
+
+def test_as_many_as_are_shown_are_all(relayd: CommandLine, asked: AskedRelay) -> None:
+    many(asked, 50)
+    out = relayd("sessions").out
+    assert (len(listed(out)), "more" in out) == (50, False)
+
+
+def test_only_those_that_somebody_plays_in(relayd: CommandLine, asked: AskedRelay) -> None:
+    many(asked, 60)
+    asked.world.relay.host_pings(session=SESSION + 55)
+    out = relayd("sessions", "--active").out
+    assert (listed(out), "more" in out) == (["game-55"], False)
+    asked.world.relay.apply(spec("game-1", SESSION + 1))
+    assert relayd("sessions", "--active").out == "nobody plays\n"
+
+
+def test_those_with_most_traffic_come_first_if_that_is_asked(relayd: CommandLine, asked: AskedRelay) -> None:
+    many(asked, 60)
+    relay = asked.world.relay
+    for at, times in ((58, 1), (59, 3), (7, 2)):
+        relay.host_pings(session=SESSION + at, source=("198.51.100.1", 1000 + at))
+        relay.player_pings(session=SESSION + at, source=("198.51.100.2", 1000 + at))
+        for _ in range(times):
+            relay.player_sends(session=SESSION + at, source=("198.51.100.2", 1000 + at))
+    out = relayd("sessions", "--sort", "traffic", "--limit", "4").out
+    assert listed(out) == ["game-59", "game-7", "game-58", "game-0"]
+    assert "and 56 more" in out
+    assert listed(relayd("sessions", "--sort", "age", "--limit", "2").out) == ["game-0", "game-1"]
+
+
+@pytest.mark.parametrize("options", [["--sort", "name"], ["--limit", "-1"], ["--limit", "many"]])
+def test_what_no_list_can_be_is_wrong_usage(relayd: CommandLine, asked: AskedRelay, options: list[str]) -> None:
+    assert relayd("sessions", *options).status == 64
+    assert asked.asked == []
+
+
+def test_what_stands_in_a_sessions_id_is_shown_as_it_is(relayd: CommandLine, asked: AskedRelay) -> None:
+    asked.world.relay.apply(spec("[red]game[/]"))
+    assert "[red]game[/]" in relayd("sessions").out
+
+
 def test_where_there_are_no_sessions_that_is_said(relayd: CommandLine, asked: AskedRelay) -> None:
     asked.world.relay.apply()
     assert relayd("sessions").out == "no sessions\n"
