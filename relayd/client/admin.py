@@ -20,7 +20,7 @@ from relayd.admin.answers import (
     SessionSummary,
     WatchedSession,
 )
-from relayd.errors import FatalError, UnavailableError
+from relayd.errors import FatalError, UnavailableError, UsageError
 from relayd.http.tls import trusting
 from relayd.settings import AdminSettings
 
@@ -116,7 +116,9 @@ class AdminClient:
         try:
             if answer.status_code == HTTPStatus.OK:
                 return kind.model_validate_json(answer.content)
-            message = answer.json().get("message", answer.text)
+            message = str(answer.json().get("message", answer.text))
         except (ValueError, AttributeError):
             raise UnavailableError(f"what answers on {self._address} is no relay; is admin.bind right?") from None
-        raise FatalError(str(message))
+        if answer.status_code == HTTPStatus.BAD_REQUEST:
+            raise UsageError(message)
+        raise FatalError(message)

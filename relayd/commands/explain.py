@@ -19,6 +19,7 @@ def explain(
 
     Raises:
         UnavailableError: no relay answers.
+        UsageError: the target is nothing that there can be.
     """
     explanation = running_relay(config).explain(target)
     if as_json:

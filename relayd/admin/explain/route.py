@@ -1,17 +1,16 @@
 """`GET /v1/explain`: the question over HTTP, the findings as JSON, tokens shortened."""
 
 import asyncio
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from relayd.admin.answers import ExplainedCause, ExplainedChange, ExplainedRefusal, Explanation
 from relayd.admin.explain.causes import Finding
 from relayd.admin.explain.facts import Attempt, Change, RelayFacts
 from relayd.admin.explain.findings import CURRENT_SECONDS, explain
 from relayd.admin.explain.gather import gather
-from relayd.admin.explain.target import read_target
-from relayd.admin.responses import answered
+from relayd.admin.explain.target import read_target, what_is_wrong
+from relayd.admin.responses import answered, said
 from relayd.core.engine import Engine
 from relayd.core.source_status import SourceStatus
 from relayd.core.verdict import Verdict
@@ -32,9 +31,12 @@ def explain_route(
     router = APIRouter()
 
     @router.get("/v1/explain")
-    async def answer(target: Annotated[str, Query(min_length=1, max_length=128)]) -> Response:
+    async def answer(target: str) -> Response:
         now = asyncio.get_running_loop().time()
         question = read_target(target)
+        wrong = what_is_wrong(question)
+        if wrong is not None and not _names_a_session(engine, question.session_id):
+            return said(wrong, 400)
         facts = relay_facts(settings, engine, source, kernel, now)
         situation = await gather(engine, facts, question, now=now, absorb=absorb, kernel=kernel)
         return answered(
@@ -47,6 +49,12 @@ def explain_route(
         )
 
     return router
+
+
+def _names_a_session(engine: Engine, text: str) -> bool:
+    """Whether it is the id of one that is there, or was."""
+    table = engine.table
+    return text in table.sessions or any(own.session_id == text for own in table.history.sessions.values())
 
 
 def relay_facts(

@@ -170,6 +170,48 @@ def test_what_is_over_is_said_to_be_earlier(relayd: CommandLine, asked: AskedRel
     assert "user_token_unknown (earlier)\n" in relayd("explain", "game").out
 
 
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (
+            "1.2.3.4:99999",
+            "1.2.3.4:99999 has no port that there is: write one from 1 to 65535, or the IP address alone",
+        ),
+        ("1.2.3.4:0", "has no port that there is"),
+        ("[2001:db8::1]:70000", "has no port that there is"),
+        ("1.2.3.4 123456", "has no port that there is"),
+        ("1.2.3", "1.2.3 is no IP address: write one as 203.0.113.7, 203.0.113.7:40000"),
+        ("1.2.3.4.5", "is no IP address"),
+        ("256.1.1.1", "is no IP address"),
+        ("1.2.3:4000", "is no IP address"),
+        ("1.2.3.4:", "is no IP address"),
+        ("10.0.0.0/8", "is no IP address"),
+        ("2001:db8:::1", "is no IP address"),
+        ("[2001:db8::1", "is no IP address"),
+        ("4294967296", "4294967296 is no token: the largest is 4294967295"),
+        (" ", "nothing is asked about: write a user token"),
+        ("g" * 129, "has 129 characters, and a session's id 128 at most"),
+    ],
+)
+def test_what_cannot_be_is_said_and_not_explained(
+    relayd: CommandLine, asked: AskedRelay, target: str, says: str
+) -> None:
+    for options in ([], ["--json"]):
+        done = relayd("explain", target, *options)
+        assert (done.status, done.out) == (64, "")
+        (line,) = done.err.splitlines()
+        assert says in line
+
+
+@pytest.mark.parametrize("session_id", ["1.2.3", "1.2.3.4:99999", "4294967296", "12:30:45"])
+def test_a_session_may_be_called_as_it_likes(relayd: CommandLine, asked: AskedRelay, session_id: str) -> None:
+    asked.world.relay.apply(spec(session_id))
+    asked.world.relay.host_pings()
+    assert relayd("explain", session_id).status == 0
+    asked.world.relay.apply()
+    assert relayd("explain", session_id).status == 0, "and one that ended too"
+
+
 # drain ------------------------------------------------------------------------------------------------------
 
 
