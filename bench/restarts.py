@@ -155,7 +155,7 @@ async def run(folder: Path, forwarder: str, plan: Plan, chance: random.Random, s
             await _until_heard(game, TICKS_PER_SECOND)
             game.stop()
             await playing
-            counts = await asyncio.to_thread(shown_counts, f"{admin}/v1/sessions/{session_id}")
+            counts = await asyncio.to_thread(shown_counts, folder, session_id)
             forwarded = counts.to_host_datagrams, counts.to_player_datagrams
             return _outcome(game, ends, forwarded, _queue_full() - full_before)
 

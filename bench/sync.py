@@ -26,6 +26,7 @@ from relayd.control_plane.models import Heartbeat, NewUser
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.core.wire import STATE_DATAGRAM, State, encode_ping
+from relayd.http.socket_path import path_to_listen_on
 from relayd.settings import Settings
 
 SESSIONS = 100_000
@@ -96,7 +97,7 @@ def _run_relay(settings: Settings, pipe: Connection) -> None:
 
 
 async def _watch_relay(settings: Settings, pipe: Connection) -> None:
-    relay = Relay(settings)
+    relay = Relay(settings, admin_path=path_to_listen_on(settings, {}))
     serving = asyncio.create_task(relay.serve())
     await relay.until_started(serving)
     probe = LoopProbe()

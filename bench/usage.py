@@ -101,7 +101,7 @@ async def run(folder: Path, way: Way, kills: int, chance: random.Random) -> Outc
             await asyncio.to_thread(until_ready)
             game.stop()
             await playing
-            metrics = await asyncio.to_thread(shown_counts, f"{admin}/v1/sessions/{session_id}")
+            metrics = await asyncio.to_thread(shown_counts, folder, session_id)
             recorded = await asyncio.to_thread(_recorded, control_plane.client, session_id)
             return Outcome(game.heard, recorded, game.sent, metrics)
 
@@ -132,9 +132,11 @@ def _usage(api: httpx.Client, session_id: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def shown_counts(url: str) -> Counts:
-    """What a relay counted, by the address of a session in its admin API."""
-    return _counts(httpx.get(url, trust_env=False).raise_for_status().json())
+def shown_counts(folder: Path, session_id: str) -> Counts:
+    """What the relay with its state in this folder counted of a session."""
+    transport = httpx.HTTPTransport(uds=str(folder / "state" / "admin.sock"))
+    with httpx.Client(transport=transport, base_url="http://localhost") as admin:
+        return _counts(admin.get(f"/v1/sessions/{session_id}").raise_for_status().json())
 
 
 def _counts(shown: dict[str, dict[str, int]]) -> Counts:

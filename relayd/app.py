@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -11,6 +12,7 @@ import structlog
 from relayd import __version__
 from relayd.admin.change_log import ChangeLog
 from relayd.admin.drain import Drain
+from relayd.admin.listeners import AdminFiles, AdminListeners
 from relayd.admin.metrics.series import SessionSeries
 from relayd.core.engine import Engine
 from relayd.core.followers import Followers, Phase
@@ -29,13 +31,12 @@ from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.start import start_fast_path
 from relayd.forwarding.merging import merges
 from relayd.forwarding.sockets import BoundSocket, open_sockets
-from relayd.http.tcp import listen
-from relayd.http.tls import Certificate
 from relayd.session_source.choose import SourceFactory, source_from_settings
 from relayd.session_source.idle_sessions import IdleSessions
 from relayd.session_source.owner import TableOwner
 from relayd.settings import Settings
 from relayd.state.predecessor import Predecessor
+from relayd.supervision.kept_sockets import NOTHING_KEPT, KeptSockets
 from relayd.supervision.liveness import Liveness
 from relayd.supervision.probes import ProbedEngine
 from relayd.supervision.service_manager import ServiceManager
@@ -60,8 +61,7 @@ class _Parts(NamedTuple):
     ports: Ports
     predecessor: Predecessor
     change_log: ChangeLog
-    certificate: Certificate | None
-    admin_socket: socket.socket
+    listeners: AdminListeners
 
 
 class Relay:
@@ -69,6 +69,7 @@ class Relay:
 
     Args:
         settings: the whole configuration.
+        admin_path: of the Unix socket on which commands ask it.
         make_source: what follows the sessions.
         remove_fast_path: whether the fast path ends with `serve`; else it keeps forwarding for bound users until the
             next relay takes it over.
@@ -82,11 +83,12 @@ class Relay:
         self,
         settings: Settings,
         *,
+        admin_path: Path,
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
         keeps_state: bool = True,
         manager: ServiceManager | None = None,
-        kept: Sequence[socket.socket] = (),
+        kept: KeptSockets = NOTHING_KEPT,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
@@ -94,7 +96,9 @@ class Relay:
         self._metering: Metering | None = None
         self._ports: Ports | None = None
         self._sockets: list[BoundSocket] = []
-        self._serving: tuple[HttpServer, asyncio.Task[None]] | None = None
+        self._admin_path = admin_path
+        self._listeners: AdminListeners | None = None
+        self._serving: list[tuple[HttpServer, asyncio.Task[None]]] = []
         self._loop_delay = LoopDelay()
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
@@ -121,7 +125,7 @@ class Relay:
         """Runs the relay until `stop`.
 
         Raises:
-            ConfigurationError: the certificate of the admin server cannot be used; nothing was started.
+            ConfigurationError: certificate, token or socket of the admin server cannot be used; nothing was started.
             UnavailableError: a port, or the fast path that is required, is not available; nothing was started.
         """
         parts = self._open()
@@ -129,7 +133,7 @@ class Relay:
         stopping = asyncio.create_task(self._wait_for_stop(), name="stopping")
         try:
             await parts.predecessor.until_loaded(
-                self.owner.loaded, kept_sockets=bool(self._kept), tasks=[stopping, *tasks]
+                self.owner.loaded, kept_sockets=bool(self._kept.ports), tasks=[stopping, *tasks]
             )
             if not stopping.done():
                 await self._take_in(parts, tasks)
@@ -144,17 +148,17 @@ class Relay:
 
     def _open(self) -> _Parts:
         """Opens everything that may turn out to be unavailable, and takes over what the predecessor left."""
-        admin = self.settings.admin
-        certificate = Certificate.configured(admin.tls_certificate_file, admin.tls_key_file, "admin")
-        sockets, warnings = open_sockets(self.settings.relay, self._kept)
+        files = AdminFiles.read(self.settings)
+        sockets, warnings = open_sockets(self.settings.relay, self._kept.ports)
         self._sockets = sockets
         if self._liveness is not None:
             self._liveness.keep(sockets)
         try:
-            admin_socket = listen(admin.bind, "admin.bind")
+            listeners = AdminListeners(self.settings, self._admin_path, files, self._kept.admin)
         except UnavailableError:
             _close(sockets)
             raise
+        self._listeners = listeners
         for warning in warnings:
             _log.warning(warning)
         self._own_addresses.refresh()
@@ -170,12 +174,12 @@ class Relay:
                 self._metering.close()
             predecessor.records.close()
             _close(sockets)
-            admin_socket.close()
+            listeners.close()
             raise
         # What serves or remembers bindings follows the table by itself.
         for reader in (IdleSessions(self.source), Growth(), self._series, change_log):
             self.table.followers.subscribe(Phase.READERS, reader)
-        return _Parts(ports, predecessor, change_log, certificate, admin_socket)
+        return _Parts(ports, predecessor, change_log, listeners)
 
     def _take_over(self, metering: Metering | None) -> Predecessor:
         """Counts go on where they were; bindings come back as their sessions are named."""
@@ -229,9 +233,9 @@ class Relay:
         """Serves datagrams, then requests."""
         await parts.ports.start()
         # Half of the time that relayd takes to start goes into this: where the loop forwards, it does so meanwhile.
-        server = await asyncio.to_thread(self._admin, parts, asyncio.get_running_loop().time)
-        self._serving = server, asyncio.create_task(server.run_until_stopped(), name="admin")
-        tasks.append(self._serving[1])
+        for server in await asyncio.to_thread(self._admin, parts, asyncio.get_running_loop().time):
+            self._serving.append((server, asyncio.create_task(server.run_until_stopped(), name="admin")))
+        tasks += [task for _, task in self._serving]
         relay = self.settings.relay
         _log.info(
             "relay started",
@@ -240,6 +244,7 @@ class Relay:
             server_port=relay.server_port,
             client_port=relay.client_port,
             admin=self.settings.admin.bind,
+            admin_socket=str(parts.listeners.socket_path),
         )
         settle()
         self._started.set()
@@ -248,12 +253,11 @@ class Relay:
         """Ends what takes long first, the way of datagrams next, and last what knows what became of them."""
         if self._liveness is not None:
             self._liveness.stopping(for_another=self.successor is not None)
-        if self._serving is not None:
-            server, task = self._serving
+        for server, _ in self._serving:
             server.stop()
+        if self._serving:
             # Requests under way may take seconds, in which datagrams are still forwarded.
-            await asyncio.wait([task])
-        parts.admin_socket.close()
+            await asyncio.wait([task for _, task in self._serving])
         if self._draining is not None:
             tasks.append(self._draining)
         # Their last files too are written before.
@@ -271,6 +275,8 @@ class Relay:
                 _log.exception("closing the usage journal failed")
         parts.predecessor.records.beat()
         parts.predecessor.records.close()
+        # Last: until then SIGTERM may still say that nobody goes on.
+        parts.listeners.close(handed_on=self.successor is not None)
 
     def _meter(self) -> Metering | None:
         """What records usage; None where the settings want none."""
@@ -288,10 +294,9 @@ class Relay:
             taker=self.source.usage,
         )
 
-    def _admin(self, parts: _Parts, now: Callable[[], float]) -> "HttpServer":
+    def _admin(self, parts: _Parts, now: Callable[[], float]) -> "list[HttpServer]":
         from relayd.admin.metrics.relay_metrics import RelayMetrics  # noqa: PLC0415
         from relayd.admin.routes import create_admin  # noqa: PLC0415
-        from relayd.http.server import HttpServer  # noqa: PLC0415
 
         metrics = RelayMetrics(
             engine=self.engine,
@@ -314,9 +319,7 @@ class Relay:
             upgrade=self.upgrade,
             kernel=self._fast_path,
         )
-        return HttpServer(
-            app, parts.admin_socket, most_connections=self.settings.admin.max_connections, certificate=parts.certificate
-        )
+        return parts.listeners.servers(app)
 
     async def until_started(self, serving: asyncio.Task[None]) -> None:
         """Waits until `serve`, which runs as this task, has opened everything; raises what it raised instead."""
@@ -340,13 +343,17 @@ class Relay:
             if self._stopping.is_set():
                 return "the relay is stopping, and starts no other program: start it again instead"
             try:
-                self.successor = Successor([one.socket for one in self._sockets], self._environment)
+                self.successor = Successor(self._to_hand_on(), self._environment)
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
                 return f"the program cannot be started again, and this one goes on: {where}{error.strerror}"
             _log.info("replaced by the program that is installed now")
         self.stop()
         return ""
+
+    def _to_hand_on(self) -> list[socket.socket]:
+        commands = [] if self._listeners is None else self._listeners.for_successor
+        return [*(one.socket for one in self._sockets), *commands]
 
     def terminate(self) -> None:
         """Ends `serve`: at once or, if the settings say so, when nobody plays any more; asked again, at once."""

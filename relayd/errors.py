@@ -17,6 +17,10 @@ class UsageError(FatalError):
     exit_code = EXIT_USAGE
 
 
+class RefusedError(FatalError):
+    """A relay runs, and does not answer this user."""
+
+
 class ConfigurationError(FatalError):
     """The configuration cannot be used; each line names the key."""
 

@@ -91,6 +91,7 @@ LocalIpAddress = Annotated[str, AfterValidator(_checked_local_ip)]
 TcpAddress = Annotated[str, AfterValidator(_checked_address)]
 IpNetwork = Annotated[str, AfterValidator(_checked_network)]
 Url = Annotated[str, AfterValidator(_checked_url)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=253)]
 
 
 class Section(BaseModel):
@@ -233,13 +234,36 @@ class SourceSettings(Section):
 
 
 class AdminSettings(HttpSection):
-    """[admin]: metrics, health and live sessions over HTTP."""
+    """[admin]: metrics and health over TCP; live sessions and all that changes something over a Unix socket."""
 
-    bind: TcpAddress = Field("127.0.0.1:9464", description="Address and port of the admin HTTP server.")
+    bind: TcpAddress = Field("127.0.0.1:9464", description="Address and port for metrics and health over HTTP.")
+    socket: Path | None = Field(
+        None,
+        description="Unix socket for the commands and for /v1, for root and the relay's own user. None: admin.sock in"
+        " the unit's folder in /run, or in state.directory where systemd made none.",
+    )
+    token_file: Path | None = Field(
+        None, description="File with a token; with one, admin.bind serves /v1 too, to whoever sends it."
+    )
+    hosts: list[HostName] = Field(
+        [],
+        description="Names that admin.bind is asked by, where that is neither an address nor this host's own name,"
+        " relay.public_host, or a name that no public DNS has.",
+    )
     max_session_series: Count = Field(
         1000, description='Sessions with time series of their own; the rest is summed under session="other".'
     )
-    max_connections: Connections = Field(256, description="HTTP connections at once; more are closed.")
+    max_connections: Connections = Field(
+        256, description="HTTP connections at once, to admin.bind and to admin.socket each; more are closed."
+    )
+
+    def read_token(self) -> str | None:
+        """The token in `token_file`; None where no file is named.
+
+        Raises:
+            ConfigurationError: the file cannot be read or is empty.
+        """
+        return None if self.token_file is None else read_secret(self.token_file, "admin.token_file")
 
 
 class ApiSettings(HttpSection):
@@ -404,6 +428,8 @@ def _read(config: Path) -> dict[str, Any]:
         ("source", "path"),
         ("source", "token_file"),
         ("source", "ca_file"),
+        ("admin", "socket"),
+        ("admin", "token_file"),
         ("admin", "tls_certificate_file"),
         ("admin", "tls_key_file"),
         ("api", "token_file"),

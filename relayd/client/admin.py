@@ -1,9 +1,10 @@
-"""Asks a running relay over its admin HTTP server."""
+"""Asks a running relay: over its admin socket, else over TCP, with the token of its configuration if there is one."""
 
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -20,23 +21,32 @@ from relayd.admin.answers import (
     SessionSummary,
     WatchedSession,
 )
-from relayd.errors import FatalError, UnavailableError, UsageError
+from relayd.errors import FatalError, RefusedError, UnavailableError, UsageError
+from relayd.http.socket_path import paths_to_ask
 from relayd.http.tls import trusting
-from relayd.settings import AdminSettings
+from relayd.http.unix_socket import why_unreachable
+from relayd.settings import Settings
 
 _PAGE = 1000
+_PATIENCE_SECONDS = 10.0
+_REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.MISDIRECTED_REQUEST)
 
 
 class AdminClient:
     """The admin API of a relay on this host.
 
+    Args:
+        settings: its configuration.
+        config: the file that was read from; None for the default one.
+
     Raises:
         ConfigurationError: its certificate cannot be read.
     """
 
-    def __init__(self, admin: AdminSettings) -> None:
-        self._address = admin.bind
-        self._base = admin.url
+    def __init__(self, settings: Settings, config: Path | None = None) -> None:
+        admin = settings.admin
+        self._paths = paths_to_ask(settings, config)
+        self._admin = admin
         self._verify: ssl.SSLContext | bool = True
         if admin.tls_certificate_file is not None:
             self._verify = trusting(admin.tls_certificate_file, "admin.tls_certificate_file")
@@ -100,25 +110,56 @@ class AdminClient:
             self._request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}/watch")
 
     def _request(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> httpx.Response:
-        return httpx.request(
-            method, self._base + path, params=params, timeout=10.0, trust_env=False, verify=self._verify
-        )
+        """The answer of whoever listens on the socket, else on TCP.
+
+        Raises:
+            ConfigurationError: the token cannot be read.
+            UnavailableError: neither is the case, or the answer does not come.
+        """
+        missed: list[str] = []
+        for socket_path in self._paths:
+            # httpx would do the same, and leave its socket open where there is nobody.
+            problem = why_unreachable(socket_path)
+            if problem is not None:
+                missed.append(f"{socket_path}: {problem.strerror or problem}")
+                continue
+            transport = httpx.HTTPTransport(uds=str(socket_path))
+            try:
+                with httpx.Client(
+                    transport=transport, base_url="http://localhost", timeout=_PATIENCE_SECONDS
+                ) as client:
+                    return client.request(method, path, params=params)
+            except httpx.HTTPError as error:
+                raise UnavailableError(f"no relay answers on {socket_path} ({error}); does relayd hang?") from None
+        token = self._admin.read_token()
+        try:
+            return httpx.request(
+                method,
+                self._admin.url + path,
+                params=params,
+                headers={} if token is None else {"authorization": f"Bearer {token}"},
+                timeout=_PATIENCE_SECONDS,
+                trust_env=False,
+                verify=self._verify,
+            )
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"no relay answers on {self._admin.bind} ({error}), nor on its socket ({'; '.join(missed)});"
+                " is relayd running, and is this its configuration?"
+            ) from None
 
     def _ask(
         self, kind: type[AnyAnswer], method: str, path: str, params: Mapping[str, int | str] | None = None
     ) -> AnyAnswer:
-        try:
-            answer = self._request(method, path, params)
-        except httpx.HTTPError as error:
-            raise UnavailableError(
-                f"no relay answers on {self._address} ({error}); is relayd running, and is admin.bind right?"
-            ) from None
+        answer = self._request(method, path, params)
         try:
             if answer.status_code == HTTPStatus.OK:
                 return kind.model_validate_json(answer.content)
             message = str(answer.json().get("message", answer.text))
         except (ValueError, AttributeError):
-            raise UnavailableError(f"what answers on {self._address} is no relay; is admin.bind right?") from None
+            raise UnavailableError(f"what answers on {self._admin.bind} is no relay; is admin.bind right?") from None
         if answer.status_code == HTTPStatus.BAD_REQUEST:
             raise UsageError(message)
+        if answer.status_code in _REFUSALS:
+            raise RefusedError(message)
         raise FatalError(message)

@@ -12,7 +12,7 @@ from relayd.client.admin import AdminClient
 
 def running_relay(config: Path | None) -> AdminClient:
     """The relay with this configuration."""
-    return AdminClient(settings.load(config).admin)
+    return AdminClient(settings.load(config), config)
 
 
 def print_json(shown: Any) -> None:

@@ -5,43 +5,66 @@ import os
 import tempfile
 import time
 from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 
 import httpx
 import typer
 
+from relayd.admin.listeners import AdminFiles
 from relayd.client.admin import AdminClient
 from relayd.commands.options import Config
 from relayd.control_plane.examine import examine_api
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
-from relayd.errors import ConfigurationError, FatalError, UnavailableError
+from relayd.errors import ConfigurationError, FatalError, RefusedError, UnavailableError
 from relayd.files import read
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.merging import examine_merging
 from relayd.forwarding.sockets import open_sockets
 from relayd.http.tcp import listen
-from relayd.http.tls import Certificate, signed_by
+from relayd.http.tls import signed_by
 from relayd.settings import RelaySettings, Settings, load
 
 _Findings = list[str]
 _CLOCKS_APART_SECONDS = 5
 
 
+class _Running(Enum):
+    """Which relay answers on this host."""
+
+    NONE = auto()
+    THIS_RELAY = auto()
+    ONE_THAT_DOES_NOT_SAY = auto()
+
+
 def check(config: Config = None) -> None:
     """Looks at everything; the exit status says how bad it is."""
-    raise typer.Exit(check_host(load(config)))
+    raise typer.Exit(check_host(load(config), config))
 
 
-def check_host(settings: Settings) -> int:
+def check_host(settings: Settings, config: Path | None = None) -> int:
     """Prints ``ok``, ``warning`` or ``wrong`` and what was found for each thing a relay needs, or a control plane.
+
+    Args:
+        settings: the configuration.
+        config: the file it was read from; None for the default one.
 
     Returns:
         The exit status: 0, or that of the worst finding; a bad configuration counts as worse than a taken port.
     """
     status = 0
     examine_source = _control_plane if settings.source.kind == "control_plane" else _file
-    examine_relay = (_fast_path, _merging, examine_source, _state, _ports, _admin)
+    running = _who_runs(settings, config)
+    examine_relay = (
+        _fast_path,
+        _merging,
+        examine_source,
+        _state,
+        partial(_ports, running),
+        partial(_admin, running),
+    )
     given = settings.model_fields_set
     for examine in (*(() if _is_control_plane_alone(given) else examine_relay), *((_api,) if "api" in given else ())):
         try:
@@ -145,9 +168,13 @@ def _file(settings: Settings) -> _Findings:
     return findings
 
 
-def _ports(settings: Settings) -> _Findings:
-    if _is_running(settings):
+def _ports(running: _Running, settings: Settings) -> _Findings:
+    if running is _Running.THIS_RELAY:
         return ["ok       the UDP ports are held by the relay that runs here", *_named(settings.relay)]
+    if running is _Running.ONE_THAT_DOES_NOT_SAY:
+        return [
+            f"warning  a relay answers on {settings.admin.bind}, and this user may not ask which: try again as root"
+        ]
     sockets, warnings = open_sockets(settings.relay)
     for one in sockets:
         one.socket.close()
@@ -166,12 +193,12 @@ def _named(relay: RelaySettings) -> _Findings:
     return [f"ok       sessions name UDP ports {server_port} and {client_port}: what maps them has to send them here"]
 
 
-def _admin(settings: Settings) -> _Findings:
-    Certificate.configured(settings.admin.tls_certificate_file, settings.admin.tls_key_file, "admin")
-    if _is_running(settings):
+def _admin(running: _Running, settings: Settings) -> _Findings:
+    AdminFiles.read(settings)
+    if running is not _Running.NONE:
         return [f"ok       TCP {settings.admin.bind} is held by the relay that runs here"]
     listen(settings.admin.bind, "admin.bind").close()
-    return [f"ok       TCP {settings.admin.bind} for metrics and admin"]
+    return [f"ok       TCP {settings.admin.bind} for metrics and health"]
 
 
 def _api(settings: Settings) -> _Findings:
@@ -183,10 +210,13 @@ def _is_control_plane_alone(sections: set[str]) -> bool:
     return "api" in sections and not sections & {"relay", "source", "admin", "fast_path", "state"}
 
 
-def _is_running(settings: Settings) -> bool:
+def _who_runs(settings: Settings, config: Path | None) -> _Running:
     """Whether a relay of this configuration holds the ports: then they are taken, and all is well."""
     try:
-        running = AdminClient(settings.admin).about()
+        found = AdminClient(settings, config).about()
+    except RefusedError:
+        return _Running.ONE_THAT_DOES_NOT_SAY
     except FatalError:
-        return False
-    return (running.server_port, running.client_port) == (settings.relay.server_port, settings.relay.client_port)
+        return _Running.NONE
+    same = (found.server_port, found.client_port) == (settings.relay.server_port, settings.relay.client_port)
+    return _Running.THIS_RELAY if same else _Running.NONE

@@ -1,11 +1,13 @@
 """`relayd dev`: relay and control plane in one process to try things out with, and a simulated game through them."""
 
 import asyncio
+import os
 import secrets
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -23,6 +25,7 @@ from relayd.errors import FatalError
 from relayd.event_loop.output import print_beside_the_loop
 from relayd.event_loop.run import run_loop
 from relayd.http.server import HttpServer
+from relayd.http.socket_path import path_to_listen_on
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate, trusting
 from relayd.session_source import SessionTable, Source
@@ -76,11 +79,13 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
     certificate = Certificate.configured(settings.api.tls_certificate_file, settings.api.tls_key_file, "api")
     listener = listen(settings.api.bind, "api.bind", "choose another one with --api-port")
     key = secrets.token_hex(16)
+    admin_path = path_to_listen_on(settings, os.environ, keeps_state=False)
     opening = open_control_plane(settings.api, token_bits=settings.limits.token_bits, extra_key=key)
     async with opening as (control_plane, app):
         api = HttpServer(app, listener, most_connections=settings.api.max_connections, certificate=certificate)
         relay = Relay(
             settings,
+            admin_path=admin_path,
             make_source=partial(_embedded_source, control_plane),
             remove_fast_path=True,
             keeps_state=False,
@@ -91,7 +96,7 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
             await relay.until_started(relaying)
             session = await _create_session(settings, key, players or _SEATS_WITHOUT_GAME)
             console = Console(highlight=False, soft_wrap=True, markup=False)
-            _introduce(console, settings, key, session)
+            _introduce(console, settings, admin_path, key, session)
             game = Game(_keys(settings, session)) if players else None
             fine = await _play(console, game, over, for_seconds)
         finally:
@@ -194,12 +199,14 @@ def _for_a_laptop(settings: Settings) -> Settings:
     return settings.model_copy(update={"limits": limits, "api": api})
 
 
-def _introduce(console: Console, settings: Settings, key: str, session: RelaySession) -> None:
+def _introduce(console: Console, settings: Settings, admin_path: Path, key: str, session: RelaySession) -> None:
     relay = settings.relay
     host, *players = session.session_users
     server_port, client_port = relay.named_ports
     console.print(f"relay       {relay.public_ip}, server port {server_port}, client port {client_port}")
-    console.print(f"admin       {settings.admin.url}/metrics and /v1/sessions")
+    console.print(
+        f"admin       {settings.admin.url}/metrics; curl --unix-socket {admin_path} http://localhost/v1/sessions"
+    )
     console.print(f"API         {settings.api.url}, described at {settings.api.url}/docs")
     console.print(f"API token   {key}")
     console.print(f"session     {session.session_id}, authorization token {session.authorization_token}")

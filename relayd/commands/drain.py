@@ -42,7 +42,7 @@ def drain(
     if limit is not None and not wait:
         raise UsageError("--limit says how long --wait waits; give that as well")
     loaded = settings.load(config)
-    client = AdminClient(loaded.admin)
+    client = AdminClient(loaded, config)
     status = client.undo_drain() if undo else client.drain()
     if wait:
         status = _wait(client, status, limit if limit is not None else loaded.drain.limit_seconds)

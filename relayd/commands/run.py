@@ -13,6 +13,7 @@ from relayd.app import Relay
 from relayd.commands.options import Config
 from relayd.event_loop.output import drain_outputs
 from relayd.event_loop.run import run_loop
+from relayd.http.socket_path import path_to_listen_on
 from relayd.settings import Settings, load
 from relayd.supervision.kept_sockets import take_kept_sockets
 from relayd.supervision.liveness import EXTENSION
@@ -54,8 +55,15 @@ async def _serve(loaded: Settings, remove_fast_path: bool) -> Successor | None:
     if manager is not None:
         # The first, before anything that may take a while on a busy machine.
         manager.tell(EXTENSION)
-    kept = take_kept_sockets(os.environ, loaded.relay, manager)
-    relay = Relay(loaded, remove_fast_path=remove_fast_path, manager=manager, kept=kept, environment=environment)
+    admin_path = path_to_listen_on(loaded, environment)
+    relay = Relay(
+        loaded,
+        admin_path=admin_path,
+        remove_fast_path=remove_fast_path,
+        manager=manager,
+        kept=take_kept_sockets(os.environ, loaded.relay, manager, admin_path),
+        environment=environment,
+    )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, relay.terminate)
     loop.add_signal_handler(signal.SIGINT, relay.stop)

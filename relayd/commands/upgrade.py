@@ -9,7 +9,7 @@ from relayd.admin.answers import RelayStatus
 from relayd.client.admin import AdminClient
 from relayd.commands.asking import running_relay
 from relayd.commands.options import Config
-from relayd.errors import FatalError, UnavailableError
+from relayd.errors import FatalError
 
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
@@ -36,8 +36,8 @@ def _wait(client: AdminClient, instance: str) -> RelayStatus:
     while time.monotonic() < deadline:
         try:
             status = client.status()
-        except UnavailableError:
-            pass
+        except FatalError:
+            pass  # not there yet; or already on TCP, where one with a socket does not say
         else:
             if status.instance != instance and status.ready:
                 return status

@@ -12,6 +12,9 @@ REQUEST_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 """For a client to take anything of an answer that it lets wait."""
 
+LAST_REQUEST_SECONDS = 3.0
+"""For a client that is connected to a server that stops: its request may be on the way."""
+
 _THEIR_TURN = (h11.IDLE, h11.SEND_BODY)
 
 
@@ -47,6 +50,8 @@ class PunctualProtocol(H11Protocol):
         self._most_connections = most_connections
         self._for_a_request = _Patience(self.loop, REQUEST_SECONDS)
         self._to_be_read = _Patience(self.loop, ANSWER_SECONDS)
+        self._for_a_last_one = _Patience(self.loop, LAST_REQUEST_SECONDS)
+        self._ends_after_one = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Takes the connection, if there is room for it."""
@@ -63,12 +68,23 @@ class PunctualProtocol(H11Protocol):
             self._for_a_request.begin(self.transport)
         else:
             self._for_a_request.end()
+            self._for_a_last_one.end()
 
     def on_response_complete(self) -> None:
         """Waits for the next request; of one that has begun, not as long as for one that has not."""
         super().on_response_complete()
-        if self.conn.their_state in _THEIR_TURN and self.conn.trailing_data[0]:
+        if self._ends_after_one:
+            super().shutdown()
+        elif self.conn.their_state in _THEIR_TURN and self.conn.trailing_data[0]:
             self._for_a_request.begin(self.transport)
+
+    def shutdown(self) -> None:
+        """The server stops. Who was accepted and has not asked yet is answered once, not turned away."""
+        if self.cycle is not None:
+            super().shutdown()
+            return
+        self._ends_after_one = True
+        self._for_a_last_one.begin(self.transport)
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
@@ -84,4 +100,5 @@ class PunctualProtocol(H11Protocol):
         """Nothing to wait for any more."""
         self._for_a_request.end()
         self._to_be_read.end()
+        self._for_a_last_one.end()
         super().connection_lost(exc)

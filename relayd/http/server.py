@@ -1,4 +1,4 @@
-"""A FastAPI application served by uvicorn on the running event loop, beside everything else."""
+"""An ASGI application served by uvicorn on the running event loop, beside everything else."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from relayd.http.protocol import PunctualProtocol
 from relayd.http.tcp import BACKLOG
@@ -25,13 +25,13 @@ class HttpServer(uvicorn.Server):
 
     Args:
         app: the application.
-        sock: where it listens.
+        sock: where it listens, on TCP or a Unix socket.
         most_connections: more are closed at once.
         certificate: for TLS; None for none.
     """
 
     def __init__(
-        self, app: FastAPI, sock: socket.socket, *, most_connections: int, certificate: Certificate | None = None
+        self, app: ASGIApp, sock: socket.socket, *, most_connections: int, certificate: Certificate | None = None
     ) -> None:
         super().__init__(
             uvicorn.Config(

@@ -66,12 +66,12 @@ def test_the_health_check_says_whether_a_relay_answers(tmp_path: Path) -> None:
     _, option, code = json.loads(check.partition(" CMD ")[2])
 
     def healthy() -> bool:
-        variables = {**environment(), "RELAYD_ADMIN__BIND": relay.settings["admin"]["bind"]}
+        variables = {**environment(), "RELAYD_STATE__DIRECTORY": str(tmp_path / "state")}
         done = subprocess.run(
             [sys.executable, option, code], env=variables, cwd=REPOSITORY, capture_output=True, check=False
         )
         return done.returncode == 0
 
-    with RelayProcess(tmp_path, [new_session("healthy")]) as relay:
+    with RelayProcess(tmp_path, [new_session("healthy")]):
         assert healthy()
     assert not healthy()

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.config import Sections, SessionKeys, configuration, forms_of, to_toml, write_sessions
 from tests.integration.peers import Address, Host, Player
 from tests.integration.programs import REPOSITORY, Process, command, start
+from tests.integration.unix_http import UnixConnection
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 _PORT_TAKEN = 69
@@ -50,7 +51,11 @@ class _PortTakenError(Exception):
 
 def environment() -> dict[str, str]:
     """This process's environment without what would configure a relay."""
-    return {key: value for key, value in os.environ.items() if not key.upper().startswith("RELAYD_")}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.upper().startswith("RELAYD_") and key != "RUNTIME_DIRECTORY"
+    }
 
 
 def _options(arguments: tuple[str, ...]) -> list[str]:
@@ -225,9 +230,21 @@ class RelayProcess:
 
     # Admin server -------------------------------------------------------------------------------------------
 
-    def request(self, method: str, path: str) -> tuple[int, str]:
+    @property
+    def socket_path(self) -> Path:
+        """Where it is asked for all but metrics and health."""
+        named = self.settings["admin"].get("socket")
+        return self.folder / (named or f"{self.settings['state']['directory']}/admin.sock")
+
+    def connection(self, path: str) -> http.client.HTTPConnection:
+        """To where this path is served to all who may ask for it."""
+        if path.startswith("/v1/"):
+            return UnixConnection(self.socket_path)
         ip, _, port = self.settings["admin"]["bind"].rpartition(":")
-        connection = http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=PATIENCE_SECONDS)
+        return http.client.HTTPConnection(ip.strip("[]"), int(port), timeout=PATIENCE_SECONDS)
+
+    def request(self, method: str, path: str) -> tuple[int, str]:
+        connection = self.connection(path)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

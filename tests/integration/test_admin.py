@@ -104,7 +104,7 @@ def test_live_sessions_over_http(start_relay: StartRelay) -> None:
         status, body = relay.get("/v1/sessions/none")
         assert (status, json.loads(body)) == (404, {"message": "no session none in the table"})
     assert relay.get("/healthz") == (200, "ok\n")
-    assert relay.get("/nowhere")[0] == 404
+    assert relay.get("/v1/nowhere")[0] == 404
     assert relay.request("POST", "/metrics")[0] == 405
 
 

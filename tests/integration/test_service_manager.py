@@ -17,7 +17,7 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping
 from relayd.forwarding.sockets import BoundSocket, open_sockets
 from relayd.settings import RelaySettings
-from relayd.supervision.kept_sockets import take_kept_sockets
+from relayd.supervision.kept_sockets import NOTHING_KEPT, take_kept_sockets
 from relayd.supervision.probes import ProbedEngine, Probes
 from relayd.supervision.service_manager import ServiceManager
 from tests.integration.config import configuration, new_session
@@ -25,7 +25,10 @@ from tests.integration.managed_relay import ManagedRelay, Manager
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess, datagrams_in
 from tests.integration.stand_in import StandIn, relay_session
+from tests.integration.unix_http import connected
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
+
+NO_SOCKET = Path("/nowhere/admin.sock")
 
 
 @pytest.fixture
@@ -77,14 +80,11 @@ def test_it_tells_how_it_stands_from_start_to_end(manager: Manager, tmp_path: Pa
 
 def test_it_forwards_while_a_request_keeps_it_from_ending(manager: Manager, tmp_path: Path) -> None:
     session = new_session("playing")
-    others = [new_session(f"other-{number}") for number in range(1000)]
+    others = [new_session(f"other-{number:0120}") for number in range(1000)]
     with ManagedRelay(tmp_path, manager, [session, *others]) as relay, relay.player(session) as player:
         manager.hear_until("READY=1")
-        ip_address, port = relay.settings["admin"]["bind"].split(":")
-        with socket.socket() as slow:
+        with connected(relay.socket_path) as slow:
             # The answer is longer than what the two sockets hold, and is not read.
-            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            slow.connect((ip_address, int(port)))
             slow.sendall(b"GET /v1/sessions HTTP/1.1\r\nHost: relay\r\n\r\n")
             assert slow.recv(12) == b"HTTP/1.1 200"
             relay.process.send_signal(signal.SIGTERM)
@@ -264,7 +264,7 @@ def test_what_was_kept_and_does_not_fit_is_let_go(tmp_path: Path, named: bool) -
     managing = threading.Thread(target=manage)
     managing.start()
     said = ServiceManager(heard.address)
-    kept = take_kept_sockets(variables, settings_on([ports[0], ports[1]], "127.0.0.1"), said, first)
+    kept = take_kept_sockets(variables, settings_on([ports[0], ports[1]], "127.0.0.1"), said, NO_SOCKET, first).ports
     managing.join(PATIENCE_SECONDS)
     assert variables == {}
     assert [sock.fileno() for sock in kept] == [first]
@@ -286,13 +286,16 @@ def test_what_was_kept_and_does_not_fit_is_let_go(tmp_path: Path, named: bool) -
 
 def test_what_is_meant_for_another_process_is_left_alone() -> None:
     variables = {**passed(1), "LISTEN_PID": "1"}
-    assert take_kept_sockets(variables, settings_on(free_ports(2), "127.0.0.1"), None) == []
+    assert take_kept_sockets(variables, settings_on(free_ports(2), "127.0.0.1"), None, NO_SOCKET) == NOTHING_KEPT
     assert variables == {}
 
 
 def test_descriptors_that_are_none_are_passed_over() -> None:
     first = as_passed()
-    assert take_kept_sockets(passed(2), settings_on(free_ports(2), "127.0.0.1"), None, first + 50) == []
+    assert (
+        take_kept_sockets(passed(2), settings_on(free_ports(2), "127.0.0.1"), None, NO_SOCKET, first + 50)
+        == NOTHING_KEPT
+    )
 
 
 def test_kept_sockets_of_both_families_are_used_as_they_are() -> None:

@@ -15,7 +15,7 @@ from relayd.errors import ConfigurationError
 from relayd.http.tls import Certificate, signed_by, trusting
 from tests.integration.certificates import Pair, needs_openssl, self_signed, signed
 from tests.integration.commands import assert_one_clear_line, relayd, write_config
-from tests.integration.config import new_session
+from tests.integration.config import new_session, to_toml
 from tests.integration.control_plane.process import KEY, Server
 from tests.integration.peers import VALID
 from tests.integration.relay_process import RelayProcess
@@ -55,10 +55,14 @@ class TlsServer(Server):
 def test_the_admin_server_and_the_commands_that_ask_it(tmp_path: Path, make: Any) -> None:
     pair: Pair = make(tmp_path, "admin")
     keys = new_session("played")
-    relay = TlsRelay(tmp_path, [keys], {"admin": pair.settings})
+    (tmp_path / "token").write_text("a-token-for-tests\n")
+    relay = TlsRelay(tmp_path, [keys], {"admin": {**pair.settings, "token_file": "token"}})
     relay.trust = signed_by(pair.authority, "test")
     with relay, relay.host(keys) as host:
         assert host.ping() == VALID
+        # As where its socket cannot be reached.
+        without = {**relay.settings, "admin": {**relay.settings["admin"], "socket": "none"}}
+        relay.config_path.write_text(to_toml(without), encoding="utf-8")
         config = ("--config", str(relay.config_path))
         assert "played" in relayd("sessions", *config).stdout
         assert relayd("drain", *config).returncode == 0

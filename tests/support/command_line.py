@@ -34,7 +34,9 @@ class CommandLine:
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], sections: Sections | None = None) -> None:
         self.config = folder / "relayd.toml"
-        self.config.write_text(to_toml(sections or {}), encoding="utf-8")
+        # Where no relay of this host is asked instead.
+        in_folder = {"state": {"directory": str(folder / "state")}}
+        self.config.write_text(to_toml(in_folder | (sections or {})), encoding="utf-8")
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> Done:

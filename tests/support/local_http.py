@@ -6,11 +6,13 @@ from pathlib import Path
 
 import httpx
 
+NAME = "http"
+
 
 def listener(folder: Path) -> socket.socket:
     """Listens in that folder."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(str(folder / "http"))
+    sock.bind(str(folder / NAME))
     sock.listen(100)
     sock.setblocking(False)
     return sock
@@ -18,10 +20,10 @@ def listener(folder: Path) -> socket.socket:
 
 def client(folder: Path) -> httpx.AsyncClient:
     """Asks whoever listens there."""
-    transport = httpx.AsyncHTTPTransport(uds=str(folder / "http"))
+    transport = httpx.AsyncHTTPTransport(uds=str(folder / NAME))
     return httpx.AsyncClient(transport=transport, base_url="http://local", timeout=None)
 
 
 async def connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to whoever listens there, on which the test says what it wants."""
-    return await asyncio.open_unix_connection(str(folder / "http"))
+    return await asyncio.open_unix_connection(str(folder / NAME))

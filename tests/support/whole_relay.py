@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from relayd import app
+from relayd.admin import listeners
 from relayd.app import Relay
 from relayd.core.desired import SessionSpec
 from relayd.core.endpoint import Address
@@ -67,24 +68,26 @@ class WholeRelay:
             return self.sockets, []
 
         monkeypatch.setattr(app, "open_sockets", sockets_of_the_test)
-        monkeypatch.setattr(app, "listen", lambda *_: local_http.listener(folder))
+        (folder / "tcp").mkdir(exist_ok=True)
+        monkeypatch.setattr(listeners, "listen", lambda *_: local_http.listener(folder / "tcp"))
         self.settings = Settings.model_validate(configuration)
-        self.relay = Relay(self.settings, manager=manager, environment=environment)
+        self.relay = Relay(self.settings, admin_path=folder / local_http.NAME, manager=manager, environment=environment)
         self.admin = local_http.client(folder)
+        self.over_tcp = local_http.client(folder / "tcp")
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
         """Served beside the test from when it is started to when it is stopped."""
         running = Running(self.relay.serve())
         try:
-            async with running, self.admin:
+            async with running, self.admin, self.over_tcp:
                 (self.task,) = running.tasks
                 await until(lambda: self.relay._started.is_set() or self.task.done())
                 yield self
                 self.relay.stop()
                 await until(self.task.done)
         finally:
-            (self.folder / "http").unlink(missing_ok=True)
+            (self.folder / "tcp" / local_http.NAME).unlink(missing_ok=True)
 
     def write(self, *specs: SessionSpec) -> None:
         """Replaces the file of its sessions."""

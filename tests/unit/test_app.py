@@ -240,7 +240,7 @@ def test_a_taken_admin_port_closes_what_was_opened(tmp_path: Path, monkeypatch: 
 
     async def work() -> None:
         one = WholeRelay(tmp_path, monkeypatch)
-        monkeypatch.setattr("relayd.app.listen", taken)
+        monkeypatch.setattr("relayd.admin.listeners.listen", taken)
         with pytest.raises(UnavailableError):
             await one.relay.serve()
         assert [bound.socket.fileno() for bound in one.sockets] == [-1, -1]
@@ -270,7 +270,7 @@ def test_a_start_that_fails_leaves_state_and_journal_to_the_next(
                 failed.append(WholeRelay(tmp_path, monkeypatch, fast_path={"mode": "require", "interfaces": []}))
                 with pytest.raises(UnavailableError, match=r"fast_path\.interfaces"):
                     await failed[-1].relay.serve()
-                (tmp_path / "http").unlink()
+                (tmp_path / "tcp" / "http").unlink()
         assert "another relayd is using it" not in str(logs)
 
     run(work())
@@ -494,6 +494,6 @@ def test_no_token_is_in_any_line_of_the_log(tmp_path: Path, monkeypatch: pytest.
 def test_a_source_that_cannot_be_made_leaves_nothing_open(tmp_path: Path) -> None:
     async def work() -> None:
         with pytest.raises(ConfigurationError):
-            Relay(Settings.model_validate({"source": {"kind": "embedded"}}))
+            Relay(Settings.model_validate({"source": {"kind": "embedded"}}), admin_path=tmp_path / "http")
 
     run(work())

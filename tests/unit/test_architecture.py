@@ -62,7 +62,7 @@ ARROWS: dict[str, dict[str, str]] = {
     "http": {},
     "client": {
         "admin": "its answers, as they are declared",
-        "http": "the certificate that the admin server shows",
+        "http": "the certificate that the admin server shows, and where its socket is",
     },
     "forwarding": {},
     "session_source": {
@@ -71,8 +71,11 @@ ARROWS: dict[str, dict[str, str]] = {
     },
     "state": {"forwarding": "bindings are numbered by the sockets they are at"},
     "usage": {"state": "what is counted outlives the process in the state file"},
-    "admin": {},
-    "supervision": {"forwarding": "sockets are kept and probed"},
+    "admin": {"http": "both of its listening sockets, and what serves them"},
+    "supervision": {
+        "forwarding": "sockets are kept and probed",
+        "http": "the socket for commands is left to the program that replaces this one",
+    },
     "control_plane": {
         "http": "the server it shares with the admin port",
         "supervision": "systemd is told when it is ready",

@@ -1,6 +1,9 @@
 """Answers of the admin API, as they are written and read again."""
 
 import json
+import socket
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,14 +11,14 @@ import pytest
 
 from relayd.admin.answers import Address, BoundAt, Count, Program, RelayStatus
 from relayd.client.admin import AdminClient
-from relayd.errors import FatalError, UnavailableError
-from relayd.settings import AdminSettings
+from relayd.errors import FatalError, RefusedError, UnavailableError
+from relayd.settings import Settings
 
 
 def asking(monkeypatch: pytest.MonkeyPatch, status: int, content: str) -> AdminClient:
-    """A client of something that always answers this."""
+    """A client of something that always answers this, over TCP: there is no socket."""
     monkeypatch.setattr(httpx, "request", lambda *_, **__: httpx.Response(status, text=content))
-    return AdminClient(AdminSettings(bind="127.0.0.1:9464"))
+    return AdminClient(Settings.model_validate({"admin": {"socket": "/nowhere/admin.sock"}}))
 
 
 BOUND: dict[str, Any] = {
@@ -64,3 +67,111 @@ def test_why_there_is_no_answer_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch
 
 def test_a_status_names_its_program_first() -> None:
     assert list(RelayStatus.model_fields)[:2] == list(Program.model_fields)
+
+
+# Where it asks ---------------------------------------------------------------------------------------------
+
+
+class Tcp:
+    """In the place of `httpx.request`, which the client uses over TCP alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, status: int = 200) -> None:
+        self.status = status
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        monkeypatch.setattr(httpx, "request", self._request)
+
+    def _request(self, _: str, url: str, *, headers: dict[str, str], **__: object) -> httpx.Response:
+        self.asked.append((url, headers))
+        if self.status == 0:
+            raise httpx.ConnectError("connection refused")
+        body = {"version": "tcp", "instance": "a"} if self.status == 200 else {"message": "ask on the socket"}
+        return httpx.Response(self.status, json=body)
+
+
+class Listening:
+    """Answers one request on a Unix socket, or only takes it."""
+
+    def __init__(self, path: Path, body: bytes) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._answer, args=(body,))
+        self.asked = b""
+        self._thread.start()
+
+    def _answer(self, body: bytes) -> None:
+        while not self.asked:  # the first connection only shows that somebody listens
+            taken, _ = self._socket.accept()
+            with taken:
+                self.asked = taken.recv(65536)
+                if body and self.asked:
+                    taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def close(self) -> None:
+        self._thread.join()
+        self._socket.close()
+
+
+def client_for(path: Path, **admin: object) -> AdminClient:
+    return AdminClient(Settings.model_validate({"admin": {"socket": path, **admin}}))
+
+
+def test_the_socket_is_asked_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tcp = Tcp(monkeypatch)
+    token = tmp_path / "token"
+    token.write_text("secret")
+    listening = Listening(tmp_path / "admin.sock", b'{"version": "socket", "instance": "a"}')
+    assert client_for(tmp_path / "admin.sock", token_file=token).upgrade().version == "socket"
+    listening.close()
+    assert listening.asked.startswith(b"POST /v1/upgrade HTTP/1.1\r\n")
+    assert b"secret" not in listening.asked
+    assert tcp.asked == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_nobody_listens_it_is_tcp_with_the_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+) -> None:
+    tcp = Tcp(monkeypatch)
+    path, token = tmp_path / "admin.sock", tmp_path / "token"
+    if there:
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+    token.write_text("secret\n")
+    assert client_for(path, token_file=token).upgrade().version == "tcp"
+    assert client_for(path).upgrade().version == "tcp", "a relay of before has no socket"
+    url = "http://127.0.0.1:9464/v1/upgrade"
+    assert tcp.asked == [(url, {"authorization": "Bearer secret"}), (url, {})]
+
+
+@pytest.mark.parametrize("status", [401, 403, 421])
+def test_a_relay_that_does_not_answer_this_user_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    Tcp(monkeypatch, status)
+    with pytest.raises(RefusedError, match=r"^ask on the socket$"):
+        client_for(tmp_path / "none").upgrade()
+
+
+def test_where_neither_is_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Tcp(monkeypatch, 0)
+    path = tmp_path / "admin.sock"
+    with pytest.raises(
+        UnavailableError, match=rf"^no relay answers on 127\.0\.0\.1:9464 .*{path}: No such file or directory"
+    ):
+        client_for(path).upgrade()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with pytest.raises(UnavailableError, match=rf"{path}: Connection refused"):
+        client_for(path).upgrade()
+
+
+def test_one_that_takes_the_request_and_ends_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tcp = Tcp(monkeypatch)
+    listening = Listening(tmp_path / "admin.sock", b"")
+    with pytest.raises(UnavailableError, match=f"no relay answers on {tmp_path}/admin.sock"):
+        client_for(tmp_path / "admin.sock").upgrade()
+    listening.close()
+    assert tcp.asked == [], "it may have done already what it was asked for"

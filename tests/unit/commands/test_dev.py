@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relayd import app
+from relayd.admin import listeners
 from relayd.commands import dev as command
 from relayd.core.relay_session import RelaySession
 from relayd.errors import FatalError
@@ -34,7 +35,7 @@ class Laptop:
             (folder / name).mkdir()
         lay_wires(monkeypatch, fake(sockets[0]), fake(sockets[1]))
         monkeypatch.setattr(app, "open_sockets", lambda *_: (sockets, []))
-        monkeypatch.setattr(app, "listen", lambda *_: local_http.listener(folder / "admin"))
+        monkeypatch.setattr(listeners, "listen", lambda *_: local_http.listener(folder / "admin"))
         monkeypatch.setattr(command, "listen", lambda *_: local_http.listener(folder / "api"))
         monkeypatch.setattr("relayd.log.configure", lambda *_: None)
         # uvloop reads sockets by itself, and these are read by their methods.

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
 
-from relayd.http.protocol import ANSWER_SECONDS, REQUEST_SECONDS
+from relayd.http.protocol import ANSWER_SECONDS, LAST_REQUEST_SECONDS, REQUEST_SECONDS
 from relayd.http.server import GRACE_SECONDS, HttpServer
 from tests.support import local_http
 from tests.support.virtual_loop import now, run, turns, until
@@ -179,6 +179,40 @@ def test_a_request_under_way_is_finished_when_the_server_stops(tmp_path: Path) -
             await until(lambda: world.entered)
             world.server.stop()
             assert (await asking).text == "done"
+
+    served(tmp_path, work)
+
+
+@pytest.mark.parametrize("said", [b"", GET[:10]])
+def test_one_that_was_accepted_before_the_server_stops_is_answered_once(tmp_path: Path, said: bytes) -> None:
+    async def work(world: World) -> None:
+        reader = await world.connect(said)
+        world.server.stop()
+        await asyncio.sleep(LAST_REQUEST_SECONDS / 2)
+        world.writers[-1].write(GET[len(said) :])
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"hello")
+
+    served(tmp_path, work)
+
+
+@pytest.mark.parametrize("said", [b"", GET[:10]])
+def test_one_that_does_not_ask_holds_up_the_end_no_longer_than_a_moment(tmp_path: Path, said: bytes) -> None:
+    async def work(world: World) -> None:
+        reader = await world.connect(said)
+        world.server.stop()
+        assert LAST_REQUEST_SECONDS <= await closed_after(reader) < LAST_REQUEST_SECONDS + 0.5
+
+    served(tmp_path, work)
+
+
+def test_one_that_was_answered_is_closed_when_the_server_stops(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        reader = await world.connect(GET)
+        await reader.readuntil(b"hello")
+        world.server.stop()
+        assert await closed_after(reader) < LAST_REQUEST_SECONDS / 2
 
     served(tmp_path, work)
 

@@ -33,6 +33,7 @@ OVERRIDDEN: dict[type, dict[str, str]] = {
         "on_response_complete": "()",
         "pause_writing": "()",
         "resume_writing": "()",
+        "shutdown": "()",
     },
 }
 """Methods of uvicorn's that relayd/http puts its own in place of, each with its parameters."""
