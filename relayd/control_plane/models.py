@@ -269,6 +269,10 @@ class SessionPage(NamedTuple):
     page: int
     """1-based."""
     limit: int
+    more: bool
+    """Whether there are sessions behind it."""
+    last: int | None
+    """Number of its last session; None for an empty page."""
 
 
 class Paginator(Described):
@@ -289,9 +293,17 @@ class Pagination(Described):
 
     @classmethod
     def of(cls, page: SessionPage) -> Self:
-        """A page beyond the last has none after it, and the last one before it. An empty list has one page."""
+        """A page beyond the last has none after it, and the last one before it. An empty list has one page.
+
+        Whether there is a next one is what is there behind this one: by number, a list that has shrunk since its first
+        pages were read would seem to end too early.
+        """
+        has_next, has_previous = page.more, page.page > 1
         pages = max(1, -(-page.total // page.limit))
-        has_next, has_previous = page.page < pages, page.page > 1
+        if has_next:
+            pages = max(pages, page.page + 1)
+        elif page.sessions:
+            pages = page.page
         return cls(
             number=page.page,
             next_page_number=page.page + 1 if has_next else None,

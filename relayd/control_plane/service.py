@@ -12,6 +12,7 @@ from relayd.control_plane.clock import steady_time
 from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.control_plane.fleet.placement import Unplaceable, centre_of, place
 from relayd.control_plane.fleet.roster import Fleet
+from relayd.control_plane.listing import Bookmarks
 from relayd.control_plane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
 from relayd.control_plane.store.contract import SILENT_NODE_KEPT_FOR, Authorized, NewSession, NodeRecord, Store, Totals
 from relayd.control_plane.usage_models import UsageQuery, UsageReport, UsageSum
@@ -74,6 +75,7 @@ class ControlPlane:
         self._tasks: list[asyncio.Task[None]] = []
         self._started_at = 0.0
         self._stopping = False
+        self._bookmarks = Bookmarks()
         self._warned: set[tuple[object, ...]] = set()
 
     async def start(self) -> None:
@@ -144,9 +146,15 @@ class ControlPlane:
             raise NotFoundError(f"There is no session {session_id[:40]!r}; it may have been deleted or have ended.")
         return session
 
-    async def list(self, page: int, limit: int) -> SessionPage:
-        """A page of all sessions, oldest first; empty beyond the last one. Pages are counted from 1."""
-        return await self._store.page(page, limit)
+    async def list(self, page: int, limit: int, reader: str) -> SessionPage:
+        """A page of all sessions, oldest first; empty beyond the last one. Pages are counted from 1.
+
+        Whoever reads them one after the other misses none that is there all the while: see `listing`.
+        """
+        found = await self._store.page(page, limit, self._bookmarks.before(reader, limit, page, time.monotonic()))
+        if found.more and found.last is not None:
+            self._bookmarks.ended(reader, limit, page, found.last, time.monotonic())
+        return found
 
     async def delete(self, session_id: str) -> None:
         """Ends a session.

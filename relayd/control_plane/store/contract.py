@@ -110,8 +110,11 @@ class SessionStore(Protocol):
     async def get(self, session_id: str) -> RelaySession | None:
         """The session as the API shows it."""
 
-    async def page(self, number: int, limit: int) -> SessionPage:
-        """Sessions in the order of their creation."""
+    async def page(self, number: int, limit: int, after: int | None = None) -> SessionPage:
+        """Sessions in the order of their creation: those behind the one with the number `after`.
+
+        Without it, those behind as many as fit on the pages before.
+        """
 
     async def authorize(self, session_id: str, ip: str) -> Authorized:
         """Lets one more user in. Raises NotFoundError, or ConflictError when the address is in already."""

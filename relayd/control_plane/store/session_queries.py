@@ -45,11 +45,19 @@ SELECT = select(
 ).select_from(_sessions.outerjoin(_nodes))
 
 _ONE = SELECT.where(_sessions.c.session_id == bindparam("session_id"))
-_PAGE = SELECT.where(
-    _sessions.c.number.in_(
-        select(_sessions.c.number).order_by(_sessions.c.number).limit(bindparam("limit")).offset(bindparam("offset"))
+_PAGE = (
+    SELECT.add_columns(_sessions.c.number)
+    .where(
+        _sessions.c.number.in_(
+            select(_sessions.c.number)
+            .where(_sessions.c.number > bindparam("after"))
+            .order_by(_sessions.c.number)
+            .limit(bindparam("limit"))
+            .offset(bindparam("skip"))
+        )
     )
-).order_by(_sessions.c.number)
+    .order_by(_sessions.c.number)
+)
 _USERS = (
     select(_users.c.session_id, _users.c.token, _users.c.ip, _users.c.latitude, _users.c.longitude)
     .where(_users.c.session_id.in_(bindparam("session_ids", expanding=True)))
@@ -137,14 +145,22 @@ def get(connection: Connection, session_id: str) -> RelaySession | None:
     return shown(connection, rows)[0] if rows else None
 
 
-def page(connection: Connection, number: int, limit: int) -> SessionPage:
-    """Sessions in the order of their creation."""
+def page(connection: Connection, number: int, limit: int, after: int | None = None) -> SessionPage:
+    """Sessions in the order of their creation: those behind that one, or behind the pages before."""
     of_all = total(connection)
-    offset = (number - 1) * limit
+    skip = (number - 1) * limit if after is None else 0
     rows: Rows = ()
-    if offset < of_all:
-        rows = connection.execute(_PAGE, {"limit": limit, "offset": offset}).all()
-    return SessionPage(sessions=shown(connection, rows), total=of_all, page=number, limit=limit)
+    if skip < of_all:
+        rows = connection.execute(_PAGE, {"limit": limit + 1, "skip": skip, "after": after or 0}).all()
+    found = rows[:limit]
+    return SessionPage(
+        sessions=shown(connection, found),
+        total=of_all,
+        page=number,
+        limit=limit,
+        more=len(rows) > limit,
+        last=found[-1].number if found else None,
+    )
 
 
 def total(connection: Connection) -> int:

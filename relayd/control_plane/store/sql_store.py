@@ -71,9 +71,9 @@ class SqlStore:
         """The session as the API shows it."""
         return await self._database.read(partial(session_queries.get, session_id=session_id))
 
-    async def page(self, number: int, limit: int) -> SessionPage:
+    async def page(self, number: int, limit: int, after: int | None = None) -> SessionPage:
         """Sessions in the order of their creation."""
-        return await self._database.read(partial(session_queries.page, number=number, limit=limit))
+        return await self._database.read(partial(session_queries.page, number=number, limit=limit, after=after))
 
     async def authorize(self, session_id: str, ip: str) -> Authorized:
         """Lets one more user in."""

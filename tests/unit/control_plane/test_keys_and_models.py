@@ -92,7 +92,8 @@ def test_webhook_urls_that_are_taken(url: str) -> None:
 
 @given(total=st.integers(0, 10_000), number=st.integers(1, 300), limit=st.integers(1, 1000))
 def test_pagination_agrees_with_itself(total: int, number: int, limit: int) -> None:
-    pagination = Pagination.of(SessionPage(sessions=[], total=total, page=number, limit=limit))
+    more = number * limit < total
+    pagination = Pagination.of(SessionPage([], total, number, limit, more=more, last=None))
     pages = pagination.paginator.num_pages
     assert pages == max(1, (total + limit - 1) // limit)
     assert pagination.has_next == (number < pages) == (pagination.next_page_number is not None)
