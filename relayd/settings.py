@@ -200,9 +200,7 @@ class SourceSettings(Section):
     )
     path: Path = Field(Path("sessions.json"), description='kind = file: {"sessions": [RelaySession, …]}.')
     url: Url = Field("http://127.0.0.1:8080", description="kind = control_plane: its base URL.")
-    token_file: Path | None = Field(
-        None, description="kind = control_plane: file with the API key (scope nodes:write)."
-    )
+    token_file: Path | None = Field(None, description="kind = control_plane: file with the API key of this relay.")
     poll_interval: float = Field(1.0, gt=0, le=3600, description="Seconds between two looks at the source.")
     timeout: float = Field(
         10.0, gt=0, le=300, description="kind = control_plane: seconds for one request, from its start to its end."
@@ -254,7 +252,9 @@ class AdminSettings(HttpSection):
         1000, description='Sessions with time series of their own; the rest is summed under session="other".'
     )
     max_connections: Connections = Field(
-        256, description="HTTP connections at once, to admin.bind and to admin.socket each; more are closed."
+        256,
+        description="HTTP connections at once, to admin.bind and to admin.socket each, of which one address may have"
+        " half. For one more, the longest idle is closed.",
     )
 
     def read_token(self) -> str | None:
@@ -273,7 +273,9 @@ class ApiSettings(HttpSection):
     token_file: Path | None = Field(None, description="File with one API key that has every scope, to begin with.")
     database: str = Field("relayd.sqlite3", description='SQLite database; ":memory:" keeps nothing over a restart.')
     max_connections: Connections = Field(
-        4096, description="HTTP connections at once, of which each relay holds one; more are closed."
+        4096,
+        description="HTTP connections at once, of which each relay holds one. One address may have half of them, a"
+        " trusted proxy all. For one more, the longest idle is closed.",
     )
     trusted_proxies: list[IpNetwork] = Field(
         [],

@@ -96,7 +96,7 @@ def _control_plane(settings: Settings) -> _Findings:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UnavailableError(f"source.url: {source.url} does not answer: {error}") from None
     if answer.status_code in (401, 403):
-        wanted = "refuses the key; a relay's needs scope nodes:write" if key else "wants a key; name its file"
+        wanted = "refuses the key; make one with keys add --node" if key else "wants a key; name its file"
         raise ConfigurationError(f"source.token_file: {source.url} {wanted}")
     if answer.status_code not in (200, 404) or not answer.headers.get("content-type", "").startswith(
         "application/json"

@@ -17,6 +17,7 @@ from rich.console import Console
 from relayd import log
 from relayd.app import Relay
 from relayd.commands.options import Config
+from relayd.control_plane.api.caller import Callers
 from relayd.control_plane.server import open_control_plane
 from relayd.control_plane.service import ControlPlane
 from relayd.core.relay_session import RelaySession, canonical_ip
@@ -82,7 +83,13 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
     admin_path = path_to_listen_on(settings, os.environ, keeps_state=False)
     opening = open_control_plane(settings.api, token_bits=settings.limits.token_bits, extra_key=key)
     async with opening as (control_plane, app):
-        api = HttpServer(app, listener, most_connections=settings.api.max_connections, certificate=certificate)
+        api = HttpServer(
+            app,
+            listener,
+            most_connections=settings.api.max_connections,
+            is_proxy=Callers(settings.api.trusted_proxies).trusts,
+            certificate=certificate,
+        )
         relay = Relay(
             settings,
             admin_path=admin_path,

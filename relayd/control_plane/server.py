@@ -88,7 +88,13 @@ async def serve(settings: Settings, manager: ServiceManager | None = None) -> No
     listener = listen(api.bind, "api.bind")
     try:
         async with open_control_plane(api, token_bits=settings.limits.token_bits) as (control_plane, app):
-            server = HttpServer(app, listener, most_connections=api.max_connections, certificate=certificate)
+            server = HttpServer(
+                app,
+                listener,
+                most_connections=api.max_connections,
+                is_proxy=Callers(api.trusted_proxies).trusts,
+                certificate=certificate,
+            )
 
             def end() -> None:
                 log.info("control plane stopping")

@@ -1,11 +1,16 @@
 """HTTP/1.1 as uvicorn serves it, for clients that keep to time: an unused connection costs memory and a descriptor."""
 
 import asyncio
+from collections.abc import Callable
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+from relayd.core.limits import network_of
+from relayd.core.relay_session import canonical_ip
+from relayd.http.places import Places
 
 REQUEST_SECONDS = 10.0
 """For a request to be there whole, headers and body, from the connection or its first byte on."""
@@ -42,24 +47,28 @@ class PunctualProtocol(H11Protocol):
     Args:
         config: uvicorn's.
         server_state: of the server, with all of its connections.
-        most_connections: how many there may be.
+        places: for all connections of the server.
+        is_proxy: whether an address is that of a proxy, which has no bound of its own.
     """
 
-    def __init__(self, config: Config, server_state: ServerState, most_connections: int) -> None:
+    def __init__(
+        self, config: Config, server_state: ServerState, places: Places, is_proxy: Callable[[str], bool]
+    ) -> None:
         super().__init__(config, server_state, {})
-        self._most_connections = most_connections
+        self._places = places
+        self._is_proxy = is_proxy
         self._for_a_request = _Patience(self.loop, REQUEST_SECONDS)
         self._to_be_read = _Patience(self.loop, ANSWER_SECONDS)
         self._for_a_last_one = _Patience(self.loop, LAST_REQUEST_SECONDS)
         self._ends_after_one = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Takes the connection, if there is room for it."""
+        """Takes the connection, if there is room for it, or for its sake lets one go that waits for nothing."""
         super().connection_made(transport)
-        if len(self.connections) > self._most_connections:
-            transport.abort()
-        else:
-            self._for_a_request.begin(transport)
+        self._for_a_request.begin(transport)
+        gone = self._places.enter(self, self._source())
+        if isinstance(gone, PunctualProtocol):
+            gone.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Takes a part of a request."""
@@ -69,14 +78,17 @@ class PunctualProtocol(H11Protocol):
         else:
             self._for_a_request.end()
             self._for_a_last_one.end()
+            self._places.busy(self)
 
     def on_response_complete(self) -> None:
         """Waits for the next request; of one that has begun, not as long as for one that has not."""
         super().on_response_complete()
         if self._ends_after_one:
             super().shutdown()
-        elif self.conn.their_state in _THEIR_TURN and self.conn.trailing_data[0]:
-            self._for_a_request.begin(self.transport)
+        elif self.conn.their_state in _THEIR_TURN:
+            self._places.idle(self)
+            if self.conn.trailing_data[0]:
+                self._for_a_request.begin(self.transport)
 
     def shutdown(self) -> None:
         """The server stops. Who was accepted and has not asked yet is answered once, not turned away."""
@@ -90,10 +102,12 @@ class PunctualProtocol(H11Protocol):
         """The client does not read as fast as it is answered."""
         super().pause_writing()
         self._to_be_read.begin(self.transport)
+        self._places.idle(self)
 
     def resume_writing(self) -> None:
         """It does again."""
         self._to_be_read.end()
+        self._places.busy(self)
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,4 +115,12 @@ class PunctualProtocol(H11Protocol):
         self._for_a_request.end()
         self._to_be_read.end()
         self._for_a_last_one.end()
+        self._places.leave(self)
         super().connection_lost(exc)
+
+    def _source(self) -> str | None:
+        """The network that the other side is in; None for a proxy, and for who comes by a local socket."""
+        if self.client is None:
+            return None
+        address = canonical_ip(self.client[0].partition("%")[0])
+        return None if self._is_proxy(address) else network_of(address)

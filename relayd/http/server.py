@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from relayd.http.places import Places
 from relayd.http.protocol import PunctualProtocol
 from relayd.http.tcp import BACKLOG
 from relayd.http.tls import Certificate
@@ -26,12 +27,20 @@ class HttpServer(uvicorn.Server):
     Args:
         app: the application.
         sock: where it listens, on TCP or a Unix socket.
-        most_connections: more are closed at once.
+        most_connections: at once. For one more the longest idle is closed, or itself where none is; the same for more
+            than half of them from one IPv4 address or IPv6 /64 network.
+        is_proxy: whether an address is that of a proxy, whose connections are many people's.
         certificate: for TLS; None for none.
     """
 
     def __init__(
-        self, app: ASGIApp, sock: socket.socket, *, most_connections: int, certificate: Certificate | None = None
+        self,
+        app: ASGIApp,
+        sock: socket.socket,
+        *,
+        most_connections: int,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+        certificate: Certificate | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -52,7 +61,8 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._socket = sock
-        self._most_connections = most_connections
+        self._places = Places(most_connections)
+        self._is_proxy = is_proxy
         self._certificate = certificate
         self._looking: asyncio.Task[None] | None = None
 
@@ -69,7 +79,7 @@ class HttpServer(uvicorn.Server):
         self.started = True
 
     def _connection(self) -> PunctualProtocol:
-        return PunctualProtocol(self.config, self.server_state, self._most_connections)
+        return PunctualProtocol(self.config, self.server_state, self._places, self._is_proxy)
 
     async def on_tick(self, counter: int) -> bool:
         """Looks after the certificate, and does what uvicorn does."""

@@ -29,14 +29,15 @@ class Callers:
         """
         address = canonical_ip(peer.partition("%")[0])
         hops = [hop for value in forwarded_for for hop in value.split(",")]
-        while hops and self._is_trusted(address):
+        while hops and self.trusts(address):
             try:
                 address = _hop(hops.pop().strip())
             except ValueError:
                 break  # what is before it came through something that nobody can name
         return address
 
-    def _is_trusted(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether that is the address of a trusted proxy."""
         asked = ipaddress.ip_address(address)
         return any(asked in network for network in self._trusted)
 

@@ -97,13 +97,42 @@ def test_requests_are_answered_one_after_another_on_one_connection(tmp_path: Pat
     served(tmp_path, work)
 
 
-def test_more_connections_than_it_takes_are_closed_at_once(tmp_path: Path) -> None:
+SLOW = b"POST /slow?seconds=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_where_all_are_being_answered_one_more_is_closed_at_once(tmp_path: Path) -> None:
     async def work(world: World) -> None:
-        kept = [await world.connect(GET) for _ in range(MOST_CONNECTIONS)]
+        kept = [await world.connect(SLOW) for _ in range(MOST_CONNECTIONS)]
+        await until(lambda: world.entered == MOST_CONNECTIONS)
         one_too_many = await world.connect(GET)
         assert await closed_after(one_too_many) < 1.0
         for reader in kept:
-            assert b"hello" in await reader.read(1 << 16)
+            assert b"done" in await reader.read(1 << 16)
+
+    served(tmp_path, work)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /hel", GET])
+def test_the_longest_idle_gives_up_its_place(tmp_path: Path, said: bytes) -> None:
+    async def work(world: World) -> None:
+        slow = await world.connect(SLOW)
+        await until(lambda: world.entered == 1)
+        idle = [await world.connect(said) for _ in range(MOST_CONNECTIONS - 1)]
+        for reader in idle:
+            assert b"hello" in await (await world.connect(GET)).readuntil(b"hello")
+            assert await closed_after(reader) < 1.0
+        assert b"done" in await slow.read(1 << 16), "it waits for us"
+
+    served(tmp_path, work)
+
+
+def test_whoever_does_not_take_its_answer_gives_up_its_place(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        for _ in range(MOST_CONNECTIONS):
+            await world.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            world.writers[-1].transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads as well
+        assert b"hello" in await (await world.connect(GET)).readuntil(b"hello")
+        assert len(world.server.server_state.connections) <= MOST_CONNECTIONS
 
     served(tmp_path, work)
 
