@@ -131,7 +131,7 @@ def test_ports_that_a_nat_maps_are_what_sessions_name(control_plane: Server, sta
     said = relayd(
         "explain", str(session["session_users"][1]["authorization_token"]), "--config", str(relay.config_path)
     )
-    assert "players send to the client port, UDP 40001" in said.stdout
+    assert "players send to the client port, UDP 40001, the host to the server port, UDP 40000" in said.stdout
 
 
 def test_a_session_is_played_changed_and_ended(fleet: Fleet) -> None:

@@ -1,20 +1,32 @@
 """Who may hear whom: sessions apart, address families together, answers from the port that was asked."""
 
 import os
+import select
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from bench.ports import free_ports
+from relayd.core.limits import Limits
+from relayd.core.table import Table
+from relayd.forwarding.sockets import open_sockets
+from relayd.settings import RelaySettings
+from relayd.supervision.kept_sockets import hand_over
+from relayd.supervision.probes import ProbedEngine, Probes
+from relayd.supervision.service_manager import ServiceManager
 from tests.integration.commands import relayd
 from tests.integration.config import SessionKeys, new_session, new_sessions, with_forwarder
 from tests.integration.conftest import StartRelay
 from tests.integration.fast_path import own_network
 from tests.integration.peers import OPENS_CONNECTION, VALID, Player
 from tests.integration.relay_process import RelayProcess, counted, told
-from tests.integration.waiting import PATIENCE_SECONDS
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("forwarder")
 
@@ -164,23 +176,61 @@ def _received_mark(sock: socket.socket) -> tuple[bytes, int]:
     return datagram, int.from_bytes(octet, "little") >> 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network of its own")
-def test_a_link_local_address_is_served_on_its_interface(tmp_path: Path, forwarder: str) -> None:
-    session = new_session("link")
-    overrides = with_forwarder(forwarder, {"relay": {"bind": ["127.0.0.1", "fe80::9%lo"]}})
+@pytest.fixture
+def index_of_lo() -> Iterator[int]:
+    """Of a network of the test's own, in which lo has fe80::9."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for a network of its own")
     with own_network():
         subprocess.run(["ip", "address", "add", "fe80::9/64", "dev", "lo", "nodad"], check=True)
         (index,) = (index for index, name in socket.if_nameindex() if name == "lo")
-        with RelayProcess(tmp_path, [session], overrides) as relay, relay.host(session) as host:
-            assert host.ping() == VALID
-            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(PATIENCE_SECONDS)
-                sock.connect(("fe80::9", relay.settings["relay"]["client_port"], 0, index))
-                with relay.player(session) as player:
-                    sock.send(player.data(OPENS_CONNECTION))
-                connection_id, heard = host.hear()
-                assert heard == OPENS_CONNECTION
-                host.say(connection_id, b"to the link")
-                assert sock.recv(2048) == b"\x02to the link"
-            checked = relayd("check", "--config", str(relay.config_path))
-            assert checked.returncode == 0, checked
+        # The kernel adds the route to a new address a moment after the address (addrconf_dad_work).
+        eventually(lambda: _hears_itself(("fe80::9", 0, 0, index)), "the new address is reached")
+        yield index
+
+
+def _hears_itself(address: tuple[str, int, int, int]) -> bool:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(address)
+            sock.connect(sock.getsockname())
+            sock.send(b"!")
+        except OSError:
+            return False
+        return bool(select.select([sock], [], [], 0.1)[0])
+
+
+def test_a_link_local_address_is_served_on_its_interface(tmp_path: Path, forwarder: str, index_of_lo: int) -> None:
+    session = new_session("link")
+    overrides = with_forwarder(forwarder, {"relay": {"bind": ["127.0.0.1", "fe80::9%lo"]}})
+    with RelayProcess(tmp_path, [session], overrides) as relay, relay.host(session) as host:
+        assert host.ping() == VALID
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(PATIENCE_SECONDS)
+            sock.connect(("fe80::9", relay.settings["relay"]["client_port"], 0, index_of_lo))
+            with relay.player(session) as player:
+                sock.send(player.data(OPENS_CONNECTION))
+            connection_id, heard = host.hear()
+            assert heard == OPENS_CONNECTION
+            host.say(connection_id, b"to the link")
+            assert sock.recv(2048) == b"\x02to the link"
+        checked = relayd("check", "--config", str(relay.config_path))
+        assert checked.returncode == 0, checked
+
+
+def test_sockets_on_a_link_are_probed_there_and_kept_under_its_name(index_of_lo: int) -> None:
+    server_port, client_port = free_ports(2)
+    settings = RelaySettings(bind=["fe80::9%lo"], server_port=server_port, client_port=client_port)
+    sockets, _ = open_sockets(settings)
+    with closing(Probes(ProbedEngine(Table(Limits(), lambda: 1)), sockets)) as probes:
+        probes.unread()
+        for one in sockets:
+            assert select.select([one.socket], [], [], PATIENCE_SECONDS)[0], "a probe has come"
+    told: list[tuple[str, ...]] = []
+    manager = SimpleNamespace(tell=lambda *lines, fds: told.append(lines))
+    hand_over(cast(ServiceManager, manager), sockets)
+    assert [lines[1] for lines in told] == [
+        f"FDNAME=udp-fe80__9%{index_of_lo}-{port}" for port in (server_port, client_port)
+    ]
+    for one in sockets:
+        one.socket.close()
