@@ -19,12 +19,15 @@ from relayd.control_plane.examine import examine_api
 from relayd.core.desired import Snapshot
 from relayd.core.session_file import SessionFileError, read_sessions
 from relayd.errors import ConfigurationError, FatalError, RefusedError, UnavailableError
+from relayd.event_loop.run import run_loop
+from relayd.event_loop.threads import within
 from relayd.files import read
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.merging import examine_merging
 from relayd.forwarding.sockets import open_sockets
 from relayd.http.tcp import listen
 from relayd.http.tls import signed_by
+from relayd.session_source.looks import HUNG, LIMIT_SECONDS
 from relayd.settings import RelaySettings, Settings, load
 
 _Findings = list[str]
@@ -149,9 +152,11 @@ def _file(settings: Settings) -> _Findings:
         raise ConfigurationError('source.kind: "embedded" is what `relayd dev` uses; `relayd run` needs another')
     snapshot = Snapshot()
     try:
-        _, content = read(source.path)
+        _, content = run_loop(within(LIMIT_SECONDS, read, source.path))
         for _ in read_sessions(content.decode("utf-8-sig"), snapshot):
             pass
+    except TimeoutError:
+        raise UnavailableError(f"source.path: {source.path}: {HUNG}") from None
     except OSError as error:
         raise ConfigurationError(f"source.path: {source.path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -131,8 +131,7 @@ class Output(io.TextIOBase):
                 continue
             try:
                 self._write(self._told(one) if isinstance(one, int) else one)
-            except (OSError, ValueError):
-                # No room, nobody who reads any more, a closed stream.
+            except Exception:  # noqa: BLE001 - no room, nobody reads any more; without this thread nothing is said again
                 self._lost(one)
             else:
                 if self._waiting.empty():

@@ -7,6 +7,7 @@ from pathlib import Path
 from relayd.files import Stamp, read_if_changed
 
 LIMIT_SECONDS = 10.0
+HUNG = f"no answer within {LIMIT_SECONDS:g} s: is the file system it is on away?"
 _LONGEST_PAUSE_SECONDS = 3600.0
 _MOST_HANGING = 32
 """Threads; with the pauses between them, looks that hang take days to become so many."""
@@ -54,7 +55,7 @@ class Looks:
         self._hung_in_a_row += 1
         self._hanging.add(look)
         look.add_done_callback(self._ended)
-        raise HungError(f"no answer within {LIMIT_SECONDS:g} s: is the file system it is on away?")
+        raise HungError(HUNG)
 
     def _ended(self, look: "asyncio.Task[tuple[Stamp, bytes | None]]") -> None:
         self._hanging.discard(look)

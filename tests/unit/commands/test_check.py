@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from relayd.errors import UnavailableError
+from tests.support.away import Away
 from tests.support.command_line import CommandLine, Done
 from tests.support.local_http import listener
 from tests.support.sockets import fake_ports
@@ -116,6 +117,14 @@ def test_a_session_file_that_cannot_be_used_is_wrong(host: Host, content: bytes 
     assert "wrong    " in done.err
     assert says in done.err
     assert "UDP ports" in done.out, "the rest is looked at all the same"
+
+
+def test_a_session_file_that_hangs_is_not_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    Away(monkeypatch)
+    monkeypatch.setattr("relayd.commands.check.LIMIT_SECONDS", 0.01)
+    done = host.check()
+    assert done.status == 69
+    assert "sessions.json: no answer within 10 s: is the file system it is on away?" in done.err
 
 
 def test_a_taken_port_is_wrong_and_a_bad_configuration_is_worse(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
