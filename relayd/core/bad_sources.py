@@ -1,24 +1,34 @@
-"""Source addresses that no datagram can rightly have: an answer to one of them may start an endless loop."""
+"""Source addresses that nobody is let in from.
+
+No datagram can rightly have some of them, and an answer to one of these may start an endless loop; others are denied.
+"""
 
 from collections.abc import Collection
 
 from relayd.core.endpoint import Address
+from relayd.core.limits import Limits
 
 _FIRST_MULTICAST = 224
 
 
 class BadSources:
-    """Knows the relay's own addresses and ports, as far as it is told."""
+    """Knows the relay's own addresses and ports, as far as it is told.
 
-    def __init__(self) -> None:
+    Args:
+        limits: the networks that are denied.
+    """
+
+    def __init__(self, limits: Limits) -> None:
         self.own_ports: Collection[int] = ()
+        """Of its sockets, and as a NAT in front of it maps them."""
         self.own_addresses: Collection[str] = ()
-        """IP addresses that the relay's sockets are reached at."""
+        """IP addresses that the relay's sockets are reached at, and the one that it has at a NAT."""
+        self._denies = limits.denies
 
     def is_bad(self, source: Address) -> bool:
         """Whether a datagram from there is dropped before anything in it is read."""
         ip, port = source[0], source[1]
-        return port == 0 or (port in self.own_ports and self._is_own(ip)) or is_nobodys(ip)
+        return port == 0 or (port in self.own_ports and self._is_own(ip)) or is_nobodys(ip) or self._denies(ip)
 
     def _is_own(self, ip: str) -> bool:
         # All of 127.0.0.0/8 is this host (RFC 1122, 3.2.1.3), though only one address of it is listed.

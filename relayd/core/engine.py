@@ -60,7 +60,7 @@ class Engine:
         self.counters = Counters()
         self.draining = False
         self.lookups = lookups
-        self.bad_sources = BadSources()
+        self.bad_sources = BadSources(table.limits)
         self.guesses = Guesses(table.limits)
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)

@@ -1,9 +1,10 @@
 """Timeouts, policies and rates: what they are, and the token buckets that keep the rates."""
 
+import ipaddress
 from collections import OrderedDict
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.host_policy import HostPolicy
@@ -18,6 +19,8 @@ def _lets_the_longest_through(rate: int) -> int:
         )
     return rate
 
+
+MOST_DENIED_NETWORKS = 1024
 
 Datagrams = Annotated[int, Field(ge=0, le=10_000_000)]
 """A second; 0 is no bound."""
@@ -62,6 +65,11 @@ class Limits(BaseModel):
     max_bound_users: int = Field(
         200_000, ge=0, description="Users bound at once; a further one is refused. 0 = no bound."
     )
+    denied_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        max_length=MOST_DENIED_NETWORKS,
+        description="Networks that nobody may play from, so that nothing is ever sent there.",
+    )
     user_datagrams_per_second: Datagrams = Field(
         20_000, description="Datagrams a second accepted from one player, with a burst of a second's worth."
     )
@@ -103,6 +111,13 @@ class Limits(BaseModel):
         description="Bits of the tokens that the control plane draws. Clients that read them as signed 32-bit numbers"
         " take 31; with 32 a token takes twice as long to guess.",
     )
+
+    def denies(self, ip_address: str) -> bool:
+        """Whether it is in one of the denied networks."""
+        if not self.denied_networks:
+            return False
+        address = ipaddress.ip_address(ip_address.partition("%")[0])
+        return any(address in network for network in self.denied_networks)
 
     def user_rate(self, port: Port) -> Rate:
         """Of one user on that port: a host's, or a player's."""

@@ -100,13 +100,15 @@ class OwnAddresses:
     def __init__(self, bad_sources: BadSources, relay: RelaySettings) -> None:
         self._bad_sources = bad_sources
         self._bind = relay.bind
+        self._public_ip = relay.public_ip
         self._complained = False
-        bad_sources.own_ports = (relay.server_port, relay.client_port)
+        bad_sources.own_ports = {relay.server_port, relay.client_port, *relay.named_ports}
 
     def refresh(self) -> None:
         """Follows changes of the host's addresses. To be called about every second."""
         try:
-            self._bad_sources.own_addresses = reached_at(self._bind).keys()
+            # Through a NAT that sends a datagram back to where it came from, the relay would hear itself from there.
+            self._bad_sources.own_addresses = {*reached_at(self._bind), self._public_ip}
         except OSError as error:
             if not self._complained:
                 self._complained = True

@@ -198,7 +198,9 @@ class Restoration:
             return None
         address = unpack_address(identity)
         # The settings and the session may say otherwise by now.
-        return None if self._table.limits.pin_ip and address[0] != user.ip_address else address
+        limits = self._table.limits
+        refused = (limits.pin_ip and address[0] != user.ip_address) or limits.denies(address[0])
+        return None if refused else address
 
     def _goes_on(self, session: Session, span: bytes) -> bool:
         spans = self._records.spans

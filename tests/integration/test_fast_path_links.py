@@ -219,3 +219,28 @@ def route_through(router: Namespace, player_net: Namespace) -> None:
     router.set("ipv6/conf/all/forwarding", 1)
     for name in ("all", "up2", "up3"):
         router.set(f"ipv4/conf/{name}/rp_filter", 0)
+
+
+@FORWARDING
+def test_a_player_behind_a_link_of_small_packets(network: Network, tmp_path: Path, forwarding: int) -> None:
+    """No ICMP of the router's reaches the program: what is too long for the last link has to get through anyway."""
+    host_net, router, player_net = network.new(), network.new(), network.new()
+    network.link(1, host_net)
+    network.link(2, router)
+    network.link(3, router)
+    network.forwarding(forwarding)
+    route_through(router, player_net)
+    router.ip("link", "set", "inner", "mtu", "1100")
+    player_net.ip("link", "set", "outer", "mtu", "1100")
+    ip("route", "add", "10.99.0.0/24", "via", AT_PEER[4].format(2))
+    session = new_session("small")
+    relay = network.relay(tmp_path, session)
+    with (
+        host_net.run(relay.host, session, ip=AT_RELAY[4].format(1)) as host,
+        player_net.run(relay.player, session, ip=AT_RELAY[4].format(2)) as player,
+    ):
+        pair = Pair(relay, host, player)
+        before = pair.forwarded()
+        for number in range(ROUNDS):
+            pair.exchange(number.to_bytes(4, "little") + bytes(1150))
+        assert pair.forwarded() >= before + ROUNDS, "the host's, at least: the player's arrive in fragments"

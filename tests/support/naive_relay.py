@@ -358,7 +358,8 @@ class NaiveRelay:
         own = {*self.own_addresses}
         if "127.0.0.1" in own and ip.startswith("127."):
             own.add(ip)
-        return udp_port == 0 or (udp_port in self.own_ports and ip in own) or is_nobodys(ip)
+        denied = any(ipaddress.ip_address(ip) in network for network in self.limits.denied_networks)
+        return udp_port == 0 or (udp_port in self.own_ports and ip in own) or is_nobodys(ip) or denied
 
     def may_be_told(self, ip: str, now: float) -> bool:
         """Whether a refusal is one of those that are told."""

@@ -39,7 +39,7 @@ def bad_source(situation: Situation, attempt: Attempt) -> Text:  # noqa: ARG001
     return (
         Cause.BAD_SOURCE,
         f"datagrams from {attempt.ip_address} {attempt.udp_port}, where no peer can be: the relay's own port, port 0,"
-        f" multicast or broadcast: {how_often(attempt)}",
+        f" multicast, broadcast, or a network of limits.denied_networks: {how_often(attempt)}",
         "somebody invents senders: look where they come in",
     )
 

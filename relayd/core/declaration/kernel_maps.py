@@ -26,6 +26,7 @@ from relayd.core.declaration.terms import (
     Room,
     Struct,
 )
+from relayd.core.limits import MOST_DENIED_NETWORKS
 
 
 class ControlFlag(enum.IntFlag):
@@ -64,8 +65,9 @@ CONTROL = Struct(
         Field("layout", U64, "KERNEL_MAPS_LAYOUT of the relayd that made the maps; at this offset in every layout"),
         Field("flags", U32),
         Field("ports", NETWORK_U16, count=PORTS.amount),
+        Field("public_ports", NETWORK_U16, "the same as peers name them, where a NAT maps ports", PORTS.amount),
         Field("tos", U8),
-        Field("reserved", U8, count=Amount("7", 7)),
+        Field("reserved", U8, count=Amount("3", 3)),
         Field("rebind_after_ns", U64),
         Field("source_interval_ns", U64, "between two unknown pairs of one source that are passed up"),
         Field("total_interval_ns", U64, "the same for all sources together"),
@@ -153,6 +155,12 @@ SEARCH = Struct(
     "What is noted of guesses in a session.",
 )
 
+NETWORK_KEY = Struct(
+    "network_key",
+    (Field("prefix_bits", U32, "of the address, IPv4 in its last 32 bits"), Field("address", IP)),
+    "A network, or an address as one: the key of a longest-prefix match, linux/bpf.h.",
+)
+
 TRIED_KEY = Struct(
     "tried_key", (Field("network", IP), Field("user", U32), Field("session", U32)), "A wrong user token of a source."
 )
@@ -198,7 +206,17 @@ MAPS = (
         ADDRESS,
         U32,
         1024,
-        comment="The host's own addresses that the relay is bound at → number of the endpoint, from 1.",
+        comment="The host's own addresses that the relay is bound at → number of the endpoint, from 1; 0 for one that"
+        " it has at a NAT.",
+    ),
+    Map(
+        "denied",
+        MapKind.LPM_TRIE,
+        NETWORK_KEY,
+        U32,
+        MOST_DENIED_NETWORKS,
+        _SMALL,
+        "Networks that nobody may be in: limits.denied_networks.",
     ),
     Map("interfaces", MapKind.HASH, U32, U32, 256, comment="Interfaces the program is attached to → interface_mode."),
     Map("totals", MapKind.PERCPU_ARRAY, U32, TOTAL, _TOTALS, comment="By port and verdict."),

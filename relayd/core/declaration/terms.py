@@ -219,6 +219,7 @@ class MapKind(enum.IntEnum):
     ARRAY = 2
     PERCPU_ARRAY = 6
     LRU_HASH = 9
+    LPM_TRIE = 11
 
 
 class MapFlag(enum.IntFlag):

@@ -25,6 +25,7 @@ KERNEL = (
     kernel_maps.CONNECTION_KEY,
     kernel_maps.ADDRESS,
     kernel_maps.SEARCH,
+    kernel_maps.NETWORK_KEY,
     kernel_maps.TRIED_KEY,
     kernel_maps.TAKEN_OVER,
 )

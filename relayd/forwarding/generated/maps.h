@@ -7,7 +7,7 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x07d428e7ed52590bull
+#define KERNEL_MAPS_LAYOUT 0x053dc75af7628322ull
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
 
@@ -29,8 +29,10 @@ struct control {
 	__u64 layout;
 	__u32 flags;
 	__be16 ports[PORTS];
+	/* the same as peers name them, where a NAT maps ports */
+	__be16 public_ports[PORTS];
 	__u8 tos;
-	__u8 reserved[7];
+	__u8 reserved[3];
 	__u64 rebind_after_ns;
 	/* between two unknown pairs of one source that are passed up */
 	__u64 source_interval_ns;
@@ -49,8 +51,9 @@ _Static_assert(sizeof(struct control) == 104, "struct control");
 _Static_assert(__builtin_offsetof(struct control, layout) == 0, "layout");
 _Static_assert(__builtin_offsetof(struct control, flags) == 8, "flags");
 _Static_assert(__builtin_offsetof(struct control, ports) == 12, "ports");
-_Static_assert(__builtin_offsetof(struct control, tos) == 16, "tos");
-_Static_assert(__builtin_offsetof(struct control, reserved) == 17, "reserved");
+_Static_assert(__builtin_offsetof(struct control, public_ports) == 16, "public_ports");
+_Static_assert(__builtin_offsetof(struct control, tos) == 20, "tos");
+_Static_assert(__builtin_offsetof(struct control, reserved) == 21, "reserved");
 _Static_assert(__builtin_offsetof(struct control, rebind_after_ns) == 24, "rebind_after_ns");
 _Static_assert(__builtin_offsetof(struct control, source_interval_ns) == 32, "source_interval_ns");
 _Static_assert(__builtin_offsetof(struct control, total_interval_ns) == 40, "total_interval_ns");
@@ -188,6 +191,16 @@ _Static_assert(sizeof(struct search) == 16, "struct search");
 _Static_assert(__builtin_offsetof(struct search, due_ns) == 0, "due_ns");
 _Static_assert(__builtin_offsetof(struct search, dropped_datagrams) == 8, "dropped_datagrams");
 
+/* A network, or an address as one: the key of a longest-prefix match, linux/bpf.h. */
+struct network_key {
+	/* of the address, IPv4 in its last 32 bits */
+	__u32 prefix_bits;
+	__u32 address[4];
+};
+_Static_assert(sizeof(struct network_key) == 20, "struct network_key");
+_Static_assert(__builtin_offsetof(struct network_key, prefix_bits) == 0, "prefix_bits");
+_Static_assert(__builtin_offsetof(struct network_key, address) == 4, "address");
+
 /* A wrong user token of a source. */
 struct tried_key {
 	__u32 network[4];
@@ -277,13 +290,23 @@ struct {
 	__type(value, __u64);
 } ended SEC(".maps");
 
-/* The host's own addresses that the relay is bound at → number of the endpoint, from 1. */
+/* The host's own addresses that the relay is bound at → number of the endpoint, from 1; 0 for one that it has at a
+ * NAT. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct address);
 	__type(value, __u32);
 } addresses SEC(".maps");
+
+/* Networks that nobody may be in: limits.denied_networks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct network_key);
+	__type(value, __u32);
+} denied SEC(".maps");
 
 /* Interfaces the program is attached to → interface_mode. */
 struct {

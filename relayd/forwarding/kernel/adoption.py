@@ -126,9 +126,10 @@ class Adoption:
     def _may_stay(self, user: User, entry: layout.Binding) -> bool:
         """Whether the kernel may keep serving it under the settings of this process."""
         limits = self._mirror.table.limits
-        pinned = limits.pin_ip and layout.peer_address(entry)[0] != user.ip_address
+        ip_address = layout.peer_address(entry)[0]
+        refused = (limits.pin_ip and ip_address != user.ip_address) or limits.denies(ip_address)
         # Only the engine keeps the rate of a whole session.
-        return not pinned and user.session.meter is None
+        return not refused and user.session.meter is None
 
     def finish(self) -> Iterator[None]:
         """The table is complete: removes what it does not name, and pauses after each batch."""

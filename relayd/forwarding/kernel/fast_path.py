@@ -22,7 +22,7 @@ from relayd.core.wire import Port
 from relayd.errors import UnavailableError
 from relayd.event_loop.garbage import many_new_objects
 from relayd.event_loop.pacing import in_slices
-from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel import denied_networks, layout
 from relayd.forwarding.kernel.address_book import AddressBook
 from relayd.forwarding.kernel.adoption import Adoption
 from relayd.forwarding.kernel.attach import Link, attach, attached_mode, detach, exchange, link_ifindex
@@ -77,7 +77,8 @@ class FastPath:
         self._table = engine.table
         self._guesses = engine.guesses
         self._pins = pins
-        self._addresses = AddressBook(program.map("addresses"), [address for _, address in endpoints[:: len(Port)]])
+        bind = [address for _, address in endpoints[:: len(Port)]]
+        self._addresses = AddressBook(program.map("addresses"), bind, settings.relay.public_ip)
         self._was_up = True
         self._addresses_problem = ""
         """Why the host's addresses are not followed at present; told once."""
@@ -88,6 +89,7 @@ class FastPath:
         self.adopted = self.adoption is None
         """Whether all that the predecessor left is taken over or discarded, with what was counted for it."""
         self._write_control()
+        denied_networks.write(program.map("denied"), settings.limits.denied_networks)
         self._addresses.refresh()
         self._table.followers.subscribe(Phase.KERNEL, self)
         self._table.followers.subscribe_to_users(Phase.KERNEL, self)
@@ -268,6 +270,8 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
     )
     for index, number in enumerate((relay.server_port, relay.client_port)):
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
+    for index, number in enumerate(relay.named_ports):
+        entry.public_ports[index][:] = tuple(number.to_bytes(2, "big"))
     for port in Port:
         rate = limits.user_rate(port)
         entry.rates[port] = layout.Rate(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes)

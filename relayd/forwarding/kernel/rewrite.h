@@ -14,7 +14,6 @@
 #include "ethernet.h"
 #include "route.h"
 
-#define DO_NOT_FRAGMENT 0x4000 /* of IPv4's flags and fragment offset */
 #define TIME_TO_LIVE 64
 
 /* Type and connection id as they stand on the wire: five bytes in a word. */
@@ -23,6 +22,10 @@ static __always_inline __u64 type_and_connection(__u8 type, __u32 connection_id)
 	return type | (__u64)connection_id << 8;
 }
 
+/*
+ * A router may cut it: nobody here hears of an ICMP "fragmentation needed", and a link with an MTU below 1,232 bytes would
+ * take no large datagram for ever. What is cut needs a number (RFC 6864, 4.1). IPv6 carries 1,280 bytes everywhere.
+ */
 static __always_inline void write_ipv4(struct iphdr *ip, const __u32 *from, const __u32 *to, __u32 bytes, __u8 tos)
 {
 	__u32 *words = (__u32 *)ip;
@@ -31,8 +34,8 @@ static __always_inline void write_ipv4(struct iphdr *ip, const __u32 *from, cons
 	ip->ihl = sizeof(*ip) / 4;
 	ip->tos = tos;
 	ip->tot_len = bpf_htons(bytes);
-	ip->id = 0;
-	ip->frag_off = bpf_htons(DO_NOT_FRAGMENT);
+	ip->id = (__u16)bpf_get_prandom_u32();
+	ip->frag_off = 0;
 	ip->ttl = TIME_TO_LIVE;
 	ip->protocol = IPPROTO_UDP;
 	ip->check = 0;

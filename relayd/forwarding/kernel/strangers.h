@@ -6,6 +6,19 @@
 #include "datagram.h"
 #include "pass_up.h"
 
+static __always_inline bool is_port(const struct datagram *d, const __be16 *ports)
+{
+	return d->source_port == ports[CLIENT] || d->source_port == ports[SERVER];
+}
+
+static __always_inline bool is_denied(const struct datagram *d)
+{
+	struct network_key source = { .prefix_bits = 128 };
+
+	copy_address(source.address, d->source);
+	return bpf_map_lookup_elem(&denied, &source) != 0;
+}
+
 /* What `is_bad` of relayd/core/bad_sources.py says. */
 static __always_inline bool is_bad_source(const struct datagram *d)
 {
@@ -18,12 +31,14 @@ static __always_inline bool is_bad_source(const struct datagram *d)
 		return true;
 	if (d->family == AF_INET && (!first || first >= 224))
 		return true;
-	if (d->source_port != d->control->ports[CLIENT] && d->source_port != d->control->ports[SERVER])
-		return false;
-	copy_address(source.words, d->source);
-	if (d->family == AF_INET && first == 127)
-		source.words[3] = bpf_htonl(0x7f000001);
-	return bpf_map_lookup_elem(&addresses, &source) != 0;
+	if (is_port(d, d->control->ports) || is_port(d, d->control->public_ports)) {
+		copy_address(source.words, d->source);
+		if (d->family == AF_INET && first == 127)
+			source.words[3] = bpf_htonl(0x7f000001);
+		if (bpf_map_lookup_elem(&addresses, &source))
+			return true;
+	}
+	return is_denied(d);
 }
 
 /* Takes one from a bucket that fills evenly, with a burst of one second's worth. Where two processors ask for the same

@@ -19,6 +19,19 @@ SOURCES: dict[str, Scenario] = {
         ],
         without=but("only a relay has its own sockets; tests/integration/test_abuse.py invents them", *PROCESSES),
     ),
+    "from a denied network": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            pings(Peer(2, 4), "bad_source"),
+            pings(Peer(2, 5), "bad_source"),
+            pings(STRANGER, "bad_source"),
+            pings(Peer(2, 6)),
+            pings(Peer(1, 4), "bad_source"),
+        ],
+        # By the place of each peer, in all of the networks that they are played in.
+        {"denied_networks": ["10.77.0.54/31", "127.77.0.54/31"]},
+    ),
     "from where nobody can be": Scenario(
         [
             *hosts(HOST),

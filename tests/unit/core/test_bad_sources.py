@@ -4,6 +4,7 @@ import pytest
 
 from relayd.core.bad_sources import BadSources
 from relayd.core.endpoint import Address
+from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
 from tests.support.relays import ALICE, CLIENT, HOST, SERVER, SESSION, Relay
@@ -71,6 +72,6 @@ def test_good(source: Address) -> None:
 
 
 def test_a_relay_that_is_not_on_loopback_leaves_it_alone() -> None:
-    sources = BadSources()
+    sources = BadSources(Limits())
     sources.own_ports, sources.own_addresses = (32000, 32001), ("203.0.113.7",)
     assert not sources.is_bad(("127.0.0.1", 32001))

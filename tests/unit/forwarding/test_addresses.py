@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relayd.core.bad_sources import BadSources
+from relayd.core.limits import Limits
 from relayd.forwarding import addresses as module
 from relayd.forwarding.addresses import OwnAddresses, local_addresses, reached_at
 from relayd.settings import RelaySettings
@@ -134,14 +135,18 @@ def test_a_link_local_address_is_reached_on_its_interface_alone(monkeypatch: pyt
 def test_the_engine_follows_changes_and_keeps_what_it_knew_when_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
     found = ["192.0.2.1"]
     monkeypatch.setattr(module, "local_addresses", lambda: found)
-    bad_sources = BadSources()
-    own = OwnAddresses(bad_sources, RelaySettings(bind=["0.0.0.0"], server_port=1, client_port=2))
-    assert bad_sources.own_ports == (1, 2)
+    bad_sources = BadSources(Limits())
+    at_a_nat = "203.0.113.9"
+    relay = RelaySettings(
+        bind=["0.0.0.0"], server_port=1, client_port=2, public_ip=at_a_nat, public_server_port=3, public_client_port=4
+    )
+    own = OwnAddresses(bad_sources, relay)
+    assert set(bad_sources.own_ports) == {1, 2, 3, 4}
     own.refresh()
-    assert set(bad_sources.own_addresses) == {"192.0.2.1"}
+    assert set(bad_sources.own_addresses) == {"192.0.2.1", at_a_nat}
     found.append("192.0.2.9")
     own.refresh()
-    assert set(bad_sources.own_addresses) == {"192.0.2.1", "192.0.2.9"}
+    assert set(bad_sources.own_addresses) == {"192.0.2.1", "192.0.2.9", at_a_nat}
 
     def refused() -> list[str]:
         raise OSError(1, "no")
@@ -151,4 +156,4 @@ def test_the_engine_follows_changes_and_keeps_what_it_knew_when_nobody_says(monk
         own.refresh()
         own.refresh()
     assert len(logs) == 1, "said once, and not every second"
-    assert set(bad_sources.own_addresses) == {"192.0.2.1", "192.0.2.9"}
+    assert set(bad_sources.own_addresses) == {"192.0.2.1", "192.0.2.9", at_a_nat}

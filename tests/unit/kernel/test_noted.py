@@ -91,15 +91,17 @@ def test_the_hosts_addresses_are_those_that_the_relay_is_bound_at(monkeypatch: p
     addresses: Any = PlayedProgram().map("addresses")
     addresses.update(pack_ip("198.51.100.9"), (1).to_bytes(4, "little"))
     addresses.update(pack_ip("192.0.2.1"), (2).to_bytes(4, "little"))
-    book = AddressBook(addresses, ["0.0.0.0", "2001:db8::1"])
+    book = AddressBook(addresses, ["0.0.0.0", "2001:db8::1"], "203.0.113.9")
     book.refresh()
 
     def written() -> dict[bytes, int]:
         return {key: int.from_bytes(value, "little") for key, value in addresses.items()}
 
-    expected = {pack_ip("192.0.2.1"): 1, pack_ip("192.0.2.7"): 1, pack_ip("2001:db8::1"): 2}
+    at_a_nat = {pack_ip("203.0.113.9"): 0}
+    expected = at_a_nat | {pack_ip("192.0.2.1"): 1, pack_ip("192.0.2.7"): 1, pack_ip("2001:db8::1"): 2}
     assert written() == expected
     del reached["192.0.2.7"]
     reached["192.0.2.8"] = "0.0.0.0"
     book.refresh()
-    assert written() == {pack_ip("192.0.2.1"): 1, pack_ip("192.0.2.8"): 1, pack_ip("2001:db8::1"): 2}
+    expected = at_a_nat | {pack_ip("192.0.2.1"): 1, pack_ip("192.0.2.8"): 1, pack_ip("2001:db8::1"): 2}
+    assert written() == expected

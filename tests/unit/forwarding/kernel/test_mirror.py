@@ -13,7 +13,7 @@ from relayd.core.session import Binding
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.forwarding.kernel import layout
-from relayd.forwarding.kernel.layout import ControlFlag
+from relayd.forwarding.kernel.layout import ControlFlag, pack_ip
 from tests.support.fast_paths import FastPathWorld
 from tests.support.relays import (
     ALICE,
@@ -288,10 +288,11 @@ def test_when_it_stops_it_has_added_all_and_follows_no_more(world: FastPathWorld
 
 def test_the_hosts_addresses_are_followed(world: FastPathWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     book = world.map("addresses")
-    assert len(book.entries) == 1
+    at_a_nat = {pack_ip("127.0.0.1"): bytes(4)}
+    assert len(book.entries) == 2
     monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", lambda _: {})
     tick(world)
-    assert book.entries == {}
+    assert book.entries == at_a_nat
 
     def refused(_: object) -> dict[str, str]:
         raise OSError(1, "no")
