@@ -72,7 +72,7 @@ def test_pages(server: Server) -> None:
     "bad",
     [
         {"sequence": 0},
-        {"sequence": "1"},
+        {"sequence": "one"},
         {"span": ""},
         {"session_id": ""},
         {"kind": "other"},
