@@ -2,19 +2,18 @@
 
 import ipaddress
 import re
-from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
 )
 
+from relayd.control_plane.forms import Asked, Described
 from relayd.core.relay_session import IpAddress, RelaySession, SessionState, SessionUser
 
 PAGE_LIMIT = 1000
@@ -55,57 +54,6 @@ def _degrees(most: int, whole: str) -> WithJsonSchema:
 
 Latitude = Annotated[float, Field(strict=True, ge=-90, le=90), _degrees(90, "[0-8]?[0-9]")]
 Longitude = Annotated[float, Field(strict=True, ge=-180, le=180), _degrees(180, "[0-9]{1,2}|1[0-7][0-9]")]
-
-
-WHOLE_PATTERN = "-?[0-9]{1,19}"
-_DECIMAL_PATTERN = rf"{WHOLE_PATTERN}(?:[.][0-9]{{1,19}})?"
-
-
-class Described(BaseModel):
-    """What is asked or answered; what stands below a field describes it."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class Asked(Described):
-    """What is asked, also in the forms that real serializers give it; the same for bodies and queries of all routes.
-
-    `null` or an empty text for an optional field is as if it were left out: some know no other way to leave it out. A
-    number written as a decimal text is that number.
-    """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_serializers_write_it(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        optional, numbers = _forms(cls)
-        return {
-            name: _number(one, numbers[name]) if name in numbers else one
-            for name, one in value.items()
-            if not (name in optional and (one is None or one == ""))
-        }
-
-
-@cache
-def _forms(model: type[BaseModel]) -> tuple[set[str], dict[str, type[int] | type[float]]]:
-    """Its fields that may be left out, and those that are numbers with what they are."""
-    fields = model.model_fields.items()
-    numbers = {name: kind for name, field in fields if (kind := _kind(field.annotation)) is not None}
-    return {name for name, field in fields if not field.is_required()}, numbers
-
-
-def _kind(annotation: Any) -> type[int] | type[float] | None:
-    """What a field is, also where it may be None as well."""
-    if annotation is int or annotation is float:
-        return annotation
-    return next((kind for part in get_args(annotation) if (kind := _kind(part)) is not None), None)
-
-
-def _number(value: Any, kind: type[int] | type[float]) -> Any:
-    """The number that the text is; anything else as it is, for the field to judge."""
-    pattern = WHOLE_PATTERN if kind is int else _DECIMAL_PATTERN
-    return kind(value) if isinstance(value, str) and re.fullmatch(pattern, value) else value
 
 
 def _all_forms(schema: dict[str, Any]) -> None:
@@ -160,7 +108,7 @@ class CreateRequest(Asked):
 
     users: Annotated[list[NewUser], Field(min_length=1, max_length=1000)]
     """The host first; a bare address is a user too."""
-    filters: Annotated[list[Filter], Field(max_length=100)] = []
+    filters: Annotated[list[Filter], Field(max_length=100)] = Field([])
     """Conditions on the location of the relay; all must hold."""
     webhook_url: WebhookUrl = None
     """Called with the session once it is ready or has failed; the host may be a literal IP address too."""
@@ -213,7 +161,7 @@ class Heartbeat(Asked):
     host: Annotated[str, Field(min_length=1, max_length=253)]
     server_port: Port
     client_port: Port
-    attributes: Annotated[dict[Name, Annotated[str, Field(max_length=256)]], Field(max_length=64)] = {}
+    attributes: Annotated[dict[Name, Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field({})
     """What filters look at: city, country, continent, region …"""
     latitude: Latitude | None = None
     longitude: Longitude | None = None
@@ -226,7 +174,7 @@ class Heartbeat(Asked):
     """The history its revision belongs to; null before it has applied anything."""
     revision: Amount = 0
     """Newest change that it has applied."""
-    ended: list[str] = []
+    ended: list[str] = Field([])
     """Sessions it ended because nobody used them."""
 
     @property

@@ -4,7 +4,8 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field
 
-from relayd.control_plane.models import Amount, Asked, Described
+from relayd.control_plane.forms import Asked, Described
+from relayd.control_plane.models import Amount
 from relayd.core.usage import Counts, Kind, Reason, UsageRecord
 
 MOST_RECORDS = 1000

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from relayd.control_plane.api.requests import JsonBody, KeyWith
-from relayd.control_plane.models import WHOLE_PATTERN
+from relayd.control_plane.forms import WHOLE_PATTERN
 
 Json = dict[str, Any]
 
@@ -27,7 +27,7 @@ _FORMS: Json = {
     "LeftOut": {"description": "As if the field were not there.", "enum": [None, ""]},
     "WholeNumberAsText": {"description": "Is that number.", "type": "string", "pattern": f"^{WHOLE_PATTERN}$"},
 }
-"""What `models.Asked` takes besides."""
+"""What `Asked` takes besides."""
 
 
 def describe(app: FastAPI, routers: Sequence[APIRouter]) -> Json:
@@ -80,7 +80,7 @@ def _body_of(route: APIRoute) -> type[BaseModel] | None:
 
 
 def _take_what_is_taken(part: Any) -> None:
-    """Adds the forms of `models.Asked` to all fields that are asked for."""
+    """Adds the forms of `Asked` to all fields that are asked for."""
     for one in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         _take_what_is_taken(one)
     if isinstance(part, dict) and isinstance(part.get("properties"), dict):

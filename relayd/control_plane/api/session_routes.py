@@ -8,10 +8,10 @@ from starlette.responses import JSONResponse, Response
 
 from relayd.control_plane.api.answers import fails_with
 from relayd.control_plane.api.requests import WHOLE_NUMBER, JsonBody, Plane, needs
+from relayd.control_plane.forms import Asked
 from relayd.control_plane.keys import Scope, digest
 from relayd.control_plane.models import (
     PAGE_LIMIT,
-    Asked,
     AuthorizedUser,
     AuthorizeRequest,
     CreateRequest,

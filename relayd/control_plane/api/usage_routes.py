@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from relayd.control_plane.api.answers import fails_with
 from relayd.control_plane.api.node_routes import NodeName
 from relayd.control_plane.api.requests import WHOLE_NUMBER, JsonBody, Plane, needs
+from relayd.control_plane.forms import Asked
 from relayd.control_plane.keys import Scope
-from relayd.control_plane.models import Asked
 from relayd.control_plane.usage_models import SessionUsage, UnixTime, UsageList, UsageQuery, UsageReport
 
 _REPORT_LIMIT = 2 << 20

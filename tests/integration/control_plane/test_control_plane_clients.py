@@ -19,8 +19,10 @@ USERS = [f"198.51.100.{number}" for number in range(8)]
 def tokens_of(server: Server, sessions: int) -> list[int]:
     """The tokens of so many sessions, of users who were there at the beginning and of one who came later."""
     relay = FakeRelay(server)
-    relay.beat()
-    made = [server.create(*USERS) for _ in range(sessions)]
+    made = []
+    for _ in range(sessions):
+        relay.beat()
+        made.append(server.create(*USERS))
     for session in made:
         body = {"session_id": session["session_id"], "user_ip": "203.0.113.200"}
         assert server.client.post("/v1/relays/sessions:authorize-user", json=body).status_code == 200

@@ -134,8 +134,13 @@ def test_a_dead_relay_gets_no_session_though_the_clock_was_put_back(made: Made, 
     if restarted:
         server.start()
     until("no new session goes there", lambda: server.create()["status"] == "Error")
-    FakeRelay(server).beat()
-    assert server.create()["status"] == "Initializing"
+    relay = FakeRelay(server)
+
+    def heard() -> bool:
+        relay.beat()
+        return bool(server.create()["status"] == "Initializing")
+
+    until("once it is heard again it gets some", heard)
     assert server.stop() == 0
 
 

@@ -101,12 +101,16 @@ def test_a_name_is_not_there_for_the_taking_while_its_relay_is_silent(fleet: Fle
 
 @pytest.mark.parametrize("capacity", [1_000_001, 2**53])
 def test_a_relay_that_claims_to_be_huge_draws_nothing(server: Server, capacity: int) -> None:
-    FakeRelay(server, "honest", ip="203.0.113.1").beat()
+    honest = FakeRelay(server, "honest", ip="203.0.113.1")
+    honest.beat()
     huge = FakeRelay(server, "huge", ip="203.0.113.2", capacity=capacity, server_port=1, client_port=2)
     answer = server.client.put(f"{NODES}/huge", json=huge.about | {"load": 0})
     assert answer.status_code == 400
     assert "capacity" in answer.json()["message"]
-    made = [server.create()["session_id"] for _ in range(10)]
+    made = []
+    for _ in range(10):
+        honest.beat()
+        made.append(server.create()["session_id"])
     assert len(server.client.get(f"{NODES}/honest/sessions").json()["sessions"]) == len(made)
 
 
