@@ -107,7 +107,8 @@ class PunctualProtocol(H11Protocol):
     def resume_writing(self) -> None:
         """It does again."""
         self._to_be_read.end()
-        self._places.busy(self)
+        if self.conn.their_state not in _THEIR_TURN:  # else that was the end of the answer
+            self._places.busy(self)
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:

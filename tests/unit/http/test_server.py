@@ -126,6 +126,18 @@ def test_the_longest_idle_gives_up_its_place(tmp_path: Path, said: bytes) -> Non
     served(tmp_path, work)
 
 
+def test_whoever_took_its_answer_slowly_is_idle_after_it(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        for _ in range(MOST_CONNECTIONS):
+            reader = await world.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(1.0)
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(LARGE_BYTES)
+        assert b"hello" in await (await world.connect(GET)).readuntil(b"hello")
+
+    served(tmp_path, work)
+
+
 def test_whoever_does_not_take_its_answer_gives_up_its_place(tmp_path: Path) -> None:
     async def work(world: World) -> None:
         for _ in range(MOST_CONNECTIONS):
