@@ -123,7 +123,8 @@ class AdminClient:
             if problem is not None:
                 missed.append(f"{socket_path}: {problem.strerror or problem}")
                 continue
-            transport = httpx.HTTPTransport(uds=str(socket_path))
+            # No TLS, and so no authorities to read, which a minimal host may lack.
+            transport = httpx.HTTPTransport(uds=str(socket_path), verify=False)
             try:
                 with httpx.Client(
                     transport=transport, base_url="http://localhost", timeout=_PATIENCE_SECONDS

@@ -192,6 +192,14 @@ def test_sockets_that_no_longer_fit_are_let_go(machine: Machine) -> None:
             configure(machine, "relayd.toml", FIRST)
 
 
+def test_commands_of_root_find_the_socket_also_after_a_restart(machine: Machine) -> None:
+    with running(machine, new_session("asked")):
+        for _ in range(2):
+            assert "asked" in machine.run("/usr/local/bin/relayd", "sessions").stdout
+            assert machine.run("stat", "-L", "-c", "%a %F", "/run/relayd/admin.sock").stdout == "600 socket\n"
+            machine.systemctl("restart", "relayd")
+
+
 def test_a_stop_leaves_nothing(machine: Machine) -> None:
     session = new_session("ended")
     with running(machine, session), host_of(session) as host:
