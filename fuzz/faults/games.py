@@ -24,7 +24,14 @@ class Game:
     """
 
     def __init__(
-        self, number: int, schedule: Schedule, network: Network, control_plane: ControlPlane, random: Random
+        self,
+        number: int,
+        schedule: Schedule,
+        network: Network,
+        control_plane: ControlPlane,
+        random: Random,
+        *,
+        anybody_hosts: bool,
     ) -> None:
         self.session_id = f"game-{number}"
         self.token = 1_000_000 + number
@@ -36,6 +43,7 @@ class Game:
         self._network = network
         self._control_plane = control_plane
         self._random = random
+        self._anybody_hosts = anybody_hosts
         self._users = [10 * number + index for index in range(_PEOPLE)]
         self._say_who_is_in()
         schedule.after(random.uniform(0.0, 4.0), partial(self.host_comes, self._users[0]))
@@ -66,7 +74,7 @@ class Game:
         """This user is the host from now on; another if it has left for good meanwhile."""
         if self.over:
             return
-        if user not in self._users:
+        if user not in self._users or not self._anybody_hosts:
             user = self._users[0]
         if self.host is not None:
             self.host.leave()

@@ -8,8 +8,9 @@ from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Action, Engine
 from relayd.core.events import UNBOUND, Event, EventKind
+from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
-from relayd.core.session import User
+from relayd.core.session import Binding, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
@@ -42,6 +43,8 @@ class Ledger:
         self._traffic: dict[_Pair, list[int]] = {}
         """Datagrams to the host, and to the player."""
         self._ids: dict[_Pair, int] = {}
+        self._former_ids: dict[_Pair, set[int]] = {}
+        """All that a user ever had."""
         self._heard: dict[tuple[_Pair, Port], float] = {}
         """When somebody who is bound was last heard."""
         self._unbound_at: deque[float] = deque()
@@ -88,15 +91,23 @@ class Ledger:
         if binding is None:
             return
         heard = self._heard.get((_pair(binding.user), binding.port))
-        if heard is not None and event.kind in (EventKind.USER_MOVED, EventKind.HOST_REPLACED):
-            limits = self._limits
-            least = limits.rebind_after if event.kind is EventKind.USER_MOVED else limits.host_timeout
+        least = self._least_silence(event, binding)
+        if heard is not None and least is not None:
             assert now - heard >= least, "somebody lost its place too soon"
         if event.kind in UNBOUND:
             self._unbound_at.append(now)
         if binding.port is Port.CLIENT and binding.user.token in event.session.users:
             self._check_id(event.kind, binding.user)
+            self._former_ids.setdefault(_pair(binding.user), set()).add(binding.user.connection_id)
             self._ids[_pair(binding.user)] = binding.user.connection_id
+
+    def _least_silence(self, event: Event, binding: Binding) -> float | None:
+        """How long somebody whose place another one has now must have been silent; None where that does not matter."""
+        if event.kind is EventKind.USER_MOVED and not binding.user.is_named(binding.address[0]):
+            return self._limits.rebind_after
+        declared = event.session.declared_host
+        by_right = self._limits.host_policy is not HostPolicy.ANY and binding.user.token != declared
+        return self._limits.host_timeout if event.kind is EventKind.HOST_REPLACED and not by_right else None
 
     def handled(
         self,
@@ -183,7 +194,8 @@ class Ledger:
         may_change = self._limits.connection_id_policy is ConnectionIdPolicy.PER_ADDRESS
         if kind is not EventKind.CONNECTION_RENEWED and not may_change:
             known = self._ids.get(_pair(user), user.connection_id)
-            assert user.connection_id == known, "a connection id changed without a reason"
+            back = kind is EventKind.USER_RETURNED and user.connection_id in self._former_ids.get(_pair(user), ())
+            assert back or user.connection_id == known, "a connection id changed without a reason"
 
     def _check_traffic(self, user: User) -> None:
         counts = self._traffic.get(_pair(user), [0, 0])

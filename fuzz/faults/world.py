@@ -17,6 +17,7 @@ from fuzz.faults.peers import KCP_TIMEOUT_SECONDS
 from fuzz.faults.relay import SimulatedRelay
 from fuzz.faults.schedule import Schedule
 from relayd.core.connection_id import ConnectionIdPolicy
+from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 
@@ -81,6 +82,7 @@ class World:
         self._control_plane = ControlPlane(self._schedule, self._random, hold_seconds)
         self._control_plane.on_ended = self._session_ended
         limits = _limits(self._random)
+        self._anybody_hosts = limits.host_policy is not HostPolicy.STRICT
         self._relay = SimulatedRelay(self._schedule, self._network, self._control_plane, self._random, limits)
         self._schedule.after_each = self._relay.check_step
         self._games: dict[str, Game] = {}
@@ -163,7 +165,14 @@ class World:
 
     def _begin_game(self) -> None:
         self._made += 1
-        game = Game(self._made, self._schedule, self._network, self._control_plane, self._random)
+        game = Game(
+            self._made,
+            self._schedule,
+            self._network,
+            self._control_plane,
+            self._random,
+            anybody_hosts=self._anybody_hosts,
+        )
         self._games[game.session_id] = game
 
     def _session_ended(self, session_id: str) -> None:
@@ -231,4 +240,5 @@ def _limits(random: Random) -> Limits:
         rebind_after=random.choice((0.5, 0.0)),
         session_idle_timeout=random.choice((300.0, 60.0, 0.0)),
         connection_id_policy=random.choice(list(ConnectionIdPolicy)),
+        host_policy=random.choice(list(HostPolicy)),
     )

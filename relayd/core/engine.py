@@ -11,6 +11,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.guesses import Guesses
 from relayd.core.limits import RefusalLimiter
 from relayd.core.lookups import Lookups
+from relayd.core.meter import SILENT_SECONDS
 from relayd.core.probation import Place
 from relayd.core.session import Binding, Session, User
 from relayd.core.table import Table
@@ -185,6 +186,8 @@ class Engine:
         if host is None:
             session.count_drop(Verdict.NO_HOST)
             return self._drop(Verdict.NO_HOST, player.endpoint, data, player.address, now)
+        if not self._takes(host, data, now):
+            return self._refuse(Verdict.RATE_LIMITED, player.endpoint, data, player.address, now, session)
         player.traffic.to_host_datagrams += 1
         player.traffic.to_host_bytes += len(data)
         datagram = player.user.to_host_header + data[HEADER_BYTES:]
@@ -196,10 +199,17 @@ class Engine:
         if player is None:
             session.count_drop(Verdict.UNKNOWN_CONNECTION)
             return self._drop(Verdict.UNKNOWN_CONNECTION, endpoint, data, source, now)
+        if not self._takes(player, data, now):
+            return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
         player.traffic.to_player_datagrams += 1
         player.traffic.to_player_bytes += len(data)
         datagram = TO_PLAYER_HEADER + data[HOST_DATA_HEADER_BYTES:]
         return Action(Verdict.FORWARDED, player.endpoint, player.address, datagram, player)
+
+    def _takes(self, receiver: Binding, data: bytes, now: float) -> bool:
+        """Whether so much may be sent to a peer, which is little while it is not heard."""
+        silent = now - receiver.last_seen >= SILENT_SECONDS and self._silence(receiver, now) >= SILENT_SECONDS
+        return not silent or receiver.takes_while_silent(len(data), now)
 
     def _admit(
         self, user: User, binding: Binding | None, endpoint: Endpoint, source: Address, now: float
@@ -215,9 +225,9 @@ class Engine:
         if endpoint.port is Port.SERVER and not self.table.may_host(user):
             return Verdict.HOST_CONFLICT
         named, place = user.is_named(source[0]), Place(endpoint, source)
-        if not named and user.is_refused(place, now):
-            return Verdict.ADDRESS_CONFLICT
         if binding is not None:
+            if not named and user.is_refused(place, now) and self._silence(binding, now) < SILENT_SECONDS:
+                return Verdict.ADDRESS_CONFLICT
             probation = binding.probation_at(now)
             if probation is not None and probation.before == place:
                 self.table.move_back(binding, probation, now)

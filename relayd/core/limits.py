@@ -75,9 +75,9 @@ class Limits(BaseModel):
     )
     user_bytes_per_second: Bytes = Field(20_000_000, description="The same in bytes of UDP payload.")
     host_datagrams_per_second: Datagrams = Field(
-        0, description="Datagrams a second accepted from one host, who sends to each of its players."
+        100_000, description="Datagrams a second accepted from one host, who sends to each of its players."
     )
-    host_bytes_per_second: Bytes = Field(0, description="The same in bytes.")
+    host_bytes_per_second: Bytes = Field(100_000_000, description="The same in bytes.")
     session_datagrams_per_second: Datagrams = Field(
         0,
         description="Datagrams a second accepted in one session, of host and players together. With such a rate"

@@ -17,6 +17,12 @@ class Rate(NamedTuple):
     bytes: int
 
 
+SILENT_SECONDS = 5.0
+"""Who has not been heard for so long may not be there at all: its address may be a victim's, who never asked."""
+TO_SILENT = Rate(datagrams=100, bytes=0)
+"""What is sent to such a peer. A level that loads survives that, and a victim is not flooded."""
+
+
 class Meter:
     """Keeps one sender, or one session, to a rate in datagrams and in bytes.
 

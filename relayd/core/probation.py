@@ -1,7 +1,8 @@
 """What a user's binding was before it moved, for as long as the move may prove to be somebody else's.
 
 A NAT that changed never sends from the old mapping again. So whoever is still heard from the old address is another
-sender than the one at the new address, and the older one is the player.
+sender than the one at the new address, and the older one is the player. Unless it was a datagram that had been under
+way for long: then nothing follows it, and the refusal ends with the silence of the older one.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from relayd.core.endpoint import Address, Endpoint
 
 PROBATION_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
-"""How long the newcomer's address is refused for that user."""
+"""How long the newcomer's address is refused for that user, while the older one is heard."""
 _MOST_REFUSED = 8
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relayd.core.counters import Traffic
 from relayd.core.endpoint import Address, Endpoint
-from relayd.core.meter import Meter
+from relayd.core.meter import TO_SILENT, Meter
 from relayd.core.persistence import Persistence
 from relayd.core.pings import Pings
 from relayd.core.probation import Place, Probation, RefusedPlaces
@@ -32,6 +32,7 @@ class Binding:
         "meter",
         "pings",
         "probation",
+        "to_silent",
         "traffic",
         "user",
     )
@@ -48,6 +49,8 @@ class Binding:
         """What it may send; None for no bound."""
         self.probation: Probation | None = None
         """Of its last move; None where it never moved."""
+        self.to_silent: Meter | None = None
+        """What was sent to it while it was silent; None where it never was."""
         self.pings: Pings | None = None
         """Those the engine answered; None before the first."""
         if user.traffic is None:
@@ -67,6 +70,12 @@ class Binding:
     def port(self) -> Port:
         """The port the user is bound on."""
         return self.endpoint.port
+
+    def takes_while_silent(self, size_bytes: int, now: float) -> bool:
+        """Whether a datagram of that size may be sent to a peer that has not been heard for `SILENT_SECONDS`."""
+        if self.to_silent is None:
+            self.to_silent = Meter(TO_SILENT)
+        return self.to_silent.take(size_bytes, now)
 
     def note_ping(self, now: float) -> None:
         """Counts a PING that the engine answers."""

@@ -298,7 +298,7 @@ class Table:
         self._put(binding, probation.before, now)
         if binding.port is Port.CLIENT:
             binding.connection_undecided = False
-            if user.connection_id != probation.connection_id:
+            if probation.connection_id not in user.session.players:
                 user.set_connection_id(probation.connection_id)
         self._tell(Event(EventKind.USER_RETURNED, user.session, binding), now)
 

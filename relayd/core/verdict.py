@@ -35,7 +35,7 @@ class Verdict(enum.IntEnum):
     UNKNOWN_CONNECTION = 12
     """A host's DATA for a connection id that no bound player has."""
     RATE_LIMITED = 13
-    """Over the rate of the user or of its session."""
+    """Over the rate of the user, of its session, or of what is sent to a peer that has not been heard for 5 s."""
     SEND_QUEUE_FULL = 14
     """The kernel took no more to send (EAGAIN, ENOBUFS)."""
     SEND_FAILED = 15

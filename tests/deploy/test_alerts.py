@@ -1,6 +1,8 @@
 """Every alert fires for a real relay when its cause is there. A minute takes a second: see scaled.py."""
 
+import itertools
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from tests.integration.config import Sections, new_session, new_sessions, replac
 from tests.integration.disks import may_mount, on_a_disk
 from tests.integration.fast_path import bpf_file_system
 from tests.integration.namespaces import Namespace, connect
-from tests.integration.peers import OPENS_CONNECTION, VALID, Peer
+from tests.integration.peers import OPENS_CONNECTION, PING, VALID, Peer
 from tests.integration.programs import Process
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
@@ -158,15 +160,24 @@ def test_guessed_tokens_beside_a_right_one(scraping: Watched) -> None:
         Peer(relay.address("client"), 1, session.token) as guesser,
         relay.player(session) as player,
     ):
+        tokens = itertools.count(1)
+
+        def try_another() -> None:
+            guesser.send(struct.pack("<II", next(tokens), session.token) + PING)
+
         before = relay.counts()
         for _ in range(100):
-            guesser.send_ping()
+            try_another()
         relay.counted_since(before, 100)
+
+        rounds = itertools.count()
 
         def guess() -> None:
             for _ in range(200):
-                guesser.send_ping()
-            player.send_ping()
+                try_another()
+            # A right token that keeps coming is let in, the sooner the more often it comes.
+            if next(rounds) % 10 == 0:
+                player.send_ping()
 
         with again_and_again(guess, 0.01):
             scraping.until_firing("guessed", "RelaydTokensGuessed")

@@ -21,7 +21,7 @@ def keys() -> SessionKeys:
 
 
 def test_another_user_takes_over_from_a_silent_host(start_relay: StartRelay, keys: SessionKeys) -> None:
-    relay = start_relay([keys], {"limits": {"host_timeout": TIMEOUT_SECONDS}})
+    relay = start_relay([keys], {"limits": {"host_timeout": TIMEOUT_SECONDS, "host_policy": "any"}})
     with relay.host(keys) as host, relay.host(keys, keys.players[1]) as successor, relay.player(keys) as player:
         assert host.ping() == VALID
         player.say(OPENS_CONNECTION)
@@ -102,13 +102,17 @@ def test_a_move_waits_until_the_old_address_is_silent(start_relay: StartRelay, k
         assert time.monotonic() - heard_at > TIMEOUT_SECONDS - 0.1
         host.say(connection_id, b"moved")
         assert after.hear() == b"moved"
-        # Both at once: whoever was heard last stays.
+        # Both at once: whoever was there first is the player.
+        assert before.ping() == VALID
         counts = relay.counts()
-        fence = after.send_ping()
-        dropped = before.send_ping()
+        dropped = after.send_ping()
+        fence = before.send_ping()
         relay.assert_counted(
-            counts, counted("client", "answered", fence), counted("client", "address_conflict", dropped)
+            counts, counted("client", "address_conflict", dropped), counted("client", "answered", fence)
         )
+        assert before.receive() == VALID
+        host.say(connection_id, b"and stays")
+        assert before.hear() == b"and stays"
 
 
 def test_a_host_moves(start_relay: StartRelay, keys: SessionKeys) -> None:

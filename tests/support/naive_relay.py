@@ -18,6 +18,7 @@ from relayd.core.wire import Port
 ERROR, INVALID, SESSION_TIMEOUT, CHECKING, VALID = 5, 3, 4, 1, 2
 TOMBSTONE_SECONDS = TRIED_SECONDS = 60
 FAMILIAR = 4
+SILENT_SECONDS, TO_SILENT_PER_SECOND = 5, 100
 PROBATION_SECONDS, REFUSED_SECONDS = 10, 60
 PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 1, 20
 
@@ -112,6 +113,7 @@ class NaiveBinding:
     address: Address
     last_seen: float
     rate: NaiveRate
+    to_silent: Vessel = field(default_factory=lambda: Vessel(TO_SILENT_PER_SECOND))
     undecided: bool = False
     moved_at: float = 0
     before: tuple[Endpoint, Address] | None = None
@@ -295,7 +297,8 @@ class NaiveRelay:
                 return refused(Verdict.HOST_CONFLICT, ERROR)
             refused_at = found[0].refused_at.get((user, endpoint, source))
             named, is_named = source[0] == ips[user], bool(mine) and mine[0].address[0] == ips[user]
-            if not named and refused_at is not None and now - refused_at < REFUSED_SECONDS:
+            is_refused = refused_at is not None and now - refused_at < REFUSED_SECONDS
+            if is_refused and not named and mine and now - mine[0].last_seen < SILENT_SECONDS:
                 return Expected(Verdict.ADDRESS_CONFLICT)
             on_probation = bool(mine) and mine[0].before is not None and now - mine[0].moved_at < PROBATION_SECONDS
             returns = on_probation and mine[0].before == (endpoint, source)
@@ -338,7 +341,14 @@ class NaiveRelay:
             return Expected(Verdict.RATE_LIMITED)
         if data[8] == 1:
             return Expected(Verdict.ANSWERED, endpoint, source, bytes((1, VALID)))
-        return self._to_player(found[0], data) if port is Port.SERVER else self._to_host(found[0], here[0], data)
+        expected = (
+            self._to_player(found[0], data, now) if port is Port.SERVER else self._to_host(found[0], here[0], data, now)
+        )
+        return expected or Expected(Verdict.RATE_LIMITED)
+
+    def _spares(self, receiver: NaiveBinding, now: float) -> bool:
+        """Whether a receiver that may not be there has been sent enough."""
+        return now - receiver.last_seen >= SILENT_SECONDS and not receiver.to_silent.take(now)
 
     def sent(self, expected: Expected) -> bytes:
         """The datagram that is expected, once the id in it is known."""
@@ -413,23 +423,27 @@ class NaiveRelay:
     def _with_room(self, sources: list[NaiveSource]) -> list[NaiveSource]:
         return sources[1:] if len(sources) >= self.most_sources else sources
 
-    def _to_player(self, session: NaiveSession, data: bytes) -> Expected:
+    def _to_player(self, session: NaiveSession, data: bytes, now: float) -> Expected | None:
         connection_id = int.from_bytes(data[9:13], "little", signed=True)
         for binding in self.in_session(session.spec.session_id):
             key = (binding.session_id, binding.user)
             if binding.endpoint.port is Port.CLIENT and self.connection_ids.get(key) == connection_id:
+                if self._spares(binding, now):
+                    return None
                 session.forwarded["to_player"] += 1
                 session.forwarded["to_player_bytes"] += len(data)
                 return Expected(Verdict.FORWARDED, binding.endpoint, binding.address, b"\x02" + data[13:])
         return Expected(Verdict.UNKNOWN_CONNECTION)
 
-    def _to_host(self, session: NaiveSession, player: NaiveBinding, data: bytes) -> Expected:
+    def _to_host(self, session: NaiveSession, player: NaiveBinding, data: bytes, now: float) -> Expected | None:
         key = (player.session_id, player.user)
         if player.undecided and data[10:14] == b"\0\0\0\0":
             self.to_be_renewed.add(key)
         player.undecided = False
         for binding in self.in_session(player.session_id):
             if binding.endpoint.port is Port.SERVER:
+                if self._spares(binding, now):
+                    return None
                 session.forwarded["to_host"] += 1
                 session.forwarded["to_host_bytes"] += len(data)
                 return Expected(Verdict.FORWARDED, binding.endpoint, binding.address, b"\x02", key, data[9:])

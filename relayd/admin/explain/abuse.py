@@ -4,6 +4,7 @@ from relayd.admin.explain.causes import Cause, Text
 from relayd.admin.explain.facts import Attempt, Situation
 from relayd.admin.explain.words import how_often, user_name
 from relayd.core.limits import Limits
+from relayd.core.meter import SILENT_SECONDS, TO_SILENT
 from relayd.core.wire import Port
 
 
@@ -15,7 +16,8 @@ def rate_limited(situation: Situation, attempt: Attempt) -> Text:
         keys += " or limits.session_…_per_second"
     return (
         Cause.RATE_LIMITED,
-        f"{user_name(attempt.user_token)} sends more than {bounds} a second; dropped were {how_often(attempt)}",
+        f"{user_name(attempt.user_token)} sends more than {bounds} a second, or more than {TO_SILENT.datagrams} to a"
+        f" peer that has not been heard for {SILENT_SECONDS:g} s; dropped were {how_often(attempt)}",
         f"raise {keys}, or find out why so much is sent",
     )
 

@@ -126,6 +126,7 @@ STATE = Struct(
         Field("came_by", NEXT_HOP, "by which way its last datagram came; no epoch"),
         Field("route", NEXT_HOP, "by which way the next one goes"),
         # What is not touched for every datagram of a game stands last.
+        Field("to_silent", DUES, "of what was sent to it while it was silent"),
         Field("answered_datagrams", U64),
         Field("conflict_datagrams", U64),
         Field("limited_datagrams", U64),

@@ -25,6 +25,12 @@ WIRE = tuple(Constant(name, value) for name, value in vars(wire).items() if name
 
 TIMES = (
     Constant("NS_PER_SECOND", meter.NS_PER_SECOND),
+    Constant(
+        "SILENT_NS",
+        int(meter.SILENT_SECONDS * meter.NS_PER_SECOND),
+        "Who has not been heard for so long is sent no more than TO_SILENT_NS allows.",
+    ),
+    Constant("TO_SILENT_NS", meter.NS_PER_SECOND // meter.TO_SILENT.datagrams, "Between two datagrams to such a peer."),
     Constant("PING_PERIOD_NS", pings.PERIOD_NS, "Between two PINGs of a client."),
     Constant("LONGEST_PING_INTERVAL_NS", pings.LONGEST_INTERVAL_NS, "A longer silence is no loss, but an absence."),
 )

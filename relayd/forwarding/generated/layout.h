@@ -7,9 +7,13 @@
 #include "wire.h"
 
 /* Of all that the thread shares with its owner. */
-#define THREAD_LAYOUT 0x4824228501662107ull
+#define THREAD_LAYOUT 0x506c215d60d62d8dull
 
 #define NS_PER_SECOND 1000000000ull
+/* Who has not been heard for so long is sent no more than TO_SILENT_NS allows. */
+#define SILENT_NS 5000000000ull
+/* Between two datagrams to such a peer. */
+#define TO_SILENT_NS 10000000ull
 /* Between two PINGs of a client. */
 #define PING_PERIOD_NS 500000000ull
 /* A longer silence is no loss, but an absence. */

@@ -7,7 +7,7 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x053dc75af7628322ull
+#define KERNEL_MAPS_LAYOUT 0x6d1203793c2edb3full
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
 
@@ -136,6 +136,8 @@ struct state {
 	struct next_hop came_by;
 	/* by which way the next one goes */
 	struct next_hop route;
+	/* of what was sent to it while it was silent */
+	struct dues to_silent;
 	__u64 answered_datagrams;
 	__u64 conflict_datagrams;
 	__u64 limited_datagrams;
@@ -150,9 +152,10 @@ _Static_assert(__builtin_offsetof(struct state, dues) == 40, "dues");
 _Static_assert(__builtin_offsetof(struct state, local) == 56, "local");
 _Static_assert(__builtin_offsetof(struct state, came_by) == 72, "came_by");
 _Static_assert(__builtin_offsetof(struct state, route) == 96, "route");
-_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 120, "answered_datagrams");
-_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 128, "conflict_datagrams");
-_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 136, "limited_datagrams");
+_Static_assert(__builtin_offsetof(struct state, to_silent) == 120, "to_silent");
+_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 136, "answered_datagrams");
+_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 144, "conflict_datagrams");
+_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 152, "limited_datagrams");
 
 /* Whose players send to which host. */
 struct session {

@@ -29,7 +29,7 @@ enum verdict {
 	NO_HOST = 11,
 	/* A host's DATA for a connection id that no bound player has. */
 	UNKNOWN_CONNECTION = 12,
-	/* Over the rate of the user or of its session. */
+	/* Over the rate of the user, of its session, or of what is sent to a peer that has not been heard for 5 s. */
 	RATE_LIMITED = 13,
 	/* The kernel took no more to send (EAGAIN, ENOBUFS). */
 	SEND_QUEUE_FULL = 14,

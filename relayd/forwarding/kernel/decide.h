@@ -18,6 +18,12 @@ static __always_inline struct binding *binding_of(__u32 slot, struct state **sta
 	return *state ? bpf_map_lookup_elem(&bindings, &slot) : 0;
 }
 
+static __always_inline int limited(const struct datagram *d, struct state *sender)
+{
+	__sync_fetch_and_add(&sender->limited_datagrams, 1);
+	return drop(d, RATE_LIMITED);
+}
+
 static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, const struct binding *sender,
 				  struct state *state, __u32 slot)
 {
@@ -52,6 +58,8 @@ static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d,
 	host = binding_of(session->host_slot, &host_state);
 	if (!host || host->session != d->session)
 		return pass_up(ctx, d);
+	if (!takes(host_state->last_seen_ns, &host_state->to_silent, d->size, d->now_ns))
+		return limited(d, player_state);
 	exit = send(ctx, d, host, host_state, SERVER, type_and_connection(DATA, player->connection_id),
 		    TO_HOST_HEADER_BYTES, d->size - HEADER_BYTES);
 	if (exit < 0)
@@ -62,7 +70,7 @@ static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d,
 	return exit;
 }
 
-static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *d)
+static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *d, struct state *host_state)
 {
 	struct connection_key key = { .session = d->session, .connection_id = d->connection_id };
 	__u32 *slot = bpf_map_lookup_elem(&connections, &key);
@@ -75,6 +83,8 @@ static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *
 	player = binding_of(*slot, &player_state);
 	if (!player || player->session != d->session || player->connection_id != d->connection_id)
 		return pass_up(ctx, d);
+	if (!takes(player_state->last_seen_ns, &player_state->to_silent, d->size, d->now_ns))
+		return limited(d, host_state);
 	exit = send(ctx, d, player, player_state, CLIENT, DATA, TO_PLAYER_HEADER_BYTES,
 		    d->size - HOST_DATA_HEADER_BYTES);
 	if (exit < 0)
@@ -144,13 +154,11 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	heard(d, state);
 	/* Not atomic: receive-side scaling keeps a user's datagrams on one processor. */
 	rate = d->port == CLIENT ? &d->control->rates[CLIENT] : &d->control->rates[SERVER];
-	if (!within_rate(rate, &state->dues, d->size, d->now_ns)) {
-		__sync_fetch_and_add(&state->limited_datagrams, 1);
-		return drop(d, RATE_LIMITED);
-	}
+	if (!within_rate(rate, &state->dues, d->size, d->now_ns))
+		return limited(d, state);
 	if (d->kind == PING)
 		return answer(ctx, d, sender, state, slot);
-	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d);
+	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d, state);
 }
 
 #endif

@@ -230,7 +230,7 @@ class Mirror:
         )
         try:
             self.bindings.put(slot, bytes(entry))
-            self.traffic.begin(slot, binding.meter)
+            self.traffic.begin(slot, binding.meter, self.table.presence.last_heard(binding))
             self.adopt(binding, slot, index)
             self._write_session(session)
             if binding.port is Port.CLIENT:

@@ -64,10 +64,11 @@ class SlotTraffic:
         # A user who was last heard in the future would never time out.
         return max(counts) <= MOST_COUNTED and more and self.last_seen(slot) <= self.now()
 
-    def begin(self, slot: int, meter: Meter | None) -> None:
+    def begin(self, slot: int, meter: Meter | None, last_heard: float) -> None:
         """Empties a slot that nothing refers to yet; its user's rate continues from the state of the meter."""
         start = slot * _STATE_BYTES
         self._memory[start : start + _STATE_BYTES] = bytes(_STATE_BYTES)
+        _LAST_SEEN.pack_into(self._memory, start, int(min(last_heard, self.now()) * 1e9))
         if meter is not None:
             _METER.pack_into(self._memory, start + _METER_AT, meter.datagrams_due_ns, meter.bytes_due_ns)
         self._seen[slot] = _NONE

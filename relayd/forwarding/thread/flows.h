@@ -35,6 +35,7 @@ struct flow {
 	bool metered;	     /* whether there is a rate to keep */
 	struct rate rate __attribute__((aligned(64)));
 	struct dues dues;
+	struct dues to_silent; /* of what was sent to it while it was silent */
 } __attribute__((aligned(64)));
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */

@@ -220,6 +220,18 @@ static bool over_rate(struct forwarder *f, enum port port, const struct datagram
 	return true;
 }
 
+/* Above what a silent receiver is sent, it costs the sender. */
+static bool spared(struct forwarder *f, enum port port, const struct datagram *d, double now)
+{
+	uint64_t heard_ns = (uint64_t)(counts_at(f, d->to_slot)->last_seen_seconds * 1e9);
+
+	if (takes(heard_ns, &d->to->to_silent, d->size, (uint64_t)(now * 1e9)))
+		return false;
+	counts_at(f, d->from_slot)->rate_limited++;
+	count(f, port, RATE_LIMITED, d->size);
+	return true;
+}
+
 static void act(struct forwarder *f, unsigned number, struct datagram *d, double now)
 {
 	enum port port = f->endpoints[number].port;
@@ -239,6 +251,8 @@ static void act(struct forwarder *f, unsigned number, struct datagram *d, double
 		return;
 	}
 	counts_at(f, d->from_slot)->last_seen_seconds = now;
+	if (d->to && spared(f, port, d, now))
+		return;
 	if (d->kind == PING)
 		answer(f, d, now);
 	else if (port == CLIENT)

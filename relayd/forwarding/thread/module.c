@@ -99,6 +99,9 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 
 	pthread_mutex_lock(&self->f.lock);
 	flow.passed_up = self->f.ring_head;
+	/* It was heard by the engine, or it would not be here. */
+	if (!counts_at(&self->f, slot)->last_seen_seconds)
+		counts_at(&self->f, slot)->last_seen_seconds = clock_seconds();
 	taken = flows_leads_elsewhere(&self->f.flows, &flow);
 	added = !taken && flows_add(&self->f.flows, slot, &flow);
 	pthread_mutex_unlock(&self->f.lock);

@@ -1,7 +1,7 @@
 """How much a player, a host and a session may send."""
 
-from tests.scenarios.cast import HOST, ONE, ONE_MOVED, THREE, TWO, VALID, hosts, pings, sends, size
-from tests.scenarios.scenario import PROCESSES, REBIND_AFTER, TO_THE_MOMENT, Scenario, but
+from tests.scenarios.cast import HOST, ONE, ONE_MOVED, THREE, TWO, VALID, hosts, joins, pings, sends, size
+from tests.scenarios.scenario import PROCESSES, REBIND_AFTER, TO_THE_MOMENT, TOO_LONG, Scenario, but
 from tests.scenarios.steps import AtHost, AtPlayer, C, Ping, S, Send, ToHost, ToPlayer, Wait
 from tests.support.virtual_clock import TICK
 
@@ -40,6 +40,29 @@ RATES: dict[str, Scenario] = {
         ],
         {"user_datagrams_per_second": 4},
         without=TO_THE_MOMENT,
+    ),
+    "a peer that is not heard is not flooded": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            Wait(5.0 - TICK),
+            *[Send(HOST, S, ToPlayer(1, b"level"), "forwarded", AtPlayer(ONE, b"level")) for _ in range(120)],
+            Wait(TICK),
+            *[Send(HOST, S, ToPlayer(1, b"level"), "forwarded", AtPlayer(ONE, b"level")) for _ in range(100)],
+            Send(HOST, S, ToPlayer(1, b"level"), "rate_limited"),
+            Wait(0.5),
+            *[Send(HOST, S, ToPlayer(1, b"level"), "forwarded", AtPlayer(ONE, b"level")) for _ in range(50)],
+            Send(HOST, S, ToPlayer(1, b"level"), "rate_limited"),
+            Send(HOST, S, Ping(), "answered", VALID),
+            # What is heard of it ends that at once.
+            pings(ONE),
+            Send(HOST, S, ToPlayer(1, b"level"), "forwarded", AtPlayer(ONE, b"level")),
+            # A host is a peer as any other.
+            Wait(5.0),
+            *[sends(ONE) for _ in range(100)],
+            sends(ONE, "rate_limited"),
+        ],
+        without=TOO_LONG,
     ),
     "a player above its rate in bytes": Scenario(
         [

@@ -120,7 +120,7 @@ def test_a_slot_that_is_given_out_again_begins_anew(rig: Rig) -> None:
     for _ in range(2):
         ping(rig)
     slot = slot_of(rig)
-    rig.fast_path.mirror.traffic.begin(slot, None)
+    rig.fast_path.mirror.traffic.begin(slot, None, 0.0)
     assert answered(rig) == (0, 0, 0, 0)
 
 

@@ -25,7 +25,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> FastPathWorld:
     world.relay.player_pings(BOB, BOB_AT)
     world.flush()
     for binding, slot in world.fast_path.mirror.slot_of.items():
-        world.counts(slot, to_host_datagrams=binding.user.token % 10, last_seen_ns=int(world.relay.now * 1e9))
+        world.counts(slot, to_host_datagrams=binding.user.token % 10)
     world.fast_path.stop(remove=False)
     return world
 

@@ -66,7 +66,8 @@ class World:
 
 
 def test_whoever_is_bound_is_forwarded_for() -> None:
-    world = World()
+    none = dict.fromkeys((f"{who}_{what}_per_second" for who in ("user", "host") for what in ("datagrams", "bytes")), 0)
+    world = World(Limits.model_validate(none))
     world.bind()
     assert world.served() == {
         HOST: Flow(0, HOST_AT, HOST, SESSION, 0, (0, 0, 0, 0)),
@@ -264,7 +265,8 @@ def test_what_a_user_may_send_goes_with_it_to_the_thread_and_back() -> None:
 
 @pytest.mark.parametrize("port", list(Port))
 def test_a_port_without_a_rate_has_no_meter(port: Port) -> None:
-    rates = {"user_bytes_per_second": 0, "host_bytes_per_second": 0, "user_datagrams_per_second": 0}
+    rates = {"user_bytes_per_second": 0, "host_bytes_per_second": 0}
+    rates |= {"user_datagrams_per_second": 0, "host_datagrams_per_second": 0}
     other = "user_datagrams_per_second" if port is Port.SERVER else "host_datagrams_per_second"
     world = World(Limits.model_validate(rates | {other: 100}))
     world.bind()
