@@ -354,7 +354,7 @@ def test_rate_limit(start_relay: StartRelay) -> None:
         for _ in range(100):
             player.send_ping()
         relay.counted_since(before, 100)
-        says = f"user {short(keys.players[0])} sends more than 5 datagrams or 20000000 bytes a second;"
+        says = f"user {short(keys.players[0])} sends more than 5 datagrams or 20000000 bytes a second,"
         assert_found(relay, keys.players[0], "rate_limited", says, "raise limits.user_…_per_second")
 
 
