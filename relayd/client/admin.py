@@ -47,6 +47,7 @@ class AdminClient:
         admin = settings.admin
         self._paths = paths_to_ask(settings, config)
         self._admin = admin
+        self._own = Ports(server_port=settings.relay.server_port, client_port=settings.relay.client_port)
         self._verify: ssl.SSLContext | bool = True
         if admin.tls_certificate_file is not None:
             self._verify = trusting(admin.tls_certificate_file, "admin.tls_certificate_file")
@@ -110,7 +111,7 @@ class AdminClient:
             self._request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}/watch")
 
     def _request(self, method: str, path: str, params: Mapping[str, int | str] | None = None) -> httpx.Response:
-        """The answer of whoever listens on the socket, else on TCP.
+        """The answer of this relay on its socket, else of whoever listens on TCP.
 
         Raises:
             ConfigurationError: the token cannot be read.
@@ -129,7 +130,12 @@ class AdminClient:
                 with httpx.Client(
                     transport=transport, base_url="http://localhost", timeout=_PATIENCE_SECONDS
                 ) as client:
-                    return client.request(method, path, params=params)
+                    # Relays without paths of their own share one: nobody must drain another's. A path that is named
+                    # was meant.
+                    other = None if self._admin.socket is not None else self._why_another(client, socket_path)
+                    if other is None:
+                        return client.request(method, path, params=params)
+                    missed.append(other)
             except httpx.HTTPError as error:
                 raise UnavailableError(f"no relay answers on {socket_path} ({error}); does relayd hang?") from None
         token = self._admin.read_token()
@@ -148,6 +154,19 @@ class AdminClient:
                 f"no relay answers on {self._admin.bind} ({error}), nor on its socket ({'; '.join(missed)});"
                 " is relayd running, and is this its configuration?"
             ) from None
+
+    def _why_another(self, client: httpx.Client, socket_path: Path) -> str | None:
+        """Who answers there, if it is not the relay of this configuration. Asks over the connection that is used on."""
+        try:
+            found = Ports.model_validate_json(client.get("/v1/relay").raise_for_status().content)
+        except (ValueError, httpx.HTTPStatusError):
+            return f"{socket_path}: what answers there is no relay"
+        if (found.server_port, found.client_port) == (self._own.server_port, self._own.client_port):
+            return None
+        return (
+            f"{socket_path}: another relay, with UDP ports {found.server_port} and {found.client_port};"
+            f" RELAYD_ADMIN__SOCKET={socket_path} relayd … asks that one"
+        )
 
     def _ask(
         self, kind: type[AnyAnswer], method: str, path: str, params: Mapping[str, int | str] | None = None

@@ -1,6 +1,8 @@
 """Where the admin socket of a relay is: the relay makes it there, and the commands look for it."""
 
+import errno
 import os
+import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +60,9 @@ def make_folder(path: Path, settings: Settings) -> None:
 def paths_to_ask(settings: Settings, config: Path | None) -> list[Path]:
     """Where a relay of this configuration may be listening, the likeliest first.
 
+    Relays without paths of their own share one: whoever asks has to look who answers. Of a relay whose `admin.bind` is
+    an address of another host, only a path that is named.
+
     Args:
         settings: the configuration.
         config: the file it was read from; None for the default one.
@@ -66,6 +71,8 @@ def paths_to_ask(settings: Settings, config: Path | None) -> list[Path]:
         return [settings.admin.socket]
     units = [_RUN / _unit_of(config) / _NAME] if config is None or config.parent == DEFAULT_CONFIG.parent else []
     state = settings.state.directory / _NAME
+    if _is_elsewhere(settings.admin.bind):
+        return [state] if _names_state(settings) else []
     likely = [state, *units] if _names_state(settings) else [*units, state]
     own = path_of_this_user(settings)
     return [*likely, *([own] if _is_private(own.parent) else [])]
@@ -78,6 +85,17 @@ def _unit_of(config: Path | None) -> str:
 
 def _names_state(settings: Settings) -> bool:
     return "directory" in settings.state.model_fields_set
+
+
+def _is_elsewhere(bind: str) -> bool:
+    """Whether a TCP address is none of this host's: ip(7), EADDRNOTAVAIL."""
+    ip_address = bind.rpartition(":")[0].strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in ip_address else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((ip_address, 0))
+        except OSError as error:
+            return error.errno == errno.EADDRNOTAVAIL
+    return False
 
 
 def _can_be_written(directory: Path) -> bool:

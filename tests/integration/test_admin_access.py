@@ -212,6 +212,22 @@ def test_a_second_relay_does_not_take_the_socket_of_the_first(start_relay: Start
     assert [row["session_id"] for row in relay.get_json("/v1/sessions")["sessions"]] == ["one"]
 
 
+def test_no_command_reaches_another_relay_at_the_same_place(start_relay: StartRelay, tmp_path: Path) -> None:
+    """Neither names a socket, both have their state in one folder, and the second does not run."""
+    relay = start_relay([new_session("one")])
+    second = tmp_path / "second.toml"
+    second.write_text(to_toml(configuration({"state": {"directory": str(relay.socket_path.parent)}})))
+    instance = relay.get_json("/v1/status")["instance"]
+    for command in (["drain"], ["upgrade"], ["sessions"], ["top", "--once"]):
+        done = relayd(*command, "--config", str(second))
+        assert_one_clear_line(done, 69, f"{relay.socket_path}: another relay, with UDP ports")
+    assert relay.get_json("/v1/drain")["draining"] is False
+    assert relay.get_json("/v1/status")["instance"] == instance
+    named = relayd("drain", "--config", str(second), variables={"RELAYD_ADMIN__SOCKET": str(relay.socket_path)})
+    assert (named.returncode, named.stderr) == (0, "")
+    assert relay.get_json("/v1/drain")["draining"] is True
+
+
 def test_a_path_that_no_socket_can_have_is_said(tmp_path: Path) -> None:
     config = tmp_path / "relayd.toml"
     config.write_text(to_toml({"admin": {"socket": f"/tmp/{'a' * 120}.sock"}}))

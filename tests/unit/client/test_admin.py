@@ -12,6 +12,7 @@ import pytest
 from relayd.admin.answers import Address, BoundAt, Count, Program, RelayStatus
 from relayd.client.admin import AdminClient
 from relayd.errors import FatalError, RefusedError, UnavailableError
+from relayd.http.socket_path import paths_to_ask
 from relayd.settings import Settings
 
 
@@ -89,9 +90,11 @@ class Tcp:
 
 
 class Listening:
-    """Answers one request on a Unix socket, or only takes it."""
+    """Answers one request on a Unix socket, or only takes it. Before that, it says which relay it is if it is asked."""
 
-    def __init__(self, path: Path, body: bytes) -> None:
+    def __init__(self, path: Path, body: bytes, about: bytes = b"") -> None:
+        self._about = about
+        self.told = 0
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen()
@@ -104,8 +107,18 @@ class Listening:
             taken, _ = self._socket.accept()
             with taken:
                 self.asked = taken.recv(65536)
+                if self.asked.startswith(b"GET /v1/relay "):
+                    self._send(taken, self._about)
+                    self.told += 1
+                    self.asked = taken.recv(65536)
+                    if not self.asked:
+                        return  # whoever asked wants nothing more of this relay
                 if body and self.asked:
-                    taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    self._send(taken, body)
+
+    @staticmethod
+    def _send(taken: socket.socket, body: bytes) -> None:
+        taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     def close(self) -> None:
         self._thread.join()
@@ -175,3 +188,57 @@ def test_one_that_takes_the_request_and_ends_is_not_asked_again(
         client_for(tmp_path / "admin.sock").upgrade()
     listening.close()
     assert tcp.asked == [], "it may have done already what it was asked for"
+
+
+# Whom it asks ----------------------------------------------------------------------------------------------
+
+
+def client_in(directory: Path, **admin: object) -> AdminClient:
+    """Of a relay whose socket is not named: others may have theirs at the same place."""
+    sections = {"state": {"directory": directory}, "relay": {"server_port": 42100, "client_port": 42101}}
+    return AdminClient(Settings.model_validate(sections | {"admin": admin}))
+
+
+def test_another_relay_at_a_path_that_was_not_named_is_asked_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tcp = Tcp(monkeypatch, 0)
+    path = tmp_path / "admin.sock"
+    other = Listening(path, b"{}", b'{"server_port": 42000, "client_port": 42001}')
+    with pytest.raises(
+        UnavailableError, match=rf"{path}: another relay, with UDP ports 42000 and 42001; .*SOCKET={path}"
+    ):
+        client_in(tmp_path).drain()
+    other.close()
+    assert (other.told, other.asked) == (1, b"")
+    assert [url for url, _ in tcp.asked] == ["http://127.0.0.1:9464/v1/drain"]
+
+
+def test_the_relay_itself_is_asked_over_the_connection_on_which_it_said_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tcp = Tcp(monkeypatch)
+    about = b'{"server_port": 42100, "client_port": 42101}'
+    own = Listening(tmp_path / "admin.sock", b'{"version": "socket", "instance": "a"}', about)
+    assert client_in(tmp_path).upgrade().version == "socket"
+    own.close()
+    assert (own.told, tcp.asked) == (1, [])
+
+
+@pytest.mark.parametrize("about", [b"<html>", b"[]", b'{"server_port": 42100}'])
+def test_what_does_not_say_which_relay_it_is_is_asked_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, about: bytes
+) -> None:
+    Tcp(monkeypatch, 0)
+    one = Listening(tmp_path / "admin.sock", b"{}", about)
+    with pytest.raises(UnavailableError, match="what answers there is no relay"):
+        client_in(tmp_path).drain()
+    one.close()
+    assert one.asked == b""
+
+
+def test_a_relay_at_another_host_is_not_looked_for_on_this_one() -> None:
+    away = Settings.model_validate({"admin": {"bind": "203.0.113.7:9464"}})
+    assert paths_to_ask(away, None) == []
+    named = Settings.model_validate({"admin": {"bind": "203.0.113.7:9464"}, "state": {"directory": "/srv/state"}})
+    assert paths_to_ask(named, None) == [Path("/srv/state/admin.sock")]
