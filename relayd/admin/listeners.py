@@ -10,7 +10,7 @@ from relayd.errors import UnavailableError
 from relayd.http.socket_path import SETTING, make_folder, path_of_this_user
 from relayd.http.tcp import listen
 from relayd.http.tls import Certificate
-from relayd.http.unix_socket import NoPlaceError, UnixListener, check_length
+from relayd.http.unix_socket import HeldError, NoPlaceError, UnixListener, check_length
 from relayd.settings import Settings
 
 _log = structlog.get_logger()
@@ -46,8 +46,8 @@ class AdminListeners:
 
     Args:
         settings: of the relay.
-        path: of the Unix socket. Where none can be made there, as on a full disk, it is elsewhere, unless the settings
-            name it: games go on without.
+        path: of the Unix socket. Where none can be made there, as on a full disk, or another relay listens there, it
+            is elsewhere, unless the settings name it: games go on without.
         files: what the settings name.
         kept: the Unix socket of the predecessor in this process.
 
@@ -102,7 +102,7 @@ def _listen_for_commands(settings: Settings, path: Path, kept: socket.socket | N
     try:
         make_folder(path, settings)
         return UnixListener(path, SETTING, kept)
-    except NoPlaceError as error:
+    except (NoPlaceError, HeldError) as error:
         if settings.admin.socket is not None:
             raise
         _log.warning("no admin socket where it should be", why=str(error))
@@ -110,6 +110,6 @@ def _listen_for_commands(settings: Settings, path: Path, kept: socket.socket | N
     try:
         make_folder(elsewhere, settings)
         return UnixListener(elsewhere, SETTING)
-    except NoPlaceError as error:
+    except (NoPlaceError, HeldError) as error:
         _log.warning("no admin socket: commands reach this relay with admin.token_file only", why=str(error))
         return None

@@ -25,8 +25,10 @@ from relayd.files import read
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.merging import examine_merging
 from relayd.forwarding.sockets import open_sockets
+from relayd.http.socket_path import path_of_this_user, path_to_listen_on
 from relayd.http.tcp import listen
 from relayd.http.tls import signed_by
+from relayd.http.unix_socket import why_unreachable
 from relayd.session_source.looks import HUNG, LIMIT_SECONDS
 from relayd.settings import RelaySettings, Settings, load
 
@@ -203,7 +205,17 @@ def _admin(running: _Running, settings: Settings) -> _Findings:
     if running is not _Running.NONE:
         return [f"ok       TCP {settings.admin.bind} is held by the relay that runs here"]
     listen(settings.admin.bind, "admin.bind").close()
-    return [f"ok       TCP {settings.admin.bind} for metrics and health"]
+    return [f"ok       TCP {settings.admin.bind} for metrics and health", *_socket_elsewhere(settings)]
+
+
+def _socket_elsewhere(settings: Settings) -> _Findings:
+    path = path_to_listen_on(settings, os.environ)
+    if settings.admin.socket is not None or why_unreachable(path) is not None:
+        return []
+    return [
+        f"warning  admin.socket: another relay listens on {path}; this one will on {path_of_this_user(settings)}:"
+        " name a path of its own"
+    ]
 
 
 def _api(settings: Settings) -> _Findings:

@@ -18,6 +18,10 @@ class NoPlaceError(UnavailableError):
     """No socket can be made at a path, though nobody else listens there."""
 
 
+class HeldError(UnavailableError):
+    """Somebody else listens at a path."""
+
+
 class UnixListener:
     """Listens from when it is made. The file of a process that is gone is replaced.
 
@@ -31,7 +35,7 @@ class UnixListener:
 
     Raises:
         NoPlaceError: nothing can be made there.
-        UnavailableError: somebody else listens there.
+        HeldError: somebody else listens there.
     """
 
     def __init__(self, path: Path, setting: str, kept: socket.socket | None = None) -> None:
@@ -108,7 +112,7 @@ def _listen(path: Path, setting: str) -> socket.socket:
             ) from None
         if _identity(path) is None:
             raise NoPlaceError(f"{named}: a file is there; remove it, or name another path in {setting}") from None
-        raise UnavailableError(f"{named} is held by a process that runs: `ss -lxp src {path}` shows by whom") from None
+        raise HeldError(f"{named} is held by a process that runs: `ss -lxp src {path}` shows by whom") from None
     return sock
 
 

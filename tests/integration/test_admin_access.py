@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import stat
 import sys
 import threading
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from relayd.http.socket_path import path_of_this_user
+from relayd.settings import Settings
 from tests.integration.commands import assert_one_clear_line, relayd
-from tests.integration.config import configuration, new_session, new_sessions, to_toml
+from tests.integration.config import configuration, new_session, new_sessions, to_toml, write_sessions
 from tests.integration.conftest import StartRelay
 from tests.integration.peers import VALID
-from tests.integration.programs import run
-from tests.integration.relay_process import RelayProcess
+from tests.integration.programs import command, run, start
+from tests.integration.relay_process import RelayProcess, environment
 from tests.integration.unix_http import connected
 from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
@@ -158,8 +161,8 @@ def test_with_the_token_a_relay_is_asked_over_tcp(start_relay: StartRelay, tmp_p
 def test_a_token_that_cannot_be_read_ends_it_before_it_starts(tmp_path: Path) -> None:
     config = tmp_path / "relayd.toml"
     config.write_text(to_toml({"admin": {"token_file": str(tmp_path / "none")}, "state": {"directory": "state"}}))
-    for command in ("run", "check"):
-        done = relayd(command, "--config", str(config))
+    for asking in ("run", "check"):
+        done = relayd(asking, "--config", str(config))
         assert done.returncode == 78
         assert f"admin.token_file: {tmp_path}/none: cannot be read" in done.stderr
 
@@ -218,8 +221,8 @@ def test_no_command_reaches_another_relay_at_the_same_place(start_relay: StartRe
     second = tmp_path / "second.toml"
     second.write_text(to_toml(configuration({"state": {"directory": str(relay.socket_path.parent)}})))
     instance = relay.get_json("/v1/status")["instance"]
-    for command in (["drain"], ["upgrade"], ["sessions"], ["top", "--once"]):
-        done = relayd(*command, "--config", str(second))
+    for asking in (["drain"], ["upgrade"], ["sessions"], ["top", "--once"]):
+        done = relayd(*asking, "--config", str(second))
         assert_one_clear_line(done, 69, f"{relay.socket_path}: another relay, with UDP ports")
     assert relay.get_json("/v1/drain")["draining"] is False
     assert relay.get_json("/v1/status")["instance"] == instance
@@ -228,11 +231,47 @@ def test_no_command_reaches_another_relay_at_the_same_place(start_relay: StartRe
     assert relay.get_json("/v1/drain")["draining"] is True
 
 
+def test_two_relays_that_name_no_socket_run_beside_each_other(start_relay: StartRelay, tmp_path: Path) -> None:
+    """Both have their state in one folder. Each is reached with its own configuration, after an upgrade too."""
+    first = start_relay([new_session("first")])
+    folder = tmp_path / "second"
+    folder.mkdir()
+    config = folder / "relayd.toml"
+    sections = configuration({"state": {"directory": str(first.socket_path.parent)}})
+    config.write_text(to_toml(sections))
+    write_sessions(folder / "sessions.json", [new_session("second")])
+    elsewhere = path_of_this_user(Settings.model_validate({"relay": sections["relay"]}))
+    checked = relayd("check", "--config", str(config))
+    assert f"warning  admin.socket: another relay listens on {first.socket_path}" in checked.stdout
+    assert str(elsewhere) in checked.stdout
+
+    def listed(path: Path) -> list[str]:
+        done = relayd("sessions", "--json", "--config", str(path))
+        return [one["session_id"] for one in json.loads(done.stdout)["sessions"]] if done.returncode == 0 else []
+
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        second = start(command("run", "--config", str(config)), out, err, environment())
+    try:
+        eventually(lambda: listed(config) == ["second"], "the second relay answers its own configuration")
+        done = relayd("upgrade", "--config", str(config))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert listed(first.config_path) == ["first"]
+        assert listed(config) == ["second"]
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(PATIENCE_SECONDS) == 0
+    finally:
+        second.kill()
+        second.wait()
+    assert not elsewhere.exists()
+    assert listed(first.config_path) == ["first"]
+    assert "no admin socket where it should be" in (folder / "err").read_text()
+
+
 def test_a_path_that_no_socket_can_have_is_said(tmp_path: Path) -> None:
     config = tmp_path / "relayd.toml"
     config.write_text(to_toml({"admin": {"socket": f"/tmp/{'a' * 120}.sock"}}))
-    for command in ("run", "check"):
-        done = relayd(command, "--config", str(config))
+    for asking in ("run", "check"):
+        done = relayd(asking, "--config", str(config))
         assert done.returncode == 78
         assert "has 130 bytes, and the path of a Unix socket 107 at most" in done.stderr
 

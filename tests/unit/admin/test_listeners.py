@@ -85,10 +85,21 @@ def test_a_path_that_was_named_has_to_be_it(no_place: Path, tcp: Path) -> None:
     opened(no_place.parent.with_name("admin.sock")).close()  # what was opened first was closed again
 
 
-def test_the_place_of_a_relay_that_runs_is_not_passed_by(tmp_path: Path) -> None:
+def test_a_second_relay_at_the_same_place_has_its_own_by_its_port(tmp_path: Path) -> None:
+    other = UnixListener(tmp_path / "admin.sock", "admin.socket")
+    with capture_logs() as logs:
+        one = opened(tmp_path / "admin.sock")
+    assert one.socket_path == tmp_path / "tmp" / f"relayd-{os.geteuid()}" / "admin-32000.sock"
+    assert ["is held by a process that runs" in line["why"] for line in logs] == [True]
+    one.close()
+    assert other.path.is_socket(), "that is still the other's"
+    other.close()
+
+
+def test_the_place_of_a_relay_that_runs_is_not_passed_by_where_it_is_named(tmp_path: Path) -> None:
     other = UnixListener(tmp_path / "admin.sock", "admin.socket")
     with pytest.raises(UnavailableError, match="is held by a process that runs"):
-        opened(tmp_path / "admin.sock")
+        opened(tmp_path / "admin.sock", socket=tmp_path / "admin.sock")
     other.close()
 
 
