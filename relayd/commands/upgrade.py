@@ -5,11 +5,11 @@ import time
 import typer
 from rich.console import Console
 
-from relayd.admin.answers import RelayStatus
+from relayd.admin.answers import Program, RelayStatus
 from relayd.client.admin import AdminClient
 from relayd.commands.asking import running_relay
 from relayd.commands.options import Config
-from relayd.errors import FatalError
+from relayd.errors import FatalError, RefusedError
 
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
@@ -22,24 +22,33 @@ def upgrade(config: Config = None) -> None:
 
     Raises:
         UnavailableError: no relay answers, or none any more.
+        RefusedError: it was replaced, and the new program does not answer this user.
         FatalError: it was not replaced.
     """
     client = running_relay(config)
     before = client.upgrade()
     with Console(stderr=True).status(f"replacing relayd {before.version}"):
-        after = _wait(client, before.instance)
+        after = _wait(client, before)
     typer.echo(f"relayd {before.version} was replaced by {after.version}")
 
 
-def _wait(client: AdminClient, instance: str) -> RelayStatus:
+def _wait(client: AdminClient, before: Program) -> RelayStatus:
     deadline = time.monotonic() + _PATIENCE_SECONDS
+    refused = False
     while time.monotonic() < deadline:
         try:
             status = client.status()
+        except RefusedError as error:
+            # It listens on its socket before it answers over TCP: a second refusal is not for want of time.
+            if refused:
+                raise RefusedError(
+                    f"relayd {before.version} was replaced, and its successor does not answer this user: {error}"
+                ) from None
+            refused = True
         except FatalError:
-            pass  # not there yet; or already on TCP, where one with a socket does not say
+            refused = False  # not there yet
         else:
-            if status.instance != instance and status.ready:
+            if status.instance != before.instance and status.ready:
                 return status
         time.sleep(_LOOK_SECONDS)
     raise FatalError(f"the relay was not replaced within {_PATIENCE_SECONDS:.0f} s; its log says why")

@@ -1,7 +1,9 @@
 """Commands that ask a running relay and print what it says: for people, and for machines."""
 
 import json
+from typing import Any
 
+import httpx
 import pytest
 
 from relayd.log import short_token
@@ -305,6 +307,32 @@ def test_an_upgrade_that_does_not_come_is_said(
     done = relayd("upgrade")
     assert done.status == 1
     assert "was not replaced within 60 s" in done.err
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_successor_that_does_not_answer_this_user_is_not_waited_for(
+    relayd: CommandLine, asked: AskedRelay, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """One refusal alone can be that of a port that opened before its socket was looked for."""
+    clock = asked.clock()
+    monkeypatch.setattr("relayd.commands.upgrade.time", clock)
+    began, answer = clock.monotonic(), httpx.request
+
+    def refuse(method: str, url: str, **options: Any) -> httpx.Response:
+        if method == "GET" and len(asked.asked) in range(1, 1 + refusals):
+            asked.asked.append("refused")
+            monkeypatch.setattr("relayd.admin.status._INSTANCE", "another")
+            return httpx.Response(403, json={"message": "not served on this port"})
+        return answer(method, url, **options)
+
+    monkeypatch.setattr(httpx, "request", refuse)
+    done = relayd("upgrade")
+    if refusals == 1:
+        assert (done.status, done.err) == (0, "")
+        return
+    assert done.status == 1
+    assert "was replaced, and its successor does not answer this user: not served on this port" in done.err
+    assert clock.monotonic() - began < 1.0, "on its own clock"
 
 
 def test_why_there_is_no_upgrade_is_said(relayd: CommandLine, asked: AskedRelay) -> None:
