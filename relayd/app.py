@@ -121,6 +121,11 @@ class Relay:
         self._stopping = asyncio.Event()
         self._started = asyncio.Event()
 
+    @property
+    def admin_socket(self) -> Path | None:
+        """Where commands reach it; None before it serves, and where no socket could be made."""
+        return None if self._listeners is None else self._listeners.socket_path
+
     async def serve(self) -> None:
         """Runs the relay until `stop`.
 

@@ -63,7 +63,10 @@ class Guard:
         if scope["path"] in OPEN:
             return None
         if self._token is None:
-            ask = f"ask on the Unix socket {self._socket_path} ({SETTING}), as root or as the relay's user, or "
+            ask = (
+                f"`RELAYD_ADMIN__SOCKET={self._socket_path} relayd …` asks on its Unix socket ({SETTING}), which is for"
+                " root and the relay's user; or "
+            )
             return said(f"not served on this port: {ask if self._socket_path else ''}set admin.token_file", 403)
         if not _holds(headers.get("authorization", ""), self._token):
             refusal = said("send the token in admin.token_file, as Authorization: Bearer TOKEN", 401)

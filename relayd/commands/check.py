@@ -179,9 +179,10 @@ def _ports(running: _Running, settings: Settings) -> _Findings:
     if running is _Running.THIS_RELAY:
         return ["ok       the UDP ports are held by the relay that runs here", *_named(settings.relay)]
     if running is _Running.ONE_THAT_DOES_NOT_SAY:
-        return [
-            f"warning  a relay answers on {settings.admin.bind}, and this user may not ask which: try again as root"
-        ]
+        way_out = "RELAYD_ADMIN__SOCKET=PATH relayd check, with the path that its log names"
+        if os.geteuid() != 0:
+            way_out = f"try again as root, or {way_out}"
+        return [f"warning  a relay answers on {settings.admin.bind}, and does not say which to this user: {way_out}"]
     sockets, warnings = open_sockets(settings.relay)
     for one in sockets:
         one.socket.close()

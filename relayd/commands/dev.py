@@ -103,7 +103,7 @@ async def _serve_both(settings: Settings, players: int, for_seconds: float | Non
             await relay.until_started(relaying)
             session = await _create_session(settings, key, players or _SEATS_WITHOUT_GAME)
             console = Console(highlight=False, soft_wrap=True, markup=False)
-            _introduce(console, settings, admin_path, key, session)
+            _introduce(console, settings, relay.admin_socket, key, session)
             game = Game(_keys(settings, session)) if players else None
             fine = await _play(console, game, over, for_seconds)
         finally:
@@ -206,14 +206,17 @@ def _for_a_laptop(settings: Settings) -> Settings:
     return settings.model_copy(update={"limits": limits, "api": api})
 
 
-def _introduce(console: Console, settings: Settings, admin_path: Path, key: str, session: RelaySession) -> None:
+def _introduce(
+    console: Console, settings: Settings, admin_socket: Path | None, key: str, session: RelaySession
+) -> None:
     relay = settings.relay
     host, *players = session.session_users
     server_port, client_port = relay.named_ports
     console.print(f"relay       {relay.public_ip}, server port {server_port}, client port {client_port}")
-    console.print(
-        f"admin       {settings.admin.url}/metrics; curl --unix-socket {admin_path} http://localhost/v1/sessions"
-    )
+    console.print(f"admin       {settings.admin.url}/metrics")
+    if admin_socket is not None:
+        console.print(f"commands    RELAYD_ADMIN__SOCKET={admin_socket} relayd top")
+        console.print(f"            curl --unix-socket {admin_socket} http://localhost/v1/sessions")
     console.print(f"API         {settings.api.url}, described at {settings.api.url}/docs")
     console.print(f"API token   {key}")
     console.print(f"session     {session.session_id}, authorization token {session.authorization_token}")

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from relayd import app
 from relayd.admin import listeners
+from relayd.app import Relay
 from relayd.commands import dev as command
 from relayd.core.relay_session import RelaySession
 from relayd.errors import FatalError
@@ -93,6 +94,17 @@ def test_the_ports_it_prints_are_those_that_sessions_name(laptop: Laptop, monkey
     done = laptop.dev("--players", "1", "--for", "0.5")
     assert "server port 40000, client port 40001" in done.out
     assert "nothing was lost" in done.out, "the game of this machine goes to the ports that are bound"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_socket_it_prints_is_the_one_that_it_serves(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+) -> None:
+    served = tmp_path / "elsewhere.sock" if there else None
+    monkeypatch.setattr(Relay, "admin_socket", property(lambda _: served))
+    out = laptop.dev("--for", "0.5").out
+    assert (f"commands    RELAYD_ADMIN__SOCKET={served} relayd top\n" in out) == there
+    assert ("--unix-socket" in out) == there
 
 
 def test_a_signal_ends_it(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
