@@ -69,6 +69,7 @@ def paths_to_ask(settings: Settings, config: Path | None) -> list[Path]:
     """
     if settings.admin.socket is not None:
         return [settings.admin.socket]
+    config = None if config is None else config.absolute()
     units = [_RUN / _unit_of(config) / _NAME] if config is None or config.parent == DEFAULT_CONFIG.parent else []
     state = settings.state.directory / _NAME
     if _is_elsewhere(settings.admin.bind):

@@ -48,6 +48,13 @@ def test_under_a_unit_it_is_in_the_units_folder(directory: str, config: Path | N
     assert listens in paths_to_ask(one, config)
 
 
+def test_a_unit_is_known_by_its_file_from_within_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_path, "DEFAULT_CONFIG", tmp_path / "relayd.toml")
+    monkeypatch.chdir(tmp_path)
+    assert paths_to_ask(settings(), Path("paris.toml"))[0] == Path("/run/relayd-paris/admin.sock")
+    assert paths_to_ask(settings(), Path("relayd.toml"))[0] == Path("/run/relayd/admin.sock")
+
+
 def test_no_other_units_relay_is_asked() -> None:
     paris = paths_to_ask(settings(), ETC / "paris.toml")
     assert Path("/run/relayd/admin.sock") not in paris
