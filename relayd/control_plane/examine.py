@@ -22,7 +22,14 @@ def examine_api(api: ApiSettings) -> list[str]:
     for file, setting in ((api.token_file, "api.token_file"), (api.webhook_secret_file, "api.webhook_secret_file")):
         if file is not None:
             read_secret(file, setting)
-    if api.database != MEMORY and is_locked(Path(api.database)):
+    try:
+        served = api.database != MEMORY and is_locked(Path(api.database))
+    except PermissionError as error:
+        return [
+            f"warning  api.database: this user may not look whether a control plane serves {api.database}:"
+            f" {error.filename}: {error.strerror}"
+        ]
+    if served:
         return [f"ok       TCP {api.bind} and {api.database} are held by the control plane that runs here"]
     try:
         examine_database(api.database)

@@ -34,17 +34,27 @@ def locked(database: Path) -> Iterator[None]:
                 f"{database} is served by another control plane, process {by}; stop that one first, or name another"
                 " [api] database"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            raise StoreUnusableError(f"{file}: cannot be locked: {error.strerror}") from None
+        # Only told to people: on a full disk the lock holds without.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def is_locked(database: Path) -> bool:
-    """Whether somebody serves that database. Makes no file."""
+    """Whether somebody serves that database. Makes no file.
+
+    Raises:
+        PermissionError: this user may not look.
+    """
     try:
         descriptor = os.open(_beside(database), os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        raise
     except OSError:
         return False
     try:
