@@ -134,7 +134,7 @@ install-system:
 	install -m 644 systemd/60-relayd.conf $(SYSCTL)
 	test -e $(CONFIGURATION)/relayd.toml || install -m 644 systemd/relayd.toml $(CONFIGURATION)
 	@echo 'Next: edit /etc/relayd/relayd.toml. Where it names no control plane, begin with'
-	@echo "mkdir -p /var/lib/relayd && echo '{\"sessions\": []}' >/var/lib/relayd/sessions.json"
+	@echo "mkdir -p /var/lib/relayd; [ -e /var/lib/relayd/sessions.json ] || echo '{\"sessions\": []}' >/var/lib/relayd/sessions.json"
 	@echo 'Then, in any case,'
 	@echo 'systemctl daemon-reload && sysctl --system && systemctl enable --now relayd && relayd check'
 

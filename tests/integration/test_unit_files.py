@@ -80,7 +80,11 @@ def test_what_the_installation_says_to_do_next_can_be_done(tmp_path: Path) -> No
     first, then = (line for line in said.splitlines() if line.startswith(("mkdir", "systemctl")))
     assert then.split(" && ")[-2:] == ["systemctl enable --now relayd", "relayd check"], "a relay that is up is checked"
     state = str(tmp_path / "state")
-    subprocess.run(["sh", "-c", first.replace("/var/lib/relayd", state)], check=True)
+    for content in ('{"sessions": []}\n', '{"sessions": [ ]}\n'):  # at the first installation, and at an upgrade
+        subprocess.run(["sh", "-c", first.replace("/var/lib/relayd", state)], check=True)
+        sessions = Path(state) / "sessions.json"
+        assert sessions.read_text(encoding="utf-8") == content
+        sessions.write_text('{"sessions": [ ]}\n', encoding="utf-8")
     sample = (FOLDER / "relayd.toml").read_text(encoding="utf-8").replace("/var/lib/relayd", state)
     (tmp_path / "relayd.toml").write_text(sample, encoding="utf-8")
     server_port, client_port = free_ports(2)
