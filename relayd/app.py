@@ -386,6 +386,7 @@ class Relay:
     async def _tick_forever(self, parts: _Parts) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self.table.presence.awake(loop.time())
             self._absorb(())
             parts.predecessor.records.beat()
             self._own_addresses.refresh()

@@ -255,7 +255,7 @@ class Engine:
 
     def _silence(self, binding: Binding, now: float) -> float:
         """Seconds since a binding was last heard by any engine; another engine may have heard it after `now`."""
-        return max(0.0, now - self.table.presence.last_heard(binding))
+        return max(0.0, now - self.table.presence.silence_begins(binding, now))
 
     def _refuse(
         self,

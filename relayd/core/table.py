@@ -410,7 +410,7 @@ class Table:
     def _check_silence(self, binding: Binding, now: float) -> None:
         if binding.user.binding_on(binding.port) is not binding:
             return
-        deadline = self.presence.last_heard(binding) + self.limits.user_timeout
+        deadline = self.presence.silence_begins(binding, now) + self.limits.user_timeout
         if deadline > now:
             heappush(self._silence, (deadline, next(self._numbers), binding))
         else:

@@ -4,6 +4,7 @@ from itertools import permutations
 
 import pytest
 
+from relayd.core.events import EventKind
 from relayd.core.limits import Limits
 from relayd.core.pings import Pings
 from relayd.core.presence import Hearer, Presence
@@ -109,3 +110,51 @@ def test_who_is_heard_by_another_engine_can_neither_be_moved_nor_replaced() -> N
     relay.table.presence.unregister(engine)
     assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
     assert relay.host_pings(user=BOB, source=BOB_AT).verdict is Verdict.ANSWERED
+
+
+def after_a_pause(seconds: float, *, says_so: bool = True) -> tuple[Relay, Binding]:
+    """The process says every second that it runs, then stands."""
+    relay, binding = alice()
+    if says_so:
+        relay.table.presence.awake(relay.now)
+        relay.now += 1.0
+        relay.table.presence.awake(relay.now)
+    relay.now += seconds
+    return relay, binding
+
+
+def test_after_a_pause_nobody_is_silent_before_what_waits_was_read() -> None:
+    relay, binding = after_a_pause(100.0)
+    relay.expire()
+    assert relay.user().client_binding is binding
+    assert relay.player_pings().verdict is Verdict.ANSWERED
+    assert relay.kinds().count(EventKind.USER_BOUND) == 2, "host and player, once each"
+
+
+def test_after_a_pause_nobody_moves_or_takes_over_before_that_either() -> None:
+    relay, _ = after_a_pause(20.0)
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ADDRESS_CONFLICT
+    assert relay.host_pings(user=BOB, source=BOB_AT).verdict is Verdict.HOST_CONFLICT
+    relay.now += 0.5
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+
+
+def test_who_stays_silent_after_a_pause_is_unbound_in_time() -> None:
+    relay, _ = after_a_pause(100.0)
+    relay.expire()
+    for _ in range(30):
+        relay.now += 1.0
+        relay.table.presence.awake(relay.now)
+    relay.expire()
+    assert relay.table.bound == [0, 0]
+
+
+def test_where_nobody_says_that_it_runs_there_are_no_pauses() -> None:
+    relay, _ = after_a_pause(100.0, says_so=False)
+    relay.expire()
+    assert relay.table.bound == [0, 0]
+
+
+def test_a_busy_second_is_no_pause() -> None:
+    relay, _ = after_a_pause(2.5)
+    assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
