@@ -57,6 +57,8 @@ class SimulatedRelay:
         self._network = network
         self._control_plane = control_plane
         self._random = random
+        self.restored_bindings = 0
+        """Over all restarts."""
         self._state: VirtualState | None = None
         self._queue: deque[tuple[Endpoint, bytes, Address]] = deque()
         self._expiry_at: float | None = None
@@ -182,6 +184,7 @@ class SimulatedRelay:
         if followed and not self._complete:
             self._complete = True
             self._restoration.finish()
+            self.restored_bindings += self._restoration.restored
             self.ledger.restored(self.table)
         if not self.up:
             self._schedule.after(0.0, self._open_for(self.table))

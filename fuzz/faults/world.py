@@ -22,6 +22,8 @@ from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
 
 HOUR_SECONDS = 3600.0
+_ENOUGH_RESTARTS = 10
+"""Of so many, some find a state, sockets and somebody who was there."""
 _MEAN_PAUSE_SECONDS = 1800.0
 _SETTLING_SECONDS = 10.0
 _FAULTS_SECONDS = (30.0, 180.0)
@@ -116,6 +118,7 @@ class World:
         """As many rounds as begin within that time."""
         while self.now < hours * HOUR_SECONDS:
             self.run_round()
+        assert self._relay.restarts < _ENOUGH_RESTARTS or self._relay.restored_bindings, "nobody ever came back"
         return self.figures()
 
     def run_round(self) -> None:

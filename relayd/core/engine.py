@@ -226,14 +226,14 @@ class Engine:
             return Verdict.HOST_CONFLICT
         named, place = user.is_named(source[0]), Place(endpoint, source)
         if binding is not None:
-            if not named and user.is_refused(place, now) and self._silence(binding, now) < SILENT_SECONDS:
-                return Verdict.ADDRESS_CONFLICT
             probation = binding.probation_at(now)
-            if probation is not None and probation.before == place:
-                self.table.move_back(binding, probation, now)
+            former = probation.at(place) if probation is not None else None
+            if probation is not None and former is not None:
+                self.table.move_back(binding, probation, former, now)
                 return binding
             wins = named and not user.is_named(binding.address[0])
-            if not wins and self._silence(binding, now) < self._limits.rebind_after:
+            least = SILENT_SECONDS if now < user.contested_until else self._limits.rebind_after
+            if not wins and self._silence(binding, now) < least:
                 return Verdict.ADDRESS_CONFLICT
             self.table.move(binding, endpoint, source, now)
             return binding

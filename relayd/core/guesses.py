@@ -33,8 +33,34 @@ _LONGEST_SECONDS = 2.0
 TRIED_SECONDS = 60.0
 """How long a wrong token is known to its source after it was heard there last."""
 
-_Tried = tuple[str, int, int]
+_Guess = tuple[str, int, int]
 """Network of the source, session token, user token."""
+
+
+class _Heard:
+    """Guesses of the last minute. Of too many, the one heard longest ago is forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heard: OrderedDict[_Guess, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._heard)
+
+    def hears_again(self, guess: _Guess, now: float) -> bool:
+        """Whether it is one of them; then it is the one heard last."""
+        heard = self._heard.get(guess)
+        if heard is None or now - heard >= TRIED_SECONDS:
+            return False
+        self.add(guess, now)
+        return True
+
+    def add(self, guess: _Guess, now: float) -> None:
+        """Notes it."""
+        if guess not in self._heard and len(self._heard) >= self._most:
+            self._heard.popitem(last=False)
+        self._heard[guess] = now
+        self._heard.move_to_end(guess)
 
 
 class Noted(NamedTuple):
@@ -69,11 +95,12 @@ class Guesses:
         self._session_interval = 1 / limits.guesses_per_second
         self._source_interval = 1 / limits.guesses_per_source_per_second
         self._most_sources = most_sources
-        self._most_tried = most_tried
         self._sources: OrderedDict[str, float] = OrderedDict()
         """Network → when its guesses would have been due."""
-        self._tried: OrderedDict[_Tried, float] = OrderedDict()
-        """Those counted already → when they were last heard, the one heard longest ago first."""
+        self._tried = _Heard(most_tried)
+        """Guesses that were within the rates."""
+        self._above = _Heard(most_tried)
+        """Those that were not: a right one was held back then, so that each is a guess once it is heard within them."""
 
     def register(self, counter: GuessCounter) -> None:
         """Takes into account what this engine noted as well."""
@@ -87,34 +114,31 @@ class Guesses:
         """Notes a user token that the session does not have. False if they come too often for anybody to be told."""
         session.strangers += 1
         source = network_of(ip_address)
-        tried = source, session.token, user_token
-        heard = self._tried.get(tried)
-        if heard is not None and now - heard < TRIED_SECONDS:
-            self._tried[tried] = now
-            self._tried.move_to_end(tried)
+        guess = source, session.token, user_token
+        if self._tried.hears_again(guess, now):
             return True
         source_due = self._sources.get(source)
+        above = source_due is not None and _too_many(source_due, now)
+        if (above or _too_many(session.guesses_due, now)) and self._above.hears_again(guess, now):
+            return False
         if source_due is not None:
             self._sources[source] = _later(source_due, self._source_interval, now)
-            if _too_many(source_due, now):
+            if above:
                 # None of its guesses can be right any more, so they are no reason to hold others back.
+                self._above.add(guess, now)
                 return False
         before = session.guesses_due
         session.guesses_due = _later(before, self._session_interval, now)
-        searched = _too_many(before, now)
+        if _too_many(before, now):
+            # Sources may be invented then, and are not to push real ones out.
+            self._above.add(guess, now)
+            return False
         if source_due is None:
-            if searched:
-                # Sources may be invented then, and are not to push real ones out.
-                return False
             if len(self._sources) >= self._most_sources:
                 self._sources.popitem(last=False)
             self._sources[source] = _later(0.0, self._source_interval, now)
-        # A source within its rate fills this slowly.
-        if heard is None and len(self._tried) >= self._most_tried:
-            self._tried.popitem(last=False)
-        self._tried[tried] = now
-        self._tried.move_to_end(tried)
-        return not searched
+        self._tried.add(guess, now)
+        return True
 
     def holds_back(self, user: User, port: Port, source: Address, now: float) -> bool:
         """Whether a right token, from where its user is not bound, may be a lucky guess.

@@ -13,8 +13,8 @@ from relayd.core.wire import Port
 
 PERSISTENT_SECONDS = 2.5
 """How long a token has to keep coming at least."""
-_PAUSE_SECONDS = 1.0
-"""After a pause this long it begins anew. A client that is not let in PINGs every 0.5 s."""
+_PAUSE_SECONDS = 3.0
+"""After a pause this long it begins anew: longer than a client takes to give up and to come again."""
 TRIED_PER_SECOND = 20
 """Tokens that a searcher of one session can try this way, however many datagrams it sends."""
 _MOST_ADDRESSES = 4
@@ -37,7 +37,7 @@ class Persistence:
     __slots__ = ("_spells",)
 
     def __init__(self) -> None:
-        self._spells: OrderedDict[tuple[Port, Address], _Spell] = OrderedDict()
+        self._spells: OrderedDict[tuple[Port, str], _Spell] = OrderedDict()
 
     def persists(self, port: Port, source: Address, strangers: int, now: float) -> bool:
         """Notes a datagram with the right token. True once it has come for long enough.
@@ -48,7 +48,8 @@ class Persistence:
             strangers: datagrams without a binding that have named the session so far, whatever their user tokens.
             now: seconds.
         """
-        key = port, source
+        # Not by its UDP port: a client that gives up and comes again has another one.
+        key = port, source[0]
         spell = self._spells.get(key)
         if spell is None or now - spell.last > _PAUSE_SECONDS:
             if spell is None and len(self._spells) >= _MOST_ADDRESSES:
@@ -59,4 +60,4 @@ class Persistence:
         spell.last = now
         lasted = now - spell.first
         heard = strangers - spell.strangers_before
-        return lasted >= PERSISTENT_SECONDS and heard <= spell.times * TRIED_PER_SECOND * lasted
+        return lasted >= PERSISTENT_SECONDS and heard <= (spell.times - 1) * TRIED_PER_SECOND * lasted

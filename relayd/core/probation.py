@@ -1,8 +1,9 @@
 """What a user's binding was before it moved, for as long as the move may prove to be somebody else's.
 
-A NAT that changed never sends from the old mapping again. So whoever is still heard from the old address is another
-sender than the one at the new address, and the older one is the player. Unless it was a datagram that had been under
-way for long: then nothing follows it, and the refusal ends with the silence of the older one.
+A NAT that changed never sends from the old mapping again. So whoever is still heard from an older address is another
+sender than the one at the newest, and the older one is the player. From then on its place is contested, and no newcomer
+gets it, from whichever address, while the player is heard. It may also have been a datagram that had been under way for
+long: then nothing follows it, and what is contested ends with that silence.
 """
 
 from typing import NamedTuple
@@ -10,9 +11,8 @@ from typing import NamedTuple
 from relayd.core.endpoint import Address, Endpoint
 
 PROBATION_SECONDS = 10.0
-REFUSED_SECONDS = 60.0
-"""How long the newcomer's address is refused for that user, while the older one is heard."""
-_MOST_REFUSED = 8
+CONTESTED_SECONDS = 60.0
+_MOST_PLACES = 4
 
 
 class Place(NamedTuple):
@@ -22,31 +22,33 @@ class Place(NamedTuple):
     address: Address
 
 
+class Former(NamedTuple):
+    """Where a user was bound."""
+
+    place: Place
+    connection_id: int
+    """Of a player, as the host knew it there."""
+
+
 class Probation(NamedTuple):
     """Of one binding that moved."""
 
-    before: Place
-    connection_id: int
-    """Of the player, as the host knew it there."""
+    before: tuple[Former, ...]
+    """Where it was in the moves that are on probation, the oldest first."""
     until: float
     """Seconds; from then on the new address is the user's."""
 
+    def at(self, place: Place) -> Former | None:
+        """What it was at that place; None if it was not there."""
+        return next((former for former in self.before if former.place == place), None)
 
-class RefusedPlaces:
-    """Where one user may not be bound for a while. Of too many, the first is forgotten."""
+    def older_than(self, former: Former) -> "Probation | None":
+        """That of the moves before, once it is back there."""
+        before = self.before[: self.before.index(former)]
+        return Probation(before, self.until) if before else None
 
-    __slots__ = ("_until",)
 
-    def __init__(self) -> None:
-        self._until: dict[Place, float] = {}
-
-    def add(self, place: Place, now: float) -> None:
-        """Refuses it from now on."""
-        self._until.pop(place, None)
-        if len(self._until) >= _MOST_REFUSED:
-            del self._until[next(iter(self._until))]
-        self._until[place] = now + REFUSED_SECONDS
-
-    def has(self, place: Place, now: float) -> bool:
-        """Whether it is refused."""
-        return now < self._until.get(place, 0.0)
+def moved(earlier: Probation | None, former: Former, now: float) -> Probation:
+    """Of a binding that moves on from there."""
+    before = earlier.before if earlier is not None else ()
+    return Probation((*before, former)[-_MOST_PLACES:], now + PROBATION_SECONDS)

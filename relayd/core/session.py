@@ -10,7 +10,7 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.meter import TO_SILENT, Meter
 from relayd.core.persistence import Persistence
 from relayd.core.pings import Pings
-from relayd.core.probation import Place, Probation, RefusedPlaces
+from relayd.core.probation import Place, Probation
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, to_host_header
 
@@ -100,10 +100,10 @@ class User:
     __slots__ = (
         "client_binding",
         "connection_id",
+        "contested_until",
         "familiar",
         "ip_address",
         "persistence",
-        "refused",
         "server_binding",
         "session",
         "to_host_header",
@@ -127,12 +127,8 @@ class User:
         self.persistence: Persistence | None = None
         """Where it was held back while its session was searched for tokens; None where it was not."""
 
-        self.refused: RefusedPlaces | None = None
-        """Where it may not be bound; None where nothing ever was refused."""
-
-    def is_refused(self, place: Place, now: float) -> bool:
-        """Whether it may not be bound there, because somebody else sent from there with its token."""
-        return self.refused is not None and self.refused.has(place, now)
+        self.contested_until = 0.0
+        """Until when nobody may take its place over, for somebody else has its token."""
 
     def is_named(self, ip_address: str) -> bool:
         """Whether it was authorized with that address."""

@@ -20,7 +20,7 @@ from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
 from relayd.core.meter import Meter
 from relayd.core.presence import Presence
-from relayd.core.probation import PROBATION_SECONDS, Place, Probation, RefusedPlaces
+from relayd.core.probation import CONTESTED_SECONDS, Former, Place, Probation, moved
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
 
@@ -278,28 +278,23 @@ class Table:
     def move(self, binding: Binding, endpoint: Endpoint, address: Address, now: float) -> None:
         """Moves a binding to another address, on probation unless it is the one that the user is authorized with."""
         user = binding.user
-        earlier = binding.probation_at(now)
-        before, known_as = (earlier.before, earlier.connection_id) if earlier else (binding.place, user.connection_id)
-        binding.probation = Probation(before, known_as, now + PROBATION_SECONDS)
-        if user.is_named(address[0]):
-            binding.probation = None
+        former = Former(binding.place, user.connection_id)
+        binding.probation = None if user.is_named(address[0]) else moved(binding.probation_at(now), former, now)
         self._put(binding, Place(endpoint, address), now)
         if endpoint.port is Port.CLIENT and self._choose_connection_id(user):
             binding.connection_undecided = True
         self._tell(Event(EventKind.USER_MOVED, user.session, binding), now)
 
-    def move_back(self, binding: Binding, probation: Probation, now: float) -> None:
-        """Moves a binding to where it was before, as the host knew it there, and refuses the address it had since."""
+    def move_back(self, binding: Binding, probation: Probation, former: Former, now: float) -> None:
+        """Moves a binding to where it was before, as the host knew it there. From then on its place is contested."""
         user = binding.user
-        if user.refused is None:
-            user.refused = RefusedPlaces()
-        user.refused.add(binding.place, now)
-        binding.probation = None
-        self._put(binding, probation.before, now)
+        user.contested_until = now + CONTESTED_SECONDS
+        binding.probation = probation.older_than(former)
+        self._put(binding, former.place, now)
         if binding.port is Port.CLIENT:
             binding.connection_undecided = False
-            if probation.connection_id not in user.session.players:
-                user.set_connection_id(probation.connection_id)
+            if former.connection_id not in user.session.players:
+                user.set_connection_id(former.connection_id)
         self._tell(Event(EventKind.USER_RETURNED, user.session, binding), now)
 
     def _put(self, binding: Binding, place: Place, now: float) -> None:

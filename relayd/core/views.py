@@ -60,6 +60,9 @@ class BindingRecords(Protocol):
     def last_seen(self, slot: int) -> float:
         """When a forwarding thread last heard a binding, in seconds; 0.0 for never."""
 
+    def note_seen(self, slot: int, at: float) -> None:
+        """Has the forwarding thread take a binding for heard at that time, in seconds, if not later."""
+
     def account(self, user: User) -> None:
         """To be called whenever something was added to the counts of a user."""
 

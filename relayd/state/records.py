@@ -141,6 +141,11 @@ class Records:
         seen: float = layout.LAST_SEEN.unpack_from(self._memory, layout.record_at(slot) + layout.COUNTS_AT)[0]
         return seen
 
+    def note_seen(self, slot: int, at: float) -> None:
+        """Has the forwarding thread take a binding for heard at that time, in seconds, if not later."""
+        if at > self.last_seen(slot):
+            layout.LAST_SEEN.pack_into(self._memory, layout.record_at(slot) + layout.COUNTS_AT, at)
+
     # Users --------------------------------------------------------------------------------------------------
 
     def account(self, user: User) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import socket
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from relayd.core.meter import SILENT_SECONDS
 from relayd.forwarding.kernel.attach import attach
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from tests.integration.config import SessionKeys, new_session
 from tests.integration.fast_path import bpf_file_system, by_kernel, own_network
 from tests.integration.namespaces import Namespace
-from tests.integration.peers import GOES_ON, OPENS_CONNECTION, VALID, Host, Player
+from tests.integration.peers import DATA, GOES_ON, OPENS_CONNECTION, VALID, Host, Peer, Player, talking
 from tests.integration.relay_process import RelayProcess
 from tests.integration.waiting import eventually
 from tests.scenarios.frames import Parsed, parse
@@ -25,6 +28,8 @@ pytestmark = needs_kernel
 
 _ETH_P_ALL = 0x0003
 ROUNDS = 20
+MANY = 300
+"""More than a silent peer is sent in a moment."""
 MARK = b"forwarded by the kernel"
 AT_RELAY = {4: "10.88.{}.1", 6: "fd88:{}::1"}
 AT_PEER = {4: "10.88.{}.2", 6: "fd88:{}::2"}
@@ -66,10 +71,12 @@ class Network:
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             Path("/proc/sys/net", name).write_text(str(value), encoding="ascii")
 
-    def relay(self, folder: Path, session: SessionKeys) -> RelayProcess:
+    def relay(self, folder: Path, session: SessionKeys, *interfaces: str) -> RelayProcess:
+        """With the fast path on these interfaces, or on all."""
+        fast_path = {"interfaces": interfaces or self._links, "pin_directory": str(self._pins / "relayd")}
         sections: dict[str, dict[str, Any]] = {
             "relay": {"bind": self._addresses},
-            "fast_path": {"mode": "require", "interfaces": self._links, "pin_directory": str(self._pins / "relayd")},
+            "fast_path": {"mode": "require", **fast_path},
         }
         return self._stack.enter_context(RelayProcess(folder, [session], sections, ("run", "--detach-on-exit")))
 
@@ -244,3 +251,39 @@ def test_a_player_behind_a_link_of_small_packets(network: Network, tmp_path: Pat
         for number in range(ROUNDS):
             pair.exchange(number.to_bytes(4, "little") + bytes(1150))
         assert pair.forwarded() >= before + ROUNDS, "the host's, at least: the player's arrive in fragments"
+
+
+def test_a_peer_that_only_the_sockets_hear_is_not_silent(network: Network, tmp_path: Path) -> None:
+    """The host comes by an interface without the program, its player by one with it: each is heard by one engine."""
+    host_net, player_net = network.new(), network.new()
+    network.link(1, host_net)
+    network.link(2, player_net)
+    session = new_session("halves")
+    relay = network.relay(tmp_path, session, "link2")
+    with (
+        host_net.run(relay.host, session, ip=AT_RELAY[4].format(1)) as host,
+        player_net.run(relay.player, session, ip=AT_RELAY[4].format(2)) as player,
+    ):
+        assert (host.ping(), player.ping()) == (VALID, VALID)
+        player.say(OPENS_CONNECTION)
+        connection = host.hear()[0]
+        end = time.monotonic() + SILENT_SECONDS + 3
+        with talking(host, player):
+            eventually(lambda: time.monotonic() > end, "either would be silent if nobody else heard it")
+        host.ping_until(VALID)
+        player.ping_until(VALID)
+        for number in range(MANY):
+            host.say(connection, number.to_bytes(2, "little"))
+            assert data(player) == number.to_bytes(2, "little")
+        for number in range(MANY):
+            player.say(GOES_ON + number.to_bytes(2, "little"))
+            assert data(host) == struct.pack("<i", connection) + GOES_ON + number.to_bytes(2, "little")
+        drops = relay.get_json(f"/v1/sessions/{session.session_id}")["drops"]
+        assert "rate_limited" not in drops
+
+
+def data(peer: Peer) -> bytes:
+    """The next DATA it hears, without its type; answers to PINGs are left out."""
+    while (datagram := peer.receive())[:1] != DATA:
+        pass
+    return datagram[1:]

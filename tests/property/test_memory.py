@@ -94,7 +94,8 @@ def test_a_flood_of_all_kinds_from_everywhere() -> None:
     assert growth(lambda: flood(relay, chance), warm_up=3) < NOISE_BYTES
     assert len(history.sessions) <= 40
     assert len(history.strangers) == 100
-    assert len(relay.engine.guesses._sources) == len(relay.engine.guesses._tried) == 500
+    assert len(relay.engine.guesses._sources) == 500
+    assert max(len(relay.engine.guesses._tried), len(relay.engine.guesses._above)) <= 500
     assert len(relay.engine._refusals._sources) == 500
     assert sum(relay.table.bound) <= 200
 

@@ -47,7 +47,7 @@ LIMITS: list[dict[str, object]] = [
     {"max_bound_users": 2},
     {"host_policy": "strict"},
     {"host_policy": "any"},
-    {"denied_networks": ["10.77.0.52", "127.77.0.52", "fd77::34"]},
+    {"denied_networks": ["10.77.0.52/31", "127.77.0.52", "f000::/6"]},
     {"user_datagrams_per_second": 4, "host_datagrams_per_second": 8},
     {"user_bytes_per_second": 1280, "host_bytes_per_second": 2560},
     {"session_datagrams_per_second": 8, "user_datagrams_per_second": 4},

@@ -37,6 +37,8 @@ class FakeForwarder:
         self.running = False
         self.flows: dict[int, Flow] = {}
         self.counted: dict[int, list[int]] = {}
+        self.asked: list[int] = []
+        """Slots of receivers that it has not heard for a while."""
         self.heard_pings: dict[int, tuple[int, int, int, int]] = {}
         self.due_ns: dict[int, tuple[int, int]] = {}
         """What stands in a slot's meter when it is removed."""
@@ -102,6 +104,10 @@ class FakeForwarder:
     def take_counts(self, slot: int) -> tuple[int, ...]:
         return tuple(self.counted.pop(slot, [0] * _COUNTS))
 
+    def take_asked(self) -> list[int]:
+        asked, self.asked = self.asked, []
+        return asked
+
     def pings(self, slot: int) -> tuple[int, int, int, int]:
         return self.heard_pings.get(slot, (0, 0, 0, 0))
 
@@ -146,6 +152,9 @@ class FakeRecords:
 
     def last_seen(self, slot: int) -> float:
         return self.seen.get(slot, 0.0)
+
+    def note_seen(self, slot: int, at: float) -> None:
+        self.seen[slot] = max(self.last_seen(slot), at)
 
     def account(self, user: User) -> None:
         self.accounted.append(user)

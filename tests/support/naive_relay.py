@@ -19,8 +19,8 @@ ERROR, INVALID, SESSION_TIMEOUT, CHECKING, VALID = 5, 3, 4, 1, 2
 TOMBSTONE_SECONDS = TRIED_SECONDS = 60
 FAMILIAR = 4
 SILENT_SECONDS, TO_SILENT_PER_SECOND = 5, 100
-PROBATION_SECONDS, REFUSED_SECONDS = 10, 60
-PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 1, 20
+PROBATION_SECONDS, CONTESTED_SECONDS = 10, 60
+PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 3, 20
 
 
 class Vessel:
@@ -94,12 +94,12 @@ class NaiveSession:
     strangers: int = 0
     """Datagrams that named it and came from where nobody is bound who was let in."""
     revoked_at: dict[int, float] = field(default_factory=dict)
-    refused_at: dict[tuple[int, Endpoint, Address], float] = field(default_factory=dict)
-    """User and place → since when it is refused there."""
+    contested_at: dict[int, float] = field(default_factory=dict)
+    """User → when it was heard at a place that it had moved from."""
     places: dict[int, list[str]] = field(default_factory=dict)
     """User → IP addresses it was bound at, each once, the last one last."""
-    held_back: dict[tuple[int, Port, Address], list[tuple[float, int]]] = field(default_factory=dict)
-    """By user, port and source: when each datagram came, and how many strangers had been heard by then."""
+    held_back: dict[tuple[int, Port, str], list[tuple[float, int]]] = field(default_factory=dict)
+    """By user, port and IP address: when each datagram came, and how many strangers had been heard by then."""
     forwarded: dict[str, int] = field(
         default_factory=lambda: {"to_host": 0, "to_host_bytes": 0, "to_player": 0, "to_player_bytes": 0}
     )
@@ -116,9 +116,8 @@ class NaiveBinding:
     to_silent: Vessel = field(default_factory=lambda: Vessel(TO_SILENT_PER_SECOND))
     undecided: bool = False
     moved_at: float = 0
-    before: tuple[Endpoint, Address] | None = None
-    """Where it was before it moved; None if it did not, or for good."""
-    id_before: int = 0
+    before: list[tuple[tuple[Endpoint, Address], int]] = field(default_factory=list)
+    """Where it was before it moved, and its connection id there; none if it did not, or for good."""
 
 
 @dataclass
@@ -149,6 +148,8 @@ class NaiveRelay:
         self.guessing: list[NaiveSource] = []
         self.tried: dict[tuple[str, int, int], float] = {}
         """Network, session and wrong user token → when it was last heard."""
+        self.tried_above: dict[tuple[str, int, int], float] = {}
+        """The same of those that were above a rate."""
         self.told: list[NaiveSource] = []
         self.told_in_all = Vessel(limits.refusals_per_second)
         self.sessions: dict[str, NaiveSession] = {}
@@ -214,7 +215,7 @@ class NaiveRelay:
         for gone in before - users:
             session.revoked_at[gone] = now
             session.places.pop(gone, None)
-            session.refused_at = {key: since for key, since in session.refused_at.items() if key[0] != gone}
+            session.contested_at.pop(gone, None)
             session.held_back = {key: times for key, times in session.held_back.items() if key[0] != gone}
         for binding in self.in_session(spec.session_id):
             if binding.user not in users:
@@ -287,7 +288,7 @@ class NaiveRelay:
                 return Expected(Verdict.BAD_SOURCE)
             familiar = {ips[user], *found[0].places.get(user, [])[-FAMILIAR:]}
             searched = source[0] not in familiar and self.is_searched(found[0], source[0], now)
-            if searched and not self.persists(found[0], (user, port, source), now):
+            if searched and not self.persists(found[0], (user, port, source[0]), now):
                 found[0].strangers += 1
                 return Expected(Verdict.GUESS_LIMITED)
             if self.limits.pin_ip and source[0] != ips[user]:
@@ -295,15 +296,14 @@ class NaiveRelay:
             declared = found[0].spec.users[0].token == user
             if port is Port.SERVER and self.limits.host_policy == "strict" and not declared:
                 return refused(Verdict.HOST_CONFLICT, ERROR)
-            refused_at = found[0].refused_at.get((user, endpoint, source))
             named, is_named = source[0] == ips[user], bool(mine) and mine[0].address[0] == ips[user]
-            is_refused = refused_at is not None and now - refused_at < REFUSED_SECONDS
-            if is_refused and not named and mine and now - mine[0].last_seen < SILENT_SECONDS:
-                return Expected(Verdict.ADDRESS_CONFLICT)
-            on_probation = bool(mine) and mine[0].before is not None and now - mine[0].moved_at < PROBATION_SECONDS
-            returns = on_probation and mine[0].before == (endpoint, source)
+            on_probation = bool(mine) and now - mine[0].moved_at < PROBATION_SECONDS
+            known = [place for place, _ in mine[0].before] if on_probation else []
+            returns = (endpoint, source) in known
             at_once = returns or (named and not is_named)
-            if mine and not at_once and now - mine[0].last_seen < self.limits.rebind_after:
+            contested = now - found[0].contested_at.get(user, -CONTESTED_SECONDS) < CONTESTED_SECONDS
+            least = SILENT_SECONDS if contested else self.limits.rebind_after
+            if mine and not at_once and now - mine[0].last_seen < least:
                 return Expected(Verdict.ADDRESS_CONFLICT)
             hosts = [one for one in self.in_session(session_id) if one.endpoint.port is port is Port.SERVER]
             if not mine:
@@ -321,20 +321,22 @@ class NaiveRelay:
             self.bindings += here
             key = (session_id, user)
             if returns:
-                found[0].refused_at[user, mine[0].endpoint, mine[0].address] = now
+                found[0].contested_at[user] = now
+                at = known.index((endpoint, source))
+                id_there = mine[0].before[at][1]
+                here[0].before, here[0].moved_at = mine[0].before[:at], mine[0].moved_at
             elif mine and not named:
-                here[0].moved_at, here[0].before = now, (mine[0].endpoint, mine[0].address)
-                here[0].id_before = self.connection_ids.get(key, 0)
-                if on_probation:
-                    here[0].before, here[0].id_before = mine[0].before, mine[0].id_before
+                left = (mine[0].endpoint, mine[0].address), self.connection_ids.get(key, 0)
+                here[0].before = [*(mine[0].before if on_probation else []), left][-4:]
+                here[0].moved_at = now
             places = found[0].places.setdefault(user, [])
             places[:] = [*(ip for ip in places if ip != source[0]), source[0]]
             found[0].held_back = {key: times for key, times in found[0].held_back.items() if key[0] != user}
             if port is Port.CLIENT and not returns:
                 self._at_new_address(here[0])
-            elif port is Port.CLIENT and self.connection_ids.get(key) != mine[0].id_before:
+            elif port is Port.CLIENT and self.connection_ids.get(key) != id_there:
                 self._retire(key)
-                self.connection_ids[key] = mine[0].id_before
+                self.connection_ids[key] = id_there
         here[0].last_seen = now
         # The user's first: what is above it is no burden to the others in the session.
         if not here[0].rate.take(size, now) or not found[0].rate.take(size, now):
@@ -385,40 +387,44 @@ class NaiveRelay:
     def note_guess(self, session: NaiveSession, user: int, ip: str, now: float) -> bool:
         """Counts a wrong user token, unless it is no new one; whether there are so few that it may be told."""
         session.strangers += 1
-        tried = network(ip), session.spec.token, user
-        if tried in self.tried and now - self.tried[tried] < TRIED_SECONDS:
-            self.tried[tried] = now
+        guess = network(ip), session.spec.token, user
+        if now - self.tried.get(guess, -TRIED_SECONDS) < TRIED_SECONDS:
+            self.tried[guess] = now
             return True
         known = [one for one in self.guessing if one.network == network(ip)]
-        if known:
-            too_many_here = known[0].vessel.level(now) > known[0].vessel.rate
-            _guess(known[0].vessel, now)
-            if too_many_here:
-                return False
+        too_many_here = bool(known) and known[0].vessel.level(now) > known[0].vessel.rate
         too_many = session.guesses.level(now) > session.guesses.rate
-        _guess(session.guesses, now)
-        if too_many and not known:
+        again = now - self.tried_above.get(guess, -TRIED_SECONDS) < TRIED_SECONDS
+        if too_many_here or too_many:
+            self.tried_above[guess] = now
+            if again:
+                return False
+        if known:
+            _guess(known[0].vessel, now)
+        if not too_many_here:
+            _guess(session.guesses, now)
+        if too_many_here or too_many:
             return False
         if not known:
             self.guessing = self._with_room(self.guessing)
             self.guessing.append(NaiveSource(network(ip), self.limits.guesses_per_source_per_second))
             _guess(self.guessing[-1].vessel, now)
-        self.tried[tried] = now
-        return not too_many
+        self.tried[guess] = now
+        return True
 
     def is_searched(self, session: NaiveSession, ip: str, now: float) -> bool:
         """Whether tokens are guessed too often, there or from here."""
         here = [one.vessel for one in self.guessing if one.network == network(ip)]
         return any(vessel.level(now) > vessel.rate for vessel in (*here, session.guesses))
 
-    def persists(self, session: NaiveSession, key: tuple[int, Port, Address], now: float) -> bool:
+    def persists(self, session: NaiveSession, key: tuple[int, Port, str], now: float) -> bool:
         """Whether a right token has come for long enough, and often enough beside all strangers there are."""
         came = session.held_back.setdefault(key, [])
         if came and now - came[-1][0] > PAUSE_SECONDS:
             came.clear()
         came.append((now, session.strangers))
         lasted, strangers = now - came[0][0], session.strangers - came[0][1]
-        return lasted >= PERSISTENT_SECONDS and strangers <= len(came) * TRIED_PER_SECOND * lasted
+        return lasted >= PERSISTENT_SECONDS and strangers <= (len(came) - 1) * TRIED_PER_SECOND * lasted
 
     def _with_room(self, sources: list[NaiveSource]) -> list[NaiveSource]:
         return sources[1:] if len(sources) >= self.most_sources else sources

@@ -124,7 +124,7 @@ def _address_conflict(situation: Situation, attempt: Attempt) -> Text:
         Cause.ADDRESS_CONFLICT,
         f"{user_name(attempt.user_token)} {where}; from elsewhere came {how_often(attempt)}",
         f"passes once the old address has been silent for {seconds(situation.relay.limits.rebind_after)};"
-        " if it does not, two programs use this user token, and the later one is refused for a minute",
+        " if it does not, two programs use this user token, and the later one is refused",
     )
 
 

@@ -126,7 +126,6 @@ STATE = Struct(
         Field("came_by", NEXT_HOP, "by which way its last datagram came; no epoch"),
         Field("route", NEXT_HOP, "by which way the next one goes"),
         # What is not touched for every datagram of a game stands last.
-        Field("to_silent", DUES, "of what was sent to it while it was silent"),
         Field("answered_datagrams", U64),
         Field("conflict_datagrams", U64),
         Field("limited_datagrams", U64),
@@ -158,7 +157,7 @@ SEARCH = Struct(
 
 NETWORK_KEY = Struct(
     "network_key",
-    (Field("prefix_bits", U32, "of the address, IPv4 in its last 32 bits"), Field("address", IP)),
+    (Field("prefix_bits", U32, "of what follows"), Field("family", U32, "AF_INET or AF_INET6"), Field("address", IP)),
     "A network, or an address as one: the key of a longest-prefix match, linux/bpf.h.",
 )
 
@@ -253,7 +252,15 @@ MAPS = (
         TRIED_KEY,
         U64,
         65536,
-        comment="Guesses that were counted → when they were last heard: the same is none again.",
+        comment="Guesses within the rates → when they were last heard: the same is none again.",
+    ),
+    Map(
+        "tried_above",
+        MapKind.LRU_HASH,
+        TRIED_KEY,
+        U64,
+        65536,
+        comment="Guesses above them: the same is none again until it is heard within them.",
     ),
     Map(
         "revoked",

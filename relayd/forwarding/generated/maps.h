@@ -7,7 +7,7 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x6d1203793c2edb3full
+#define KERNEL_MAPS_LAYOUT 0x270333a86599271cull
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
 
@@ -136,8 +136,6 @@ struct state {
 	struct next_hop came_by;
 	/* by which way the next one goes */
 	struct next_hop route;
-	/* of what was sent to it while it was silent */
-	struct dues to_silent;
 	__u64 answered_datagrams;
 	__u64 conflict_datagrams;
 	__u64 limited_datagrams;
@@ -152,10 +150,9 @@ _Static_assert(__builtin_offsetof(struct state, dues) == 40, "dues");
 _Static_assert(__builtin_offsetof(struct state, local) == 56, "local");
 _Static_assert(__builtin_offsetof(struct state, came_by) == 72, "came_by");
 _Static_assert(__builtin_offsetof(struct state, route) == 96, "route");
-_Static_assert(__builtin_offsetof(struct state, to_silent) == 120, "to_silent");
-_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 136, "answered_datagrams");
-_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 144, "conflict_datagrams");
-_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 152, "limited_datagrams");
+_Static_assert(__builtin_offsetof(struct state, answered_datagrams) == 120, "answered_datagrams");
+_Static_assert(__builtin_offsetof(struct state, conflict_datagrams) == 128, "conflict_datagrams");
+_Static_assert(__builtin_offsetof(struct state, limited_datagrams) == 136, "limited_datagrams");
 
 /* Whose players send to which host. */
 struct session {
@@ -196,13 +193,16 @@ _Static_assert(__builtin_offsetof(struct search, dropped_datagrams) == 8, "dropp
 
 /* A network, or an address as one: the key of a longest-prefix match, linux/bpf.h. */
 struct network_key {
-	/* of the address, IPv4 in its last 32 bits */
+	/* of what follows */
 	__u32 prefix_bits;
+	/* AF_INET or AF_INET6 */
+	__u32 family;
 	__u32 address[4];
 };
-_Static_assert(sizeof(struct network_key) == 20, "struct network_key");
+_Static_assert(sizeof(struct network_key) == 24, "struct network_key");
 _Static_assert(__builtin_offsetof(struct network_key, prefix_bits) == 0, "prefix_bits");
-_Static_assert(__builtin_offsetof(struct network_key, address) == 4, "address");
+_Static_assert(__builtin_offsetof(struct network_key, family) == 4, "family");
+_Static_assert(__builtin_offsetof(struct network_key, address) == 8, "address");
 
 /* A wrong user token of a source. */
 struct tried_key {
@@ -360,13 +360,21 @@ struct {
 	__type(value, __u64);
 } guess_sources SEC(".maps");
 
-/* Guesses that were counted → when they were last heard: the same is none again. */
+/* Guesses within the rates → when they were last heard: the same is none again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct tried_key);
 	__type(value, __u64);
 } tried SEC(".maps");
+
+/* Guesses above them: the same is none again until it is heard within them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct tried_key);
+	__type(value, __u64);
+} tried_above SEC(".maps");
 
 /* Users that were taken out of their sessions → when they are forgotten. Their tokens are no guesses. */
 struct {

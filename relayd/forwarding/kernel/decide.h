@@ -18,12 +18,6 @@ static __always_inline struct binding *binding_of(__u32 slot, struct state **sta
 	return *state ? bpf_map_lookup_elem(&bindings, &slot) : 0;
 }
 
-static __always_inline int limited(const struct datagram *d, struct state *sender)
-{
-	__sync_fetch_and_add(&sender->limited_datagrams, 1);
-	return drop(d, RATE_LIMITED);
-}
-
 static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, const struct binding *sender,
 				  struct state *state, __u32 slot)
 {
@@ -45,6 +39,10 @@ static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, 
 	return exit;
 }
 
+/*
+ * Who has not been heard here for some seconds may be heard by the sockets, on an interface without this program. They
+ * know, and send it little if it is not.
+ */
 static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d, const struct binding *player,
 				   struct state *player_state)
 {
@@ -58,8 +56,8 @@ static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d,
 	host = binding_of(session->host_slot, &host_state);
 	if (!host || host->session != d->session)
 		return pass_up(ctx, d);
-	if (!takes(host_state->last_seen_ns, &host_state->to_silent, d->size, d->now_ns))
-		return limited(d, player_state);
+	if (is_silent(host_state->last_seen_ns, d->now_ns))
+		return pass_up(ctx, d);
 	exit = send(ctx, d, host, host_state, SERVER, type_and_connection(DATA, player->connection_id),
 		    TO_HOST_HEADER_BYTES, d->size - HEADER_BYTES);
 	if (exit < 0)
@@ -70,7 +68,7 @@ static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d,
 	return exit;
 }
 
-static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *d, struct state *host_state)
+static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *d)
 {
 	struct connection_key key = { .session = d->session, .connection_id = d->connection_id };
 	__u32 *slot = bpf_map_lookup_elem(&connections, &key);
@@ -83,8 +81,8 @@ static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *
 	player = binding_of(*slot, &player_state);
 	if (!player || player->session != d->session || player->connection_id != d->connection_id)
 		return pass_up(ctx, d);
-	if (!takes(player_state->last_seen_ns, &player_state->to_silent, d->size, d->now_ns))
-		return limited(d, host_state);
+	if (is_silent(player_state->last_seen_ns, d->now_ns))
+		return pass_up(ctx, d);
 	exit = send(ctx, d, player, player_state, CLIENT, DATA, TO_PLAYER_HEADER_BYTES,
 		    d->size - HOST_DATA_HEADER_BYTES);
 	if (exit < 0)
@@ -154,11 +152,13 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	heard(d, state);
 	/* Not atomic: receive-side scaling keeps a user's datagrams on one processor. */
 	rate = d->port == CLIENT ? &d->control->rates[CLIENT] : &d->control->rates[SERVER];
-	if (!within_rate(rate, &state->dues, d->size, d->now_ns))
-		return limited(d, state);
+	if (!within_rate(rate, &state->dues, d->size, d->now_ns)) {
+		__sync_fetch_and_add(&state->limited_datagrams, 1);
+		return drop(d, RATE_LIMITED);
+	}
 	if (d->kind == PING)
 		return answer(ctx, d, sender, state, slot);
-	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d, state);
+	return d->port == CLIENT ? to_host(ctx, d, sender, state) : to_player(ctx, d);
 }
 
 #endif

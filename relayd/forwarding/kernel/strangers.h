@@ -13,7 +13,7 @@ static __always_inline bool is_port(const struct datagram *d, const __be16 *port
 
 static __always_inline bool is_denied(const struct datagram *d)
 {
-	struct network_key source = { .prefix_bits = 128 };
+	struct network_key source = { .prefix_bits = 32 + 128, .family = d->family };
 
 	copy_address(source.address, d->source);
 	return bpf_map_lookup_elem(&denied, &source) != 0;
@@ -111,33 +111,47 @@ static __always_inline bool was_revoked(const struct datagram *d)
 	return forgotten_ns && d->now_ns < *forgotten_ns;
 }
 
+static __always_inline bool hears_again(void *heard, const struct tried_key *guess, __u64 now_ns)
+{
+	__u64 *heard_ns = bpf_map_lookup_elem(heard, guess);
+
+	if (!heard_ns || now_ns >= *heard_ns + TRIED_NS)
+		return false;
+	*heard_ns = now_ns;
+	return true;
+}
+
 /* What `note` of relayd/core/guesses.py does. User space, which lets users in, looks here whether it was a lucky guess:
  * without this it would only know of the guesses that are passed up to it. */
 static __always_inline void note_guess(const struct datagram *d, struct search *search)
 {
 	struct address source = network_of_source(d);
 	struct tried_key guess = { .user = d->user, .session = d->session };
-	__u64 *of_source, *heard_ns;
+	__u64 *of_source;
 	__u64 before = 0, after;
+	bool above;
 
 	copy_address(guess.network, source.words);
-	heard_ns = bpf_map_lookup_elem(&tried, &guess);
-	if (heard_ns && d->now_ns < *heard_ns + TRIED_NS) {
-		*heard_ns = d->now_ns;
+	if (hears_again(&tried, &guess, d->now_ns))
+		return;
+	of_source = bpf_map_lookup_elem(&guess_sources, &source);
+	if (of_source)
+		before = *of_source;
+	above = too_many(before, d->now_ns);
+	if ((above || too_many(search->due_ns, d->now_ns)) && hears_again(&tried_above, &guess, d->now_ns))
+		return;
+	if (of_source)
+		*of_source = later(before, d->control->source_guess_interval_ns, d->now_ns);
+	if (!above) {
+		before = search->due_ns;
+		search->due_ns = later(before, d->control->guess_interval_ns, d->now_ns);
+		above = too_many(before, d->now_ns);
+	}
+	if (above) {
+		bpf_map_update_elem(&tried_above, &guess, &d->now_ns, BPF_ANY);
 		return;
 	}
-	of_source = bpf_map_lookup_elem(&guess_sources, &source);
-	if (of_source) {
-		before = *of_source;
-		*of_source = later(before, d->control->source_guess_interval_ns, d->now_ns);
-		if (too_many(before, d->now_ns))
-			return;
-	}
-	before = search->due_ns;
-	search->due_ns = later(before, d->control->guess_interval_ns, d->now_ns);
 	if (!of_source) {
-		if (too_many(before, d->now_ns))
-			return;
 		after = d->now_ns + d->control->source_guess_interval_ns;
 		bpf_map_update_elem(&guess_sources, &source, &after, BPF_ANY);
 	}
@@ -152,7 +166,8 @@ static __always_inline bool is_searched(const struct datagram *d)
 	const struct search *in_session = bpf_map_lookup_elem(&guesses, &token);
 	const __u64 *of_source = bpf_map_lookup_elem(&guess_sources, &source);
 
-	return (in_session && too_many(in_session->due_ns, d->now_ns)) || (of_source && too_many(*of_source, d->now_ns));
+	return (in_session && too_many(in_session->due_ns, d->now_ns)) ||
+	       (of_source && too_many(*of_source, d->now_ns));
 }
 
 static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)

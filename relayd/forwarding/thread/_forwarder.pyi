@@ -45,7 +45,7 @@ class Forwarder:
         """Ends the thread and waits for it. It can be started again."""
 
     def fileno(self) -> int:
-        """A file descriptor that is readable while `take` has something to give."""
+        """A file descriptor that is readable while `take` or `take_asked` has something to give."""
 
     def take(self, limit: int) -> list[tuple[int, bytes, Address]]:
         """Datagrams that the engine has to judge: number of the endpoint, bytes, source.
@@ -101,6 +101,12 @@ class Forwarder:
 
         Raises:
             KeyError: there is no such slot.
+        """
+
+    def take_asked(self) -> list[int]:
+        """Slots of receivers that it has not heard for a while, and will call silent soon if nobody else hears them.
+
+        Each is named once a second; some may be free by now.
         """
 
     def pings(self, slot: int) -> tuple[int, int, int, int]:

@@ -36,6 +36,7 @@ struct flow {
 	struct rate rate __attribute__((aligned(64)));
 	struct dues dues;
 	struct dues to_silent; /* of what was sent to it while it was silent */
+	double ask_at;	       /* seconds; from then on the owner is asked whether somebody else hears it */
 } __attribute__((aligned(64)));
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */

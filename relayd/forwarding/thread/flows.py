@@ -49,7 +49,10 @@ class Flows:
         self._records = records
         self._later = later
         self._to_link: dict[Binding, None] = {}
-        self._linked: set[Binding] = set()
+        self._linked: dict[Binding, int] = {}
+        """With the slot of each."""
+        self._at: dict[int, Binding] = {}
+        """The same by slot."""
         self._only_engine_forwards = table.only_engine_forwards
         self._history = table.history
         self._presence = table.presence
@@ -103,6 +106,13 @@ class Flows:
                         if binding is not None and binding in self._linked:
                             self._take_counts(binding)
 
+    def answer_asked(self) -> None:
+        """Tells the thread of receivers that another engine hears: it would call them silent."""
+        for slot in self._forwarder.take_asked():
+            binding = self._at.get(slot)
+            if binding is not None:
+                self._records.note_seen(slot, self._presence.last_heard(binding))
+
     def _watch(self, event: Event) -> None:
         for binding in event.session.bindings():
             if event.kind is EventKind.WATCH_BEGAN:
@@ -129,13 +139,14 @@ class Flows:
             user.connection_id if binding.port is Port.CLIENT else 0,
             _NO_METER if meter is None else (*meter.rate, meter.datagrams_due_ns, meter.bytes_due_ns),
         )
-        self._linked.add(binding)
+        self._linked[binding] = slot
+        self._at[slot] = binding
 
     def _remove(self, binding: Binding) -> None:
         if binding not in self._linked:
             return
-        slot = self._records.slot_of(binding)
-        self._linked.discard(binding)
+        slot = self._linked.pop(binding)
+        del self._at[slot]
         due_ns = self._forwarder.remove(slot)
         if binding.meter is not None:
             binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns

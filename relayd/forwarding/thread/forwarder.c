@@ -220,12 +220,26 @@ static bool over_rate(struct forwarder *f, enum port port, const struct datagram
 	return true;
 }
 
+/* The kernel program may hear it, and the owner knows: asked in time, it says so before the receiver counts as silent. */
+static void ask_about(struct forwarder *f, uint32_t slot, struct flow *flow, double now)
+{
+	if (now < flow->ask_at || f->asked_count == ASKED)
+		return;
+	flow->ask_at = now + ASKS_AGAIN_SECONDS;
+	f->asked[f->asked_count++] = slot;
+}
+
 /* Above what a silent receiver is sent, it costs the sender. */
 static bool spared(struct forwarder *f, enum port port, const struct datagram *d, double now)
 {
+	const struct rate rate = { .datagram_ns = TO_SILENT_NS };
+	uint64_t now_ns = (uint64_t)(now * 1e9);
 	uint64_t heard_ns = (uint64_t)(counts_at(f, d->to_slot)->last_seen_seconds * 1e9);
 
-	if (takes(heard_ns, &d->to->to_silent, d->size, (uint64_t)(now * 1e9)))
+	if (!is_silent(heard_ns, now_ns + SILENT_NS / 2))
+		return false;
+	ask_about(f, d->to_slot, d->to, now);
+	if (!is_silent(heard_ns, now_ns) || within_rate(&rate, &d->to->to_silent, d->size, now_ns))
 		return false;
 	counts_at(f, d->from_slot)->rate_limited++;
 	count(f, port, RATE_LIMITED, d->size);
@@ -395,7 +409,7 @@ static void serve(struct forwarder *f, unsigned number)
 
 	pthread_mutex_lock(&f->lock);
 	decide(f, number, (unsigned)received, clock_seconds());
-	wake = f->ring_head != f->ring_tail && !f->owner_woken;
+	wake = (f->ring_head != f->ring_tail || f->asked_count) && !f->owner_woken;
 	f->owner_woken |= wake;
 	pthread_mutex_unlock(&f->lock);
 	if (wake)

@@ -18,6 +18,8 @@
  * its turn. An owner that cannot keep up at all must not hold up a game for good: KCP, which sorts, is served better by a
  * datagram out of order than by one that waits. */
 #define SETTLES_SECONDS 0.25
+#define ASKED 1024 /* receivers that the owner is asked about at once */
+#define ASKS_AGAIN_SECONDS 1.0
 
 /* The owner's memory, in which all is counted. */
 struct memory {
@@ -65,6 +67,8 @@ struct forwarder {
 	uint64_t ring_head; /* number of the next one to be put in */
 	uint64_t ring_tail; /* number of the first that the owner is not done with */
 	bool owner_woken;
+	uint32_t asked[ASKED]; /* slots of receivers that will count as silent soon */
+	unsigned asked_count;
 };
 
 /* Prepares everything but the thread. Returns 0 or an errno; then nothing is left behind. Takes no socket over. */

@@ -28,12 +28,10 @@ static inline bool within_rate(const struct rate *rate, struct dues *dues, __u32
 	return true;
 }
 
-/* Whether a datagram may be sent to a peer that was last heard at `heard_ns`: few of them while it is silent. */
-static inline bool takes(__u64 heard_ns, struct dues *to_silent, __u32 size_bytes, __u64 now_ns)
+/* Whether a peer that was last heard at `heard_ns` may not be there: then it is sent little. */
+static inline bool is_silent(__u64 heard_ns, __u64 now_ns)
 {
-	const struct rate rate = { .datagram_ns = TO_SILENT_NS };
-
-	return (__s64)(now_ns - heard_ns) < (__s64)SILENT_NS || within_rate(&rate, to_silent, size_bytes, now_ns);
+	return (__s64)(now_ns - heard_ns) >= (__s64)SILENT_NS;
 }
 
 #endif

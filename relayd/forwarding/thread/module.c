@@ -148,6 +148,30 @@ static PyObject *take_counts(Forwarder *self, PyObject *number)
 			     copy.to_player_bytes, copy.send_queue_full, copy.send_failed, copy.rate_limited);
 }
 
+static PyObject *take_asked(Forwarder *self, PyObject *nothing)
+{
+	uint32_t slots[ASKED];
+	unsigned count;
+	PyObject *list;
+
+	(void)nothing;
+	pthread_mutex_lock(&self->f.lock);
+	count = self->f.asked_count;
+	memcpy(slots, self->f.asked, count * sizeof(slots[0]));
+	self->f.asked_count = 0;
+	pthread_mutex_unlock(&self->f.lock);
+	list = PyList_New((Py_ssize_t)count);
+	for (unsigned i = 0; list && i < count; i++) {
+		PyObject *one = PyLong_FromUnsignedLong(slots[i]);
+
+		if (one)
+			PyList_SET_ITEM(list, (Py_ssize_t)i, one);
+		else
+			Py_CLEAR(list);
+	}
+	return list;
+}
+
 static PyObject *pings(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
@@ -423,6 +447,7 @@ static PyMethodDef methods[] = {
 	{ "add", (PyCFunction)add, METH_VARARGS, "Forwards for a binding from now on." },
 	{ "remove", (PyCFunction)remove_flow, METH_O, "No longer forwards for it." },
 	{ "take_counts", (PyCFunction)take_counts, METH_O, "What was counted in a slot; it begins at zero again." },
+	{ "take_asked", (PyCFunction)take_asked, METH_NOARGS, "Slots of receivers that will count as silent soon." },
 	{ "pings", (PyCFunction)pings, METH_O, "The PINGs that were answered in a slot." },
 	{ "take_totals", (PyCFunction)take_totals, METH_NOARGS, "What was decided; it begins at zero again." },
 	{ "delays", (PyCFunction)delays, METH_NOARGS, "How long datagrams were in the relay." },

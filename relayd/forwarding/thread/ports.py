@@ -92,6 +92,7 @@ class NativePorts:
         return delays
 
     def _passed_up(self) -> None:
+        self._flows.answer_asked()
         for _ in range(_TURNS):
             if not self._judge_some():
                 return

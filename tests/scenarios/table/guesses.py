@@ -55,6 +55,22 @@ GUESSES: dict[str, Scenario] = {
         {"guesses_per_source_per_second": 2},
         without=TOO_LONG,
     ),
+    "what was tried in vain above a rate is tried again by repeating it": Scenario(
+        [
+            *hosts(HOST),
+            *guesses(STRANGER, 1),
+            *[step for address in range(10, 18) for step in guesses(Peer(0, address), 1, first=address)],
+            *guesses(STRANGER, 2, None, first=200),
+            pings(Peer(3, 5), "guess_limited"),
+            Wait(2.0),
+            # Within the rates each of them is a guess: a right one would count now.
+            *guesses(STRANGER, 2, first=200),
+            *[step for address in range(10, 17) for step in guesses(Peer(0, address), 1, first=50 + address)],
+            pings(Peer(3, 5), "guess_limited"),
+        ],
+        {"guesses_per_second": 8, "guesses_per_source_per_second": 8},
+        without=TO_THE_MOMENT,
+    ),
     "a revoked token is no guess": Scenario(
         [
             *hosts(HOST),
@@ -101,10 +117,7 @@ GUESSES: dict[str, Scenario] = {
             *hosts(HOST),
             *search(500),
             *knocks(THREE, 2.25),
-            *search(700),
-            Wait(0.5),
-            *search(720),
-            Wait(0.5),
+            *[step for number in range(6) for step in (*search(3000 + 16 * number), Wait(0.5))],
             *search(740),
             pings(THREE, "guess_limited"),
             *knocks(THREE, 2.25, first=2000),
@@ -122,10 +135,10 @@ GUESSES: dict[str, Scenario] = {
             *hosts(HOST),
             *search(500),
             # 97 strangers each time, with itself. How often it came, times 20 a second, times how long it has come:
-            # too little up to the ninth time, which is 9 * 20 * 4.0 beside 776.
+            # too little up to the tenth time, which is 9 * 20 * 4.5 beside 873.
             *[
                 step
-                for number in range(9)
+                for number in range(10)
                 for step in (pings(THREE, "guess_limited"), Wait(0.5), *busy_search(1000 + 96 * number))
             ],
             pings(THREE),

@@ -22,8 +22,8 @@ MOVES: dict[str, Scenario] = {
             Wait(REBIND_AFTER),
             sends(ONE_MOVED, "address_conflict"),
             pings(ONE_MOVED, "address_conflict"),
-            # Elsewhere it would be on probation again.
-            pings(ONE_ELSEWHERE),
+            # Nor from anywhere else.
+            pings(ONE_ELSEWHERE, "address_conflict"),
             pings(ONE),
         ]
     ),
@@ -61,11 +61,14 @@ MOVES: dict[str, Scenario] = {
             pings(ONE_MOVED),
             Wait(REBIND_AFTER),
             pings(ONE_ELSEWHERE),
-            pings(ONE_MOVED, "address_conflict"),
+            # Whoever is heard where it was before is the player: here, and where it was first of all.
+            pings(ONE_MOVED),
+            sends(ONE_MOVED),
             pings(ONE),
             Wait(REBIND_AFTER),
             pings(ONE_ELSEWHERE, "address_conflict"),
-            pings(ONE_MOVED),
+            pings(ONE_MOVED, "address_conflict"),
+            sends(ONE),
         ]
     ),
     "probation and refusal end": Scenario(

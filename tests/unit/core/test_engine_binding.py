@@ -4,7 +4,6 @@ from relayd.core.desired import SessionSpec, UserSpec
 from relayd.core.events import EventKind
 from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
-from relayd.core.probation import Place, RefusedPlaces
 from relayd.core.session import Binding
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
@@ -51,13 +50,40 @@ def test_who_is_still_heard_at_the_old_address_is_the_player_and_the_other_one_i
     assert relay.kinds().count(EventKind.USER_RETURNED) == 1
 
 
-def test_of_too_many_refused_places_the_first_is_forgotten() -> None:
-    refused = RefusedPlaces()
-    places = [Place(OTHER_CLIENT, ("192.0.2.1", port)) for port in range(1, 10)]
-    for place in (places[0], *places):
-        refused.add(place, 0.0)
-    assert [refused.has(place, 59.0) for place in places] == [False, *[True] * 8]
-    assert not refused.has(places[8], 60.0)
+def test_a_thief_who_changes_its_port_gets_no_further() -> None:
+    """Its victim's PINGs come a little more than half a second apart; it sends just before each, from another port."""
+    relay = running()
+    bound_by_thief = 0
+    for number in range(100):
+        relay.now += 0.55
+        relay.player_pings(source=(STRANGER_AT[0], 1 + number))
+        binding = relay.user().client_binding
+        assert binding is not None
+        bound_by_thief += binding.address != ALICE_AT
+        assert relay.player_pings().verdict is Verdict.ANSWERED
+    assert bound_by_thief == 1
+
+
+def test_a_player_who_moved_itself_gets_its_place_back_from_a_thief() -> None:
+    relay = running()
+    relay.now += 1
+    relay.player_pings(source=ALICE_MOVED)
+    relay.now += 0.6
+    assert relay.player_pings(source=STRANGER_AT).verdict is Verdict.ANSWERED
+    for _ in range(100):
+        relay.now += 0.5
+        assert relay.player_pings(source=ALICE_MOVED).verdict is Verdict.ANSWERED
+        assert relay.player_pings(source=STRANGER_AT).verdict is Verdict.ADDRESS_CONFLICT
+
+
+def test_the_oldest_of_many_places_is_forgotten() -> None:
+    relay = running()
+    places = [(ALICE_AT[0], port) for port in range(1, 7)]
+    for place in places:
+        relay.now += 0.5
+        relay.player_pings(source=place)
+    assert relay.player_pings().verdict is Verdict.ADDRESS_CONFLICT, "six places ago"
+    assert relay.player_pings(source=places[1]).verdict is Verdict.ANSWERED
 
 
 def test_who_is_authorized_with_another_address_is_told_to_those_who_serve_it() -> None:

@@ -116,6 +116,31 @@ def test_a_session_with_a_rate_of_its_own_is_the_engines() -> None:
     assert world.served() == {}
 
 
+class Kernel:
+    """Another engine, which hears everybody at that time."""
+
+    def __init__(self, heard_at: float) -> None:
+        self._heard_at = heard_at
+
+    def last_heard(self, binding: Binding) -> float:
+        return self._heard_at
+
+    def pings(self, binding: Binding) -> None:
+        return None
+
+
+def test_a_receiver_that_another_engine_hears_is_not_silent_to_the_thread() -> None:
+    world = World()
+    world.bind()
+    heard_at = world.relay.now + 7.0
+    world.relay.table.presence.register(Kernel(heard_at))
+    world.thread.asked = [world.slot(HOST), 77]
+    world.flows.answer_asked()
+    assert world.records.last_seen(world.slot(HOST)) == heard_at
+    assert world.records.last_seen(world.slot(ALICE)) == 0.0, "nobody asked"
+    assert world.thread.asked == []
+
+
 def test_where_there_is_no_slot_the_engine_forwards() -> None:
     world = World(most=1)
     world.bind()
