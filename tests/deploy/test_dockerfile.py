@@ -65,13 +65,15 @@ def test_the_health_check_says_whether_a_relay_answers(tmp_path: Path) -> None:
     (check,) = (line for line in instructions() if line.startswith("HEALTHCHECK "))
     _, option, code = json.loads(check.partition(" CMD ")[2])
 
-    def healthy() -> bool:
+    def healthy(relay: RelayProcess) -> bool:
         variables = {**environment(), "RELAYD_STATE__DIRECTORY": str(tmp_path / "state")}
+        for port in ("server_port", "client_port"):
+            variables[f"RELAYD_RELAY__{port.upper()}"] = str(relay.settings["relay"][port])
         done = subprocess.run(
             [sys.executable, option, code], env=variables, cwd=REPOSITORY, capture_output=True, check=False
         )
         return done.returncode == 0
 
-    with RelayProcess(tmp_path, [new_session("healthy")]):
-        assert healthy()
-    assert not healthy()
+    with RelayProcess(tmp_path, [new_session("healthy")]) as relay:
+        assert healthy(relay)
+    assert not healthy(relay)
