@@ -7,7 +7,7 @@
  * bound users, what is malformed, what comes from a wrong address or from none that can be, what is above a user's rate,
  * unknown tokens beyond a rate), or it passes it up to the sockets untouched. User space alone binds and unbinds; this
  * program only reads what it wrote (`pairs`, `bindings`, `sessions`, `connections`, `addresses`, `interfaces`, `ended`,
- * `control`) and alone writes what user space reads (`states`, `pings`, `totals`, the values in `guesses`).
+ * `revoked`, `denied`, `control`) and alone writes what that reads (`states`, `pings`, `totals`, values in `guesses`).
  *
  *     ../generated/maps.h    the maps, and what is in them
  *     parse.h                Ethernet, IP, UDP
