@@ -48,6 +48,7 @@ class Looks:
         if len(self._hanging) >= _MOST_HANGING:
             raise HungError(f"{_MOST_HANGING} looks at it hang: restart relayd once it can be read")
         look = asyncio.create_task(asyncio.to_thread(read_if_changed, self._path, seen))
+        look.add_done_callback(_take_problem)
         await asyncio.wait([look], timeout=LIMIT_SECONDS)
         if look.done():
             self._hung_in_a_row = 0
@@ -60,5 +61,10 @@ class Looks:
     def _ended(self, look: "asyncio.Task[tuple[Stamp, bytes | None]]") -> None:
         self._hanging.discard(look)
         if not look.cancelled():
-            look.exception()  # whatever it is, the next look says it
             self._came_back()
+
+
+def _take_problem(look: "asyncio.Task[tuple[Stamp, bytes | None]]") -> None:
+    """Nobody may be left to hear it, at the end of the process or after the limit: asyncio would log a traceback."""
+    if not look.cancelled():
+        look.exception()
