@@ -22,7 +22,8 @@ from bench.machine import describe
 from bench.processes import ControlPlane, relay_sections, wait_for
 from relayd import log
 from relayd.app import Relay
-from relayd.control_plane.models import Heartbeat, NewUser
+from relayd.control_plane.models import NewUser
+from relayd.control_plane.node_models import Heartbeat
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore
 from relayd.core.wire import STATE_DATAGRAM, State, encode_ping

@@ -88,8 +88,10 @@ def _node_answers() -> list[bytes]:
 
     listed = {"sessions": [{**_SESSION, "relay": _RELAY}], "pagination": {"has_next": False}}
     newest = {"epoch": "e", "revision": 3}
+    fleet = {"digest": "d", "relays": [{"addresses": ["203.0.113.9"], "ports": [32000, 32001]}]}
+    told = {**newest, "fleet": fleet}
     return [
-        _answers((0, 0, newest), page(3, True, [_SESSION], []), (0, 0, newest), page(4, False, [], ["game"])),
+        _answers((0, 0, newest), page(3, True, [_SESSION], []), (0, 0, told), page(4, False, [], ["game"])),
         _answers((5, 0, {"message": "what heartbeat?"}), (0, 1, listed), (4, 0, None)),
         _answers((8, 3, {"message": "busy"}), (0, 5, newest)),
     ]

@@ -408,7 +408,7 @@ class Relay:
                 pass
 
     def _load(self) -> Load:
-        return Load(sum(self.table.bound), self.engine.draining)
+        return Load(sum(self.table.bound), self.engine.draining, self.engine.bad_sources.own_addresses)
 
     def _absorb(self, sessions: Iterable[Session]) -> None:
         """Adds what was forwarded without the engine to its counts: before anybody reads them."""

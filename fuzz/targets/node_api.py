@@ -82,9 +82,11 @@ async def _follow(answers: _Answers) -> Done:
     while answers.left:
         before = answers.count
         try:
-            newest = await link.heartbeat(Report(applied, Load(0, False), ()), 0.0)
-            known = applied if newest is not None and applied is not None and newest.epoch == applied.epoch else None
-            applied = await _read(link, known, table)
+            news = await link.heartbeat(Report(applied, Load(0, False), ()), 0.0)
+            for _ in table.leave_relays(news.fleet.sockets if news is not None and news.fleet is not None else (), 1.0):
+                """At once."""
+            same = news is not None and applied is not None and news.version.epoch == applied.epoch
+            applied = await _read(link, applied if same else None, table)
             outcome = "followed"
         except (LinkError, InvalidSessionsError) as error:
             applied, outcome = None, "refused"

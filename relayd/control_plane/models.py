@@ -145,69 +145,6 @@ class RevokeRequest(Asked):
     """Token of the user to take out."""
 
 
-Name = Annotated[str, Field(min_length=1, max_length=128)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Amount = Annotated[int, Field(ge=0, le=2**53)]
-
-MOST_CAPACITY = 1_000_000
-"""Users of one relay. Placement goes by the share of its capacity that a relay has in use: one that claims more than a
-machine can serve would draw every new session. A million players, 30 datagrams of 100 bytes a second, are 24 Gbit/s."""
-
-
-class Heartbeat(Asked):
-    """Where a relay is reached, where it stands, how it fares, what it has applied."""
-
-    ip: IpAddress
-    host: Annotated[str, Field(min_length=1, max_length=253)]
-    server_port: Port
-    client_port: Port
-    attributes: Annotated[dict[Name, Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field({})
-    """What filters look at: city, country, continent, region …"""
-    latitude: Latitude | None = None
-    longitude: Longitude | None = None
-    capacity: Annotated[int, Field(ge=0, le=MOST_CAPACITY)]
-    """Users it can take; 0: it names no bound."""
-    load: Amount
-    """Users bound now."""
-    draining: bool = False
-    epoch: str | None = None
-    """The history its revision belongs to; null before it has applied anything."""
-    revision: Amount = 0
-    """Newest change that it has applied."""
-    ended: list[str] = Field([])
-    """Sessions it ended because nobody used them."""
-
-    @property
-    def address(self) -> tuple[str, int, int]:
-        """What tells two relays apart: the address and both ports that players are told."""
-        return self.ip, self.server_port, self.client_port
-
-
-class NodeRevision(Described):
-    """The newest state there is for a relay."""
-
-    epoch: str
-    revision: int
-
-
-class NodeSessions(Described):
-    """A page of a relay's sessions, or of what changed in them.
-
-    A relay that has read all pages has applied the revision of the *first*: whatever changed while it read the
-    others carries a greater one and comes with the next delta.
-    """
-
-    epoch: str
-    revision: int
-    full: bool
-    """True: all sessions there are. False: those changed after `since`, and `removed`."""
-    sessions: list[RelaySession]
-    removed: list[str]
-    """On the first page of a delta only."""
-    next: str | None
-    """What to pass as `after` for the following page; null on the last."""
-
-
 class SessionPage(NamedTuple):
     """A page of all sessions."""
 

@@ -13,7 +13,8 @@ from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, Not
 from relayd.control_plane.fleet.placement import Unplaceable, centre_of, place
 from relayd.control_plane.fleet.roster import Fleet
 from relayd.control_plane.listing import Bookmarks
-from relayd.control_plane.models import CreateRequest, Heartbeat, NodeRevision, NodeSessions, SessionPage
+from relayd.control_plane.models import CreateRequest, SessionPage
+from relayd.control_plane.node_models import Heartbeat, NodeRevision, NodeSessions
 from relayd.control_plane.store.contract import SILENT_NODE_KEPT_FOR, Authorized, NewSession, NodeRecord, Store, Totals
 from relayd.control_plane.usage_models import UsageQuery, UsageReport, UsageSum
 from relayd.control_plane.webhooks.delivery import Webhooks
@@ -213,7 +214,10 @@ class ControlPlane:
             self._webhooks.wake()
         if (heartbeat.epoch, heartbeat.revision) == (self._epoch, heard.revision):
             await self._wait_for_news(node_id, heard.revision, min(wait, LONGEST_WAIT))
-        return NodeRevision(epoch=self._epoch, revision=self._fleet.revision(node_id))
+        fleet = None if heartbeat.fleet is None else self._fleet.sockets()
+        if fleet is not None and fleet.digest == heartbeat.fleet:
+            fleet = None
+        return NodeRevision(epoch=self._epoch, revision=self._fleet.revision(node_id), fleet=fleet)
 
     def newest(self, node_id: str) -> NodeRevision:
         """The newest revision of a relay's sessions.

@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field
 
 from relayd.control_plane.forms import Asked, Described
-from relayd.control_plane.models import Amount
+from relayd.control_plane.node_models import Amount
 from relayd.core.usage import Counts, Kind, Reason, UsageRecord
 
 MOST_RECORDS = 1000

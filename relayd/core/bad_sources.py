@@ -12,7 +12,7 @@ _FIRST_MULTICAST = 224
 
 
 class BadSources:
-    """Knows the relay's own addresses and ports, as far as it is told.
+    """Knows the addresses and ports of the relay itself and of its fleet, as far as it is told.
 
     Args:
         limits: the networks that are denied.
@@ -23,12 +23,21 @@ class BadSources:
         """Of its sockets, and as a NAT in front of it maps them."""
         self.own_addresses: Collection[str] = ()
         """IP addresses that the relay's sockets are reached at, and the one that it has at a NAT."""
+        self.relays: Collection[tuple[str, int]] = frozenset()
+        """IP address and port of each socket of the fleet's relays: of two that are each other's host and player, one
+        sends the other what it hears for ever."""
         self._denies = limits.denies
 
     def is_bad(self, source: Address) -> bool:
         """Whether a datagram from there is dropped before anything in it is read."""
         ip, port = source[0], source[1]
-        return port == 0 or (port in self.own_ports and self._is_own(ip)) or is_nobodys(ip) or self._denies(ip)
+        if port == 0 or (port in self.own_ports and self._is_own(ip)) or self.is_relay(source):
+            return True
+        return is_nobodys(ip) or self._denies(ip)
+
+    def is_relay(self, source: Address) -> bool:
+        """Whether a relay of the fleet sends from there."""
+        return source[:2] in self.relays
 
     def _is_own(self, ip: str) -> bool:
         # All of 127.0.0.0/8 is this host (RFC 1122, 3.2.1.3), though only one address of it is listed.

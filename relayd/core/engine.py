@@ -5,7 +5,6 @@ Read `handle` from top to bottom: well-formed? known? bound, or to be bound? the
 
 from typing import NamedTuple
 
-from relayd.core.bad_sources import BadSources
 from relayd.core.counters import Counters, Traffic
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.guesses import Guesses
@@ -61,7 +60,7 @@ class Engine:
         self.counters = Counters()
         self.draining = False
         self.lookups = lookups
-        self.bad_sources = BadSources(table.limits)
+        self.bad_sources = table.bad_sources
         self.guesses = Guesses(table.limits)
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)

@@ -18,6 +18,7 @@ class EventKind(enum.Enum):
     USER_NAMED = "user authorized with another address"
     USER_SILENT = "user unbound, silent for too long"
     USER_REVOKED = "user unbound, no longer in the session"
+    USER_AT_RELAY = "user unbound, a relay of the fleet is at its address and port"
     HOST_REPLACED = "host unbound, another user took over"
     CONNECTION_RENEWED = "player began a new connection"
     CONNECTION_KEPT = "player goes on with its connection"
@@ -28,7 +29,7 @@ class EventKind(enum.Enum):
     """Members are singletons. Enum's own hash is Python code, and would be called for every change that is noted."""
 
 
-UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.HOST_REPLACED)
+UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.USER_AT_RELAY, EventKind.HOST_REPLACED)
 """After these the binding is no more."""
 
 

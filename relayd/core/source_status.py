@@ -1,13 +1,16 @@
 """How fresh a relay's sessions are, and the load that it reports to its control plane."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """How much a relay has to do, as a control plane wants to know it."""
+    """How much a relay has to do, and where, as a control plane wants to know it."""
 
     bound_users: int
     draining: bool
+    addresses: Collection[str] = ()
+    """IP addresses that its sockets are reached at."""
 
 
 class SourceStatus:

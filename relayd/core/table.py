@@ -5,10 +5,11 @@ found by looking only at the heads of two heaps, so that expiry costs about the 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 
+from relayd.core.bad_sources import BadSources
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.counters import Traffic
 from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_size
@@ -56,6 +57,8 @@ class Table:
         self.active_sessions = 0
         """Sessions with somebody bound."""
         self.followers = followers if followers is not None else Followers()
+        self.bad_sources = BadSources(limits)
+        """Where nobody is bound."""
         self.presence = Presence()
         """When bindings were last heard, by whichever engine."""
         self.watched: set[Session] = set()
@@ -301,6 +304,20 @@ class Table:
         binding.endpoint, binding.address = place
         binding.last_seen = now
         binding.user.was_at(place.address[0])
+
+    def leave_relays(self, relays: Collection[tuple[str, int]], now: float) -> Iterator[None]:
+        """Has nobody bound any more at these sockets of other relays, and pauses after each session.
+
+        Args:
+            relays: IP address and port of each, instead of those told before.
+            now: seconds.
+        """
+        self.bad_sources.relays = relays
+        for session in [one for one in self.sessions.values() if one.bound]:
+            for binding in list(session.bindings()):
+                if self.bad_sources.is_relay(binding.address):
+                    self._unbind(binding, EventKind.USER_AT_RELAY, now)
+            yield
 
     def may_host(self, user: User) -> bool:
         """Whether a user may be host at all."""

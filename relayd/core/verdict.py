@@ -49,7 +49,8 @@ class Verdict(enum.IntEnum):
     OVERLOADED = 19
     """More arrived than relayd could decide on. Datagrams of bound players do not need that, and still pass."""
     BAD_SOURCE = 20
-    """From the relay's own ports, port 0, a denied network, or an address that no host has (multicast, broadcast)."""
+    """From the ports of this relay or of another of its fleet, port 0, a denied network, or an address that no host has
+    (multicast, broadcast)."""
     GUESS_LIMITED = 21
     """A known user at a new address, maybe a lucky guess: too many are made from there or in its session."""
 

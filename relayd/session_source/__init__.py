@@ -1,6 +1,6 @@
 """Where sessions come from. Each source follows its origin and hands whole, validated states to the table's owner."""
 
-from collections.abc import Iterable, KeysView
+from collections.abc import Collection, Iterable, KeysView
 from typing import Protocol
 
 from relayd.core.desired import Change, Snapshot
@@ -32,6 +32,10 @@ class SessionTable(Protocol):
 
     async def change(self, change: Change) -> None:
         """Adds, updates and removes some sessions."""
+        ...
+
+    async def leave_relays(self, relays: Collection[tuple[str, int]]) -> None:
+        """Lets nobody in from these addresses and ports of the fleet's relays, instead of those told before."""
         ...
 
 

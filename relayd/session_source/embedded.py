@@ -6,13 +6,13 @@ from pydantic import ValidationError
 
 from relayd.control_plane.api.requests import explain
 from relayd.control_plane.errors import NodeTakenError, NotFoundError, StoreUnavailableError
-from relayd.control_plane.models import Heartbeat
+from relayd.control_plane.node_models import Heartbeat
 from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.usage_models import UsageReport
 from relayd.core.limits import Limits
 from relayd.core.usage import UsageBatch, UsageRefusedError
 from relayd.session_source.control_plane.heartbeat import Heartbeats
-from relayd.session_source.control_plane.link import LinkError, Reading, Report, Version
+from relayd.session_source.control_plane.link import LinkError, News, Reading, Report, Version
 from relayd.settings import RelaySettings
 
 
@@ -24,14 +24,14 @@ class EmbeddedLink:
         self._relay = relay
         self._heartbeats = Heartbeats(relay, limits)
 
-    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
-        """See `Link.heartbeat`."""
+    async def heartbeat(self, report: Report, wait_seconds: float) -> News | None:
+        """See `Link.heartbeat`. It has no other relay: of its fleet it is told nothing."""
         heartbeat = Heartbeat.model_validate(self._heartbeats.fields(report))
         try:
             newest = await self._control_plane.heartbeat(self._relay.id, heartbeat, wait_seconds)
         except (StoreUnavailableError, NodeTakenError) as error:
             raise LinkError(str(error)) from None
-        return Version(newest.epoch, newest.revision)
+        return News(Version(newest.epoch, newest.revision))
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""

@@ -1,7 +1,7 @@
 """The one owner of the table: all changes of sessions go through it, one after another."""
 
 import asyncio
-from collections.abc import KeysView
+from collections.abc import Collection, KeysView
 
 import structlog
 
@@ -67,6 +67,13 @@ class TableOwner:
                 self._table.change(Change(removals=removals), asyncio.get_running_loop().time())
                 await asyncio.sleep(0)
             self._table.change(Change(upserts=change.upserts), asyncio.get_running_loop().time())
+
+    async def leave_relays(self, relays: Collection[tuple[str, int]]) -> None:
+        """Lets nobody in from these addresses and ports of the fleet's relays, and unbinds who is bound there."""
+        async with self._lock:
+            async for _ in in_slices(self._table.leave_relays(relays, asyncio.get_running_loop().time())):
+                pass
+        _log.info("relays of the fleet are no peers", sockets=len(relays))
 
     async def expire_forever(self) -> None:
         """Ends what is due, whenever it is due."""

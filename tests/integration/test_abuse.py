@@ -12,6 +12,7 @@ from relayd.core.limits import Limits
 from tests.integration import holding
 from tests.integration.config import SessionKeys, new_session, new_token
 from tests.integration.conftest import StartRelay
+from tests.integration.invented import needs_invented_sources, send_from
 from tests.integration.peers import DATA, INVALID, OPENS_CONNECTION, PING, VALID, Host, Player
 from tests.integration.relay_process import RelayProcess, counted, datagrams_in, difference
 from tests.integration.waiting import eventually
@@ -111,24 +112,7 @@ def test_each_rate(start_relay: StartRelay, limit: dict[str, int], sender: str) 
 # Sources that cannot be ------------------------------------------------------------------------------------------
 
 
-def may_invent_sources() -> bool:
-    try:
-        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW).close()
-    except PermissionError:
-        return False
-    return True
-
-
-def send_from(source: tuple[str, int], destination: tuple[str, int], payload: bytes) -> None:
-    """As if it came from there: with an IP header of its own, which raw(7) completes."""
-    addresses = socket.inet_aton(source[0]) + socket.inet_aton(destination[0])
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28 + len(payload), 0, 0, 64, socket.IPPROTO_UDP, 0) + addresses
-    udp = struct.pack(">HHHH", source[1], destination[1], 8 + len(payload), 0)
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
-        sock.sendto(ip + udp + payload, (destination[0], 0))
-
-
-@pytest.mark.skipif(not may_invent_sources(), reason="needs the right to send with invented addresses (CAP_NET_RAW)")
+@needs_invented_sources
 @pytest.mark.parametrize("bind", [["127.0.0.1"], ["0.0.0.0"]])
 def test_what_seems_to_come_from_the_relay_itself_or_from_port_0_is_dropped(
     start_relay: StartRelay, bind: list[str]

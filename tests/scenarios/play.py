@@ -20,6 +20,7 @@ from tests.scenarios.steps import (
     Datagram,
     Drain,
     End,
+    Fleet,
     Peer,
     Ping,
     Raw,
@@ -80,6 +81,13 @@ class World(Protocol):
         """Has the relay take no new sessions, or take them again."""
 
 
+class InFleet(World, Protocol):
+    """One that can be told of other relays."""
+
+    def fleet(self, peers: Sequence[Peer]) -> None:
+        """Says that other relays have the sockets of these peers."""
+
+
 class Leavable(World, Protocol):
     """One where something is decided while there is no relayd."""
 
@@ -115,6 +123,9 @@ class Play:
             world.begin()
         elif isinstance(step, Drain):
             world.drain(step.on)
+        elif isinstance(step, Fleet):
+            in_fleet: InFleet = world  # type: ignore[assignment]  # the scenario names the worlds without
+            in_fleet.fleet(step.peers)
         else:
             assert isinstance(step, Away)
             leavable: Leavable = world  # type: ignore[assignment]  # the scenario names the worlds without

@@ -89,6 +89,10 @@ class SocketWorld(TableWorld):
             heard = receiver, self._peers[receiver].recv(2048)
         return Outcome(verdict.label, heard)
 
+    def socket_of(self, peer: Peer) -> tuple[str, int]:
+        ip, udp_port = self._socket(peer).getsockname()[:2]
+        return ip, udp_port
+
     def _socket(self, peer: Peer) -> socket.socket:
         if peer.address == OWN:
             assert isinstance(peer.udp_port, Port)

@@ -122,4 +122,10 @@ class Away(NamedTuple):
     on: bool
 
 
-Step = Send | Wait | Revoke | End | Begin | Drain | Away
+class Fleet(NamedTuple):
+    """The relay is told that other relays have the sockets of these peers, and that no others do."""
+
+    peers: tuple[Peer, ...]
+
+
+Step = Send | Wait | Revoke | End | Begin | Drain | Away | Fleet

@@ -1,7 +1,7 @@
 """Worlds without sockets: the core engine, and the naive relay that says what it should do."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relayd.core.desired import Snapshot
@@ -74,6 +74,16 @@ class TableWorld:
     def drain(self, on: bool) -> None:
         self.engine.draining = on
 
+    def fleet(self, peers: Sequence[Peer]) -> None:
+        for _ in self.table.leave_relays({self.socket_of(peer) for peer in peers}, self.clock()):
+            """At once."""
+        self.expire()
+
+    def socket_of(self, peer: Peer) -> tuple[str, int]:
+        """IP address and UDP port of a peer."""
+        ip, udp_port = self.places.address(peer)[:2]
+        return ip, udp_port
+
 
 class EngineWorld(TableWorld):
     """The core engine alone."""
@@ -138,3 +148,6 @@ class NaiveWorld:
 
     def drain(self, on: bool) -> None:
         self.relay.draining = on
+
+    def fleet(self, peers: Sequence[Peer]) -> None:
+        self.relay.leave_relays([self._places.address(peer)[:2] for peer in peers], self.clock())

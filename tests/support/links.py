@@ -1,12 +1,12 @@
 """A control plane and a session table in memory, for whatever follows the one on behalf of the other."""
 
 import asyncio
-from collections.abc import AsyncGenerator, KeysView
+from collections.abc import AsyncGenerator, Collection, KeysView
 
 from relayd.core.desired import Change, SessionSpec, Snapshot, UserSpec
 from relayd.core.session import Session, User
 from relayd.core.usage import UsageBatch
-from relayd.session_source.control_plane.link import Reading, Report, Version
+from relayd.session_source.control_plane.link import FleetSockets, News, Reading, Report, Version
 
 
 def session(number: int, users: int = 2) -> SessionSpec:
@@ -31,6 +31,8 @@ class FakeLink:
         self.readings: list[Version | None] = []
         """What was applied when it was read."""
         self.batches: list[UsageBatch] = []
+        self.fleet: FleetSockets | None = None
+        """What it tells of other relays, to whom that is new."""
         self.failure: Exception | None = None
         """What every question ends with."""
         self.usage_failure: Exception | None = None
@@ -83,7 +85,7 @@ class FakeLink:
 
     # Link ---------------------------------------------------------------------------------------------------
 
-    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
+    async def heartbeat(self, report: Report, wait_seconds: float) -> News | None:
         self.reports.append(report)
         self.waits.append(wait_seconds)
         self.beats_at.append(asyncio.get_running_loop().time())
@@ -98,7 +100,8 @@ class FakeLink:
             except TimeoutError:
                 pass
             await self._answering()
-        return self.version
+        known = self.fleet is None or self.fleet.digest == report.fleet
+        return News(self.version, None if known else self.fleet)
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         self.readings.append(applied)
@@ -130,6 +133,8 @@ class FakeSessionTable:
         self.loaded = False
         self.replaced = 0
         self.changes: list[Change] = []
+        self.fleets: list[Collection[tuple[str, int]]] = []
+        """Sockets of other relays, each time it was told of them."""
         self._sessions: dict[str, Session] = {}
         self._edition = 0
 
@@ -153,6 +158,9 @@ class FakeSessionTable:
         Snapshot.of(wanted.values())
         self.changes.append(change)
         self._become(wanted)
+
+    async def leave_relays(self, relays: Collection[tuple[str, int]]) -> None:
+        self.fleets.append(relays)
 
     def _become(self, wanted: dict[str, SessionSpec]) -> None:
         if wanted == self.specs:

@@ -145,6 +145,7 @@ class NaiveRelay:
         self.most_sources = most_sources
         self.own_ports: Collection[int] = ()
         self.own_addresses: Collection[str] = ()
+        self.relays: Collection[Address] = ()
         self.guessing: list[NaiveSource] = []
         self.tried: dict[tuple[str, int, int], float] = {}
         """Network, session and wrong user token → when it was last heard."""
@@ -246,6 +247,12 @@ class NaiveRelay:
         self.bindings.remove(binding)
         session = self.sessions[binding.session_id]
         session.empty_since = max(session.empty_since, now, binding.last_seen)
+
+    def leave_relays(self, relays: Collection[Address], now: float) -> None:
+        self.relays = relays
+        for binding in list(self.bindings):
+            if binding.address[:2] in relays:
+                self.unbind(binding, now)
 
     # Datagrams
 
@@ -371,7 +378,8 @@ class NaiveRelay:
         if "127.0.0.1" in own and ip.startswith("127."):
             own.add(ip)
         denied = any(ipaddress.ip_address(ip) in network for network in self.limits.denied_networks)
-        return udp_port == 0 or (udp_port in self.own_ports and ip in own) or is_nobodys(ip) or denied
+        own_or_of_fleet = (udp_port in self.own_ports and ip in own) or source[:2] in self.relays
+        return udp_port == 0 or own_or_of_fleet or is_nobodys(ip) or denied
 
     def may_be_told(self, ip: str, now: float) -> bool:
         """Whether a refusal is one of those that are told."""

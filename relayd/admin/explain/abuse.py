@@ -37,11 +37,12 @@ def _bounds(limits: Limits, port: Port) -> list[str]:
 
 
 def bad_source(situation: Situation, attempt: Attempt) -> Text:  # noqa: ARG001
-    """From an address that no host has."""
+    """From where no peer can be."""
     return (
         Cause.BAD_SOURCE,
-        f"datagrams from {attempt.ip_address} {attempt.udp_port}, where no peer can be: the relay's own port, port 0,"
-        f" multicast, broadcast, or a network of limits.denied_networks: {how_often(attempt)}",
+        f"datagrams from {attempt.ip_address} {attempt.udp_port}, where no peer can be: the port of this relay or"
+        " of another of its fleet, port 0, multicast, broadcast, or a network of limits.denied_networks:"
+        f" {how_often(attempt)}",
         "somebody invents senders: look where they come in",
     )
 

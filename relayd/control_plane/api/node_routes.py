@@ -12,7 +12,8 @@ from relayd.control_plane.api.answers import fails_with
 from relayd.control_plane.api.requests import WHOLE_NUMBER, JsonBody, Plane, needs
 from relayd.control_plane.forms import Asked
 from relayd.control_plane.keys import Scope
-from relayd.control_plane.models import PAGE_LIMIT, Heartbeat, NodeRevision, NodeSessions
+from relayd.control_plane.models import PAGE_LIMIT
+from relayd.control_plane.node_models import Heartbeat, NodeRevision, NodeSessions
 from relayd.control_plane.service import LONGEST_WAIT
 from relayd.core.relay_session import RelaySession
 
@@ -60,7 +61,7 @@ async def heartbeat(
     409 while another relay is heard under that name.
     """
     answer = await plane.heartbeat(node_id, beat, how_long.wait)
-    return JSONResponse(answer.model_dump())
+    return JSONResponse(answer.model_dump(exclude_none=True))
 
 
 @router.get(

@@ -1,16 +1,21 @@
 """The relays as the running control plane has them in memory: who is alive, who is about to have which users."""
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import Iterable
 
 from relayd.control_plane.fleet.placement import Candidate, Position
+from relayd.control_plane.node_models import FleetRelay, FleetRelays, Heartbeat
 from relayd.control_plane.store.contract import SILENT_AFTER, NodeRecord
 
 ASSIGNMENT_COUNTS_FOR = 30.0
 """Seconds that the users of a new session count as load of its relay on top of what it reports: the time from creation
 until players are bound and show in a heartbeat. Those who are quick count twice meanwhile, which errs on the safe side.
 """
+
+MOST_RELAYS_TOLD = 4096
+"""Of more, relays are told the sockets of the first by name: some 400 KB, whenever one of them has others."""
 
 
 class Fleet:
@@ -21,6 +26,7 @@ class Fleet:
         self._assigned: dict[str, deque[tuple[float, int]]] = {}
         self._pending: dict[str, int] = {}
         self._news: dict[str, asyncio.Event] = {}
+        self._sockets: FleetRelays | None = None
 
     def __contains__(self, node_id: str) -> bool:
         return node_id in self._records
@@ -30,6 +36,8 @@ class Fleet:
         known = self._records.get(record.node_id)
         newest = max(record.revision, known.revision) if known else record.revision
         self._records[record.node_id] = record._replace(revision=newest)
+        if known is None or _sockets_of(known.heartbeat) != _sockets_of(record.heartbeat):
+            self._sockets = None
         if known and newest > known.revision:
             self._wake(record.node_id)
 
@@ -39,6 +47,7 @@ class Fleet:
         for node_id, record in list(self._records.items()):
             if node_id not in names and record.heard_at < heard_before:
                 del self._records[node_id]
+                self._sockets = None
                 self._assigned.pop(node_id, None)
                 self._pending.pop(node_id, None)
 
@@ -56,6 +65,16 @@ class Fleet:
             )
             for node_id, record in self._records.items()
         ]
+
+    def sockets(self) -> FleetRelays:
+        """Where all of them send from, those too that are silent here: their sockets may be as busy as ever."""
+        if self._sockets is None:
+            names = sorted(self._records)[:MOST_RELAYS_TOLD]
+            told = [_sockets_of(self._records[name].heartbeat) for name in names]
+            digest = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+            relays = [FleetRelay(addresses=list(addresses), ports=list(ports)) for addresses, ports in told]
+            self._sockets = FleetRelays(digest=digest, relays=relays)
+        return self._sockets
 
     def by_status(self, now: float) -> dict[str, int]:
         """How many relays are online, draining and silent."""
@@ -101,6 +120,13 @@ class Fleet:
         while assigned and assigned[0][0] <= now - ASSIGNMENT_COUNTS_FOR:
             self._pending[node_id] -= assigned.popleft()[1]
         return self._pending.get(node_id, 0)
+
+
+def _sockets_of(said: Heartbeat) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Addresses and ports of a relay: those that players are told, and those that its host has."""
+    addresses = {said.ip, *said.own_addresses}
+    ports = {said.server_port, said.client_port, *said.own_ports}
+    return tuple(sorted(addresses)), tuple(sorted(ports))
 
 
 def _position(record: NodeRecord) -> Position | None:

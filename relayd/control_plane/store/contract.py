@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from relayd.control_plane.keys import StoredKey
-from relayd.control_plane.models import Heartbeat, NewUser, NodeSessions, SessionPage
+from relayd.control_plane.models import NewUser, SessionPage
+from relayd.control_plane.node_models import Heartbeat, NodeSessions
 from relayd.control_plane.usage_models import UsageQuery, UsageSum
 from relayd.core.relay_session import RelaySession, SessionUser
 from relayd.core.usage import UsageRecord

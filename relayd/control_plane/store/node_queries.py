@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, or_, select, true, update
 
 from relayd.control_plane.errors import NodeTakenError
-from relayd.control_plane.models import Heartbeat, NodeSessions
+from relayd.control_plane.node_models import Heartbeat, NodeSessions
 from relayd.control_plane.store import outbox_queries, schema, session_queries
 from relayd.control_plane.store.contract import SILENT_AFTER, SILENT_NODE_KEPT_FOR, Heard, NodeRecord, Untaken
 from relayd.control_plane.store.schema import READY
@@ -134,6 +134,8 @@ def heartbeat(connection: Connection, node_id: str, beat: Heartbeat, now: float)
         "new_load": beat.load,
         "new_draining": beat.draining,
         "new_heard_at": now,
+        "new_own_addresses": beat.own_addresses,
+        "new_own_ports": beat.own_ports,
     }
     if before.revision is None:
         # At the newest revision, not at 0: one that was forgotten and comes back never goes backwards.
@@ -167,6 +169,8 @@ def nodes(connection: Connection) -> list[NodeRecord]:
                 capacity=row.capacity,
                 load=row.load,
                 draining=row.draining,
+                own_addresses=row.own_addresses,
+                own_ports=row.own_ports,
             ),
             row.heard_at,
             row.revision,

@@ -55,6 +55,8 @@ nodes = Table(
     Column("draining", Boolean, nullable=False),
     Column("heard_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("own_addresses", JSON, nullable=False, server_default="[]"),
+    Column("own_ports", JSON, nullable=False, server_default="[]"),
     sqlite_with_rowid=False,
 )
 

@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from relayd.control_plane.errors import InvalidRequestError, TooSlowError
 from relayd.control_plane.keys import StoredKey
-from relayd.control_plane.models import Heartbeat, NodeSessions, SessionPage
+from relayd.control_plane.models import SessionPage
+from relayd.control_plane.node_models import Heartbeat, NodeSessions
 from relayd.control_plane.store import (
     clock_queries,
     key_queries,

@@ -43,7 +43,8 @@ enum verdict {
 	RELAY_AWAY = 18,
 	/* More arrived than relayd could decide on. Datagrams of bound players do not need that, and still pass. */
 	OVERLOADED = 19,
-	/* From the relay's own ports, port 0, a denied network, or an address that no host has (multicast, broadcast). */
+	/* From the ports of this relay or of another of its fleet, port 0, a denied network, or an address that no
+	 * host has     (multicast, broadcast). */
 	BAD_SOURCE = 20,
 	/* A known user at a new address, maybe a lucky guess: too many are made from there or in its session. */
 	GUESS_LIMITED = 21,

@@ -21,7 +21,7 @@ from relayd.event_loop.garbage import many_new_objects
 from relayd.session_source import SessionTable, count_missing
 from relayd.session_source.control_plane.backoff import Backoff
 from relayd.session_source.control_plane.keeper import Keeper
-from relayd.session_source.control_plane.link import Link, LinkError, Report, Version
+from relayd.session_source.control_plane.link import NO_FLEET, Link, LinkError, Report, Version
 from relayd.session_source.control_plane.usage_link import UsageOverLink
 
 _log = structlog.get_logger()
@@ -76,6 +76,8 @@ class ControlPlaneSource:
         self._applied: Version | None = None
         self._heartbeats = False
         """Whether the control plane takes them, and has revisions."""
+        self._fleet = NO_FLEET
+        """Names the sockets of the fleet's relays that the table knows."""
         self._ended: OrderedDict[str, None] = OrderedDict()
         """Sessions that ended here and are still to be reported."""
         self._beat_at = 0.0
@@ -182,13 +184,18 @@ class ControlPlaneSource:
     async def _beat(self, wait_seconds: float) -> Version | None:
         ended = tuple(islice(self._ended, _MOST_ENDED_AT_ONCE))
         load = self._load()
-        newest = await self._link.heartbeat(Report(self._applied, load, ended), wait_seconds)
-        self.status.told_draining = load.draining if newest is not None else None
-        if newest is not None:
-            for session_id in ended:
-                self._ended.pop(session_id, None)
+        news = await self._link.heartbeat(Report(self._applied, load, ended, self._fleet), wait_seconds)
         self._beat_at = asyncio.get_running_loop().time()
-        return newest
+        if news is None:
+            self.status.told_draining = None
+            return None
+        self.status.told_draining = load.draining
+        for session_id in ended:
+            self._ended.pop(session_id, None)
+        if news.fleet is not None:
+            await self._table.leave_relays(news.fleet.sockets)
+            self._fleet = news.fleet.digest
+        return news.version
 
     async def _read(self, applied: Version | None) -> None:
         edition = self._table.edition()

@@ -1,5 +1,7 @@
 """What a relay says of itself with each heartbeat, whatever carries it: the one place that names the fields."""
 
+import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 from relayd.core.limits import Limits
@@ -8,6 +10,8 @@ from relayd.settings import RelaySettings
 
 _MOST_CAPACITY = 1_000_000
 """What a control plane takes for the capacity of one relay."""
+_MOST_ADDRESSES = 32
+"""The same for its addresses."""
 
 
 class Heartbeats:
@@ -28,16 +32,26 @@ class Heartbeats:
             "attributes": relay.attributes,
             "latitude": relay.latitude,
             "longitude": relay.longitude,
+            "own_ports": [relay.server_port, relay.client_port],
             "capacity": min(limits.max_bound_users, _MOST_CAPACITY),
         }
 
     def fields(self, report: Report) -> dict[str, Any]:
-        """The fields of `Heartbeat` of relayd/control_plane/models.py, for JSON."""
+        """The fields of `Heartbeat` of relayd/control_plane/node_models.py, for JSON."""
         return {
             **self._about,
+            "own_addresses": _seen_by_others(report.load.addresses),
             "load": report.load.bound_users,
             "draining": report.load.draining,
             "epoch": report.applied.epoch if report.applied else None,
             "revision": report.applied.revision if report.applied else 0,
             "ended": list(report.ended),
+            "fleet": report.fleet,
         }
+
+
+def _seen_by_others(addresses: Iterable[str]) -> list[str]:
+    """Those that another host can see datagrams from; of too many, those that others reach as well come first."""
+    found = [ipaddress.ip_address(one) for one in addresses]
+    usable = [one for one in found if not one.is_loopback and not one.is_link_local]
+    return [str(one) for one in sorted(usable, key=lambda one: (not one.is_global, str(one)))[:_MOST_ADDRESSES]]

@@ -11,6 +11,10 @@ MOST_REVISION = 1 << 53
 """Every JSON number up to this is exact (RFC 8259, 6); a control plane takes no greater one."""
 
 
+NO_FLEET = "none"
+"""What a relay knows of its fleet at first."""
+
+
 class Version(NamedTuple):
     """A state of the control plane's sessions for one relay."""
 
@@ -27,6 +31,26 @@ class Report(NamedTuple):
     load: Load
     ended: tuple[str, ...]
     """Sessions that ended because nobody was there."""
+    fleet: str = NO_FLEET
+    """Names the `FleetSockets` that it was told last."""
+
+
+class FleetSockets(NamedTuple):
+    """Where the fleet's relays send from."""
+
+    digest: str
+    """Another one for other sockets."""
+    sockets: frozenset[tuple[str, int]]
+    """IP address and port of each."""
+
+
+class News(NamedTuple):
+    """What a control plane answers a heartbeat."""
+
+    version: Version
+    """The newest state of its sessions for this relay."""
+    fleet: FleetSockets | None = None
+    """None if they are those that the relay knows, or if this control plane does not say."""
 
 
 class Reading(NamedTuple):
@@ -56,7 +80,7 @@ class LinkError(Exception):
 class Link(Protocol):
     """A way to a control plane."""
 
-    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
+    async def heartbeat(self, report: Report, wait_seconds: float) -> News | None:
         """Tells how the relay fares and learns the newest state of its sessions.
 
         Args:
@@ -64,7 +88,7 @@ class Link(Protocol):
             wait_seconds: how long the answer may be held back while there is nothing newer than `report.applied`.
 
         Returns:
-            The newest state; None where the control plane has no revisions, so that only reading all tells.
+            What is new; None where the control plane has no revisions, so that only reading all tells.
 
         Raises:
             LinkError: it could not be asked.

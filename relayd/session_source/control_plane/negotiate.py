@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 import structlog
 
 from relayd.core.usage import UsageBatch
-from relayd.session_source.control_plane.link import Link, LinkError, Reading, Report, Version
+from relayd.session_source.control_plane.link import Link, LinkError, News, Reading, Report, Version
 from relayd.session_source.control_plane.node_api import NodesNotKnownError
 from relayd.session_source.control_plane.public_list import PUBLIC_EPOCH
 
@@ -30,11 +30,11 @@ class NegotiatedLink:
         self._public_until: float | None = None
         self._nodes_known = False
 
-    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
+    async def heartbeat(self, report: Report, wait_seconds: float) -> News | None:
         """See `Link.heartbeat`."""
         if self._public_until is None or self._clock() >= self._public_until:
             try:
-                version = await self._nodes.heartbeat(report, wait_seconds)
+                news = await self._nodes.heartbeat(report, wait_seconds)
             except NodesNotKnownError:
                 if self._nodes_known or (report.applied and report.applied.epoch != PUBLIC_EPOCH):
                     # It took them before: something between here and there answers in its place.
@@ -45,7 +45,7 @@ class NegotiatedLink:
             else:
                 self._public_until = None
                 self._nodes_known = True
-                return version
+                return news
         return await self._public.heartbeat(report, wait_seconds)
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:

@@ -12,7 +12,7 @@ from relayd.core.relay_session import RelaySession
 from relayd.core.usage import UsageBatch, UsageRefusedError
 from relayd.event_loop.pacing import in_slices
 from relayd.session_source.control_plane.heartbeat import Heartbeats
-from relayd.session_source.control_plane.link import LinkError, Reading, Report, Version
+from relayd.session_source.control_plane.link import FleetSockets, LinkError, News, Reading, Report, Version
 from relayd.session_source.control_plane.requests import HttpClient
 from relayd.settings import RelaySettings
 
@@ -30,6 +30,25 @@ class NodesNotKnownError(LinkError):
 class _State(BaseModel):
     epoch: Annotated[str, Field(min_length=1)]
     revision: Annotated[int, Field(strict=True, ge=0)]
+
+
+class _Sockets(BaseModel):
+    addresses: list[str]
+    ports: list[int]
+
+
+class _Fleet(BaseModel):
+    digest: Annotated[str, Field(min_length=1)]
+    relays: list[_Sockets]
+
+    def sockets(self) -> FleetSockets:
+        """Every address of a relay with each of its ports."""
+        found = {(ip, port) for one in self.relays for ip in one.addresses for port in one.ports}
+        return FleetSockets(self.digest, frozenset(found))
+
+
+class _News(_State):
+    fleet: _Fleet | None = None
 
 
 class _Page(_State):
@@ -51,7 +70,7 @@ class NodeApi:
         self._path = f"/v1/relays/nodes/{relay.id}"
         self._heartbeats = Heartbeats(relay, limits)
 
-    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:
+    async def heartbeat(self, report: Report, wait_seconds: float) -> News | None:
         """See `Link.heartbeat`. Raises NodesNotKnownError where there are no heartbeats."""
         answer = await self._client.request(
             "PUT",
@@ -63,8 +82,8 @@ class NodeApi:
         )
         if answer.status in _NOT_KNOWN:
             raise NodesNotKnownError(f"{self._path}: this control plane takes no heartbeats")
-        state = validated(_State, answer.body, self._path)
-        return Version(state.epoch, state.revision)
+        news = validated(_News, answer.body, self._path)
+        return News(Version(news.epoch, news.revision), news.fleet.sockets() if news.fleet else None)
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""

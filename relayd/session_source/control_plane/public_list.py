@@ -9,7 +9,7 @@ from relayd.core.desired import SessionSpec
 from relayd.core.relay_session import RelaySession, canonical_ip
 from relayd.core.usage import UsageBatch, UsageUnwantedError
 from relayd.event_loop.pacing import in_slices
-from relayd.session_source.control_plane.link import LinkError, Reading, Report, Version
+from relayd.session_source.control_plane.link import LinkError, News, Reading, Report, Version
 from relayd.session_source.control_plane.node_api import validated
 from relayd.session_source.control_plane.requests import HttpClient
 from relayd.settings import RelaySettings
@@ -52,7 +52,7 @@ class PublicList:
         self._doubtful: set[str] = set()
         """Sessions that it did not find any more, and that are kept until the next one."""
 
-    async def heartbeat(self, report: Report, wait_seconds: float) -> Version | None:  # noqa: ARG002
+    async def heartbeat(self, report: Report, wait_seconds: float) -> News | None:  # noqa: ARG002
         """Such a control plane cannot be told anything, and has no revisions."""
         return None
 

@@ -8,7 +8,8 @@ import httpx
 import uvloop
 
 from bench.ports import free_port
-from relayd.control_plane.models import CreateRequest, Heartbeat
+from relayd.control_plane.models import CreateRequest
+from relayd.control_plane.node_models import Heartbeat
 from relayd.control_plane.server import open_control_plane
 from relayd.http.server import HttpServer
 from relayd.http.tcp import listen

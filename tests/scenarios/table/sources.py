@@ -1,8 +1,8 @@
 """Where no datagram can rightly come from."""
 
-from tests.scenarios.cast import AT_RELAY, HOST, ONE, STRANGER, hosts, joins, pings, sends
-from tests.scenarios.scenario import NOT_FROM_A_SOCKET, PROCESSES, Scenario, but
-from tests.scenarios.steps import OWN, C, Peer, Ping, S, Send
+from tests.scenarios.cast import AT_RELAY, HOST, ONE, STRANGER, TWO, hosts, joins, pings, sends
+from tests.scenarios.scenario import NOT_FROM_A_SOCKET, PROCESSES, REBIND_AFTER, Scenario, but
+from tests.scenarios.steps import OWN, C, Fleet, Peer, Ping, S, Send, Wait
 
 SOURCES: dict[str, Scenario] = {
     "from the relay itself": Scenario(
@@ -31,6 +31,38 @@ SOURCES: dict[str, Scenario] = {
         ],
         # By the place of each peer, in all of the networks that they are played in.
         {"denied_networks": ["10.77.0.54/31", "127.77.0.54/31"]},
+    ),
+    "from another relay of the fleet": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            *joins(TWO, HOST),
+            Fleet((TWO,)),
+            sends(ONE),
+            # Neither its own user, nor a stranger, nor a host is let in there. Of one who plays elsewhere the kernel
+            # program, which does not know the fleet, says what it says of any other address: address_conflict.
+            sends(TWO, "bad_source"),
+            pings(TWO, "bad_source"),
+            pings(TWO._replace(user=STRANGER.user), "bad_source"),
+            Send(TWO, S, Ping(), "bad_source"),
+            # Its user is, from elsewhere at once; and it does not move there, however long it is silent.
+            pings(TWO._replace(address=6)),
+            Wait(REBIND_AFTER),
+            pings(TWO, "bad_source"),
+            Fleet(()),
+            pings(TWO),
+        ],
+        without=but("hears of its fleet from a control plane; tests/integration/test_fleet.py", *PROCESSES),
+    ),
+    "the host is another relay of the fleet": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            Fleet((HOST,)),
+            Send(HOST, S, Ping(), "bad_source"),
+            sends(ONE, "no_host"),
+        ],
+        without=but("hears of its fleet from a control plane; tests/integration/test_fleet.py", *PROCESSES),
     ),
     "from where nobody can be": Scenario(
         [

@@ -14,7 +14,8 @@ from relayd.control_plane import keys
 from relayd.control_plane.api.application import ROUTERS, document
 from relayd.control_plane.api.docs_page import docs_page
 from relayd.control_plane.keys import Scope
-from relayd.control_plane.models import CreateRequest, Heartbeat, Pagination, SessionPage
+from relayd.control_plane.models import CreateRequest, Pagination, SessionPage
+from relayd.control_plane.node_models import Heartbeat
 from relayd.control_plane.usage_models import UsageReport
 
 

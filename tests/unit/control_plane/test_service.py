@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from relayd.control_plane import background, service
 from relayd.control_plane.errors import StoreUnavailableError
-from relayd.control_plane.models import CreateRequest, Heartbeat
+from relayd.control_plane.models import CreateRequest
+from relayd.control_plane.node_models import FleetRelays, Heartbeat
 from relayd.control_plane.render import session_fields
 from relayd.control_plane.service import ControlPlane
 from relayd.control_plane.store.contract import Delivery
@@ -259,3 +260,41 @@ def test_the_store_outlives_failures_that_nobody_reckoned_with(tmp_path: Path) -
             await store.close()
 
     asyncio.run(work())
+
+
+def test_relays_are_told_where_the_fleet_sends_from_when_that_is_news_and_when_they_ask() -> None:
+    async def work(running: Running) -> None:
+        plane = running.plane
+        asks = BEAT.model_copy(update={"fleet": "none"})
+        assert (await plane.heartbeat("n", BEAT)).fleet is None, "an older relay does not ask"
+        alone = (await plane.heartbeat("n", asks)).fleet
+        assert alone is not None
+        knows = BEAT.model_copy(update={"fleet": alone.digest})
+        assert (await plane.heartbeat("n", knows)).fleet is None
+        await plane.heartbeat("m", BEAT.model_copy(update={"ip": "203.0.113.9", "own_ports": [5]}))
+        both = (await plane.heartbeat("n", knows)).fleet
+        assert both is not None
+        assert [(one.addresses, one.ports) for one in both.relays] == [
+            (["203.0.113.9"], [1, 2, 5]),
+            (["203.0.113.7"], [1, 2]),
+        ]
+
+    run(work)
+
+
+def test_where_relays_send_from_is_known_over_a_restart(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.sqlite3")
+
+    async def told() -> FleetRelays | None:
+        store = SqliteStore(path)
+        plane = ControlPlane(store, Webhooks(store, "secret", allow_private=True))
+        await plane.start()
+        try:
+            if "n" not in [one.node_id for one in await store.nodes()]:
+                said = {"own_addresses": ["10.0.0.7"], "own_ports": [32000, 32001]}
+                await plane.heartbeat("n", BEAT.model_copy(update=said))
+            return (await plane.heartbeat("m", BEAT.model_copy(update={"fleet": "none"}))).fleet
+        finally:
+            await plane.stop()
+
+    assert asyncio.run(told()) == asyncio.run(told())

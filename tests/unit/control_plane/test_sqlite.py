@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Engine, event, inspect
 from relayd.control_plane import keys
 from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, StoreUnavailableError, StoreUnusableError
 from relayd.control_plane.keys import Scope
-from relayd.control_plane.models import Heartbeat, NewUser
+from relayd.control_plane.models import NewUser
+from relayd.control_plane.node_models import Heartbeat
 from relayd.control_plane.store import migration, migrations, node_queries, schema, session_queries, sqlite
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore, open_database, prepared_connection

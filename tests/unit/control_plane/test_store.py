@@ -7,7 +7,8 @@ from sqlalchemy.exc import IntegrityError
 
 from relayd.control_plane.errors import ConflictError, NodeTakenError
 from relayd.control_plane.keys import Scope, StoredKey
-from relayd.control_plane.models import Heartbeat, NewUser, NodeSessions
+from relayd.control_plane.models import NewUser
+from relayd.control_plane.node_models import Heartbeat, NodeSessions
 from relayd.control_plane.store import node_queries, session_queries
 from relayd.control_plane.store.contract import SILENT_AFTER, NewSession, Store
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relayd.control_plane.errors import ConflictError
-from relayd.control_plane.models import Heartbeat, NewUser, NodeSessions
+from relayd.control_plane.models import NewUser
+from relayd.control_plane.node_models import Heartbeat, NodeSessions
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore
 

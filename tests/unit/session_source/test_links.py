@@ -118,9 +118,9 @@ async def read(link: Link, applied: Version | None) -> tuple[bool, set[str], set
 
 
 async def beat(link: Link, applied: Version | None, wait_seconds: float = 0.0, ended: tuple[str, ...] = ()) -> Version:
-    version = await link.heartbeat(Report(applied, LOAD, ended), wait_seconds)
-    assert version is not None
-    return version
+    news = await link.heartbeat(Report(applied, LOAD, ended), wait_seconds)
+    assert news is not None
+    return news.version
 
 
 def test_all_is_read_by_whoever_has_nothing_and_what_changed_by_whoever_has_something(make: Make) -> None:

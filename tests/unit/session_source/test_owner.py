@@ -198,3 +198,18 @@ def test_very_many_that_are_due_at_once_end_in_slices() -> None:
         assert world.at(EventKind.SESSION_IDLE)[-1] <= began + 11.0
 
     run(work())
+
+
+def test_who_is_bound_where_another_relay_is_is_unbound() -> None:
+    async def work() -> None:
+        table = Table(Limits(), ids_in_order())
+        owner = TableOwner(table)
+        await owner.replace(whole(1, 2))
+        for name, port in (("game-1", 5000), ("game-2", 5001)):
+            table.bind(table.sessions[name].users[2], Endpoint(Port.CLIENT, 1), ("203.0.113.9", port), now())
+        with capture_logs() as logged:
+            await owner.leave_relays({("203.0.113.9", 5000)})
+        assert [table.sessions[name].bound for name in ("game-1", "game-2")] == [0, 1]
+        assert logged == [{"event": "relays of the fleet are no peers", "sockets": 1, "log_level": "info"}]
+
+    run(work())

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from relayd.core.source_status import Load
 from relayd.core.wire import State
-from relayd.session_source.control_plane.link import LinkError, Version
+from relayd.session_source.control_plane.link import NO_FLEET, FleetSockets, LinkError, Version
 from tests.support.links import FakeLink, session
 from tests.support.virtual_loop import now, run, turns, until
 from tests.unit.session_source.control_plane.worlds import HOLD_SECONDS, POLL_SECONDS, World
@@ -460,5 +460,21 @@ def test_however_long_the_interval_it_is_heard_every_five_seconds() -> None:
         pauses = gaps(world.link.beats_at[2:])
         assert pauses == pytest.approx([5.0] * len(pauses))
         assert len(pauses) >= 9
+
+    run(work())
+
+
+def test_the_sockets_of_other_relays_are_taken_once_each_time_they_change() -> None:
+    async def work() -> None:
+        world = World()
+        first, second = (FleetSockets(name, frozenset({("203.0.113.9", port)})) for name, port in (("a", 1), ("b", 2)))
+        world.link.fleet = first
+        async with world.running():
+            await asyncio.sleep(4 * POLL_SECONDS)
+            assert world.table.fleets == [first.sockets]
+            world.link.fleet = second
+            await asyncio.sleep(4 * POLL_SECONDS)
+            assert world.table.fleets == [first.sockets, second.sockets]
+        assert [world.link.reports[at].fleet for at in (0, 1, -1)] == [NO_FLEET, "a", "b"]
 
     run(work())

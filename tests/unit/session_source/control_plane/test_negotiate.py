@@ -7,7 +7,7 @@ import pytest
 
 from relayd.core.source_status import Load
 from relayd.core.usage import UsageBatch
-from relayd.session_source.control_plane.link import LinkError, Report, Version
+from relayd.session_source.control_plane.link import LinkError, News, Report, Version
 from relayd.session_source.control_plane.negotiate import NegotiatedLink
 from relayd.session_source.control_plane.node_api import NodesNotKnownError
 from relayd.session_source.control_plane.public_list import PUBLIC_EPOCH
@@ -44,7 +44,7 @@ def with_both(work: Callable[[Both], Coroutine[Any, Any, None]]) -> None:
 
 def test_heartbeats_are_used_where_they_are_taken() -> None:
     async def work(both: Both) -> None:
-        assert await both.link.heartbeat(NOTHING, 0.0) == both.nodes.version
+        assert await both.link.heartbeat(NOTHING, 0.0) == News(both.nodes.version)
         assert await both.read() == ["game-1"]
         await both.link.take_usage(UsageBatch("s", ()))
         assert (len(both.nodes.batches), both.public.reports) == (1, [])
@@ -72,7 +72,7 @@ def test_it_asks_again_every_five_minutes_and_no_more_often() -> None:
         assert len(both.nodes.reports) == 3
         both.nodes_are(True)
         both.now = 903.0
-        assert await both.link.heartbeat(NOTHING, 0.0) == both.nodes.version
+        assert await both.link.heartbeat(NOTHING, 0.0) == News(both.nodes.version)
         assert await both.read() == ["game-1"]
 
     with_both(work)
@@ -86,7 +86,7 @@ def test_a_list_that_fails_has_heartbeats_tried_at_once() -> None:
         with pytest.raises(LinkError):
             await both.read()
         both.nodes_are(True)
-        assert await both.link.heartbeat(NOTHING, 0.0) == both.nodes.version
+        assert await both.link.heartbeat(NOTHING, 0.0) == News(both.nodes.version)
 
     with_both(work)
 

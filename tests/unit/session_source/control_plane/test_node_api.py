@@ -10,7 +10,7 @@ import pytest
 from relayd.core.limits import Limits
 from relayd.core.source_status import Load
 from relayd.core.usage import UsageBatch, UsageRefusedError
-from relayd.session_source.control_plane.link import LinkError, Reading, Report, Version
+from relayd.session_source.control_plane.link import FleetSockets, LinkError, News, Reading, Report, Version
 from relayd.session_source.control_plane.node_api import NodeApi, NodesNotKnownError
 from relayd.session_source.control_plane.requests import HttpClient
 from relayd.settings import RelaySettings
@@ -59,7 +59,7 @@ def page(
 def test_a_heartbeat_says_all_there_is_to_know_of_the_relay() -> None:
     server = Server(httpx.Response(200, json={"epoch": "e", "revision": 4}))
     report = Report(Version("e", 3), Load(12, True), ("a", "b"))
-    assert server.use(lambda link: link.heartbeat(report, 2.5)) == Version("e", 4)
+    assert server.use(lambda link: link.heartbeat(report, 2.5)) == News(Version("e", 4))
     (asked,) = server.asked
     assert (asked.method, asked.url.path, asked.url.params["wait"]) == ("PUT", "/v1/relays/nodes/paris", "2.5")
     said = json.loads(asked.content)
@@ -153,3 +153,15 @@ def test_usage_that_is_refused_for_good_is_told_apart_from_a_failure(status: int
 def test_a_proxy_that_refuses_usage_has_not_refused_it_for_good() -> None:
     with pytest.raises(LinkError):
         Server(httpx.Response(400, json=["a proxy"])).use(lambda link: link.take_usage(BATCH))
+
+
+def test_each_address_of_a_relay_is_told_with_each_of_its_ports() -> None:
+    relays = [{"addresses": ["203.0.113.9", "2001:db8::9"], "ports": [3, 4]}, {"addresses": [], "ports": [5]}]
+    body = {"epoch": "e", "revision": 4, "fleet": {"digest": "d", "relays": relays}}
+    server = Server(httpx.Response(200, json=body))
+    report = NOTHING._replace(fleet="before")
+    sockets = {(ip, port) for ip in ("203.0.113.9", "2001:db8::9") for port in (3, 4)}
+    assert server.use(lambda link: link.heartbeat(report, 0.0)) == News(
+        Version("e", 4), FleetSockets("d", frozenset(sockets))
+    )
+    assert json.loads(server.asked[0].content)["fleet"] == "before"
