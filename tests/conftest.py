@@ -1,5 +1,6 @@
 """What all tests share: how they are spread over processes, which examples are tried, and what a skipped one means."""
 
+import functools
 import gc
 import os
 import sys
@@ -7,6 +8,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -36,6 +38,14 @@ def _loggers_follow_the_configuration() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structlog, "configure", uncached)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _authorities_are_read_once() -> Iterator[None]:
+    """httpx reads all that the host trusts for each client it makes, also for one that speaks no TLS: 50 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(httpx.create_ssl_context))
         yield
 
 
