@@ -44,7 +44,7 @@ class SqliteJournal:
             self._writer.execute(statement)
         self._checkpointer.execute("PRAGMA synchronous = FULL")
 
-    def write(self) -> None:
+    async def write(self) -> None:
         """Some of what is new in the ledger, and what was taken leaves."""
         new = list(islice(self.ledger.unwritten.values(), _AT_ONCE))
         rows = [_row(record) for record in new]
@@ -64,7 +64,7 @@ class SqliteJournal:
     async def write_all(self) -> None:
         """All of it, bit by bit."""
         while self.ledger.unwritten:
-            self.write()
+            await self.write()
             await asyncio.sleep(0)
 
     async def sync(self) -> None:

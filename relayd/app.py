@@ -24,7 +24,6 @@ from relayd.errors import UnavailableError
 from relayd.event_loop.delay import LoopDelay
 from relayd.event_loop.garbage import Growth, settle
 from relayd.event_loop.pacing import in_slices
-from relayd.event_loop.threads import within
 from relayd.forwarding.addresses import OwnAddresses
 from relayd.forwarding.choose import Ports, open_ports
 from relayd.forwarding.kernel.fast_path import FastPath
@@ -176,7 +175,7 @@ class Relay:
             if self._fast_path is not None:
                 self._fast_path.stop(remove=self._remove_fast_path)
             if self._metering is not None:
-                self._metering.close()
+                self._metering.abandon()
             predecessor.records.close()
             _close(sockets)
             listeners.close()
@@ -273,7 +272,8 @@ class Relay:
             self._fast_path.stop(remove=self._remove_fast_path and self.successor is None)
         if self._metering is not None:
             try:
-                await within(_LAST_RECORDS_SECONDS, self._metering.close)
+                async with asyncio.timeout(_LAST_RECORDS_SECONDS):
+                    await self._metering.close()
             except TimeoutError:
                 _log.warning("the usage journal does not take its last records: the disk hangs")
             except Exception:  # noqa: BLE001 - whatever happens there, the games go on in the next process

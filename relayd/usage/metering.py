@@ -101,10 +101,10 @@ class Metering:
     def _begin(self, session: Session, span: str) -> str:
         self._spans[session] = span
         self.ledger.start(span, session.session_id, self._wall_clock())
-        # At once: after a crash nothing else knows whose counts these are. If writing failed it is tried again soon,
-        # not for each session that begins.
+        # Soon: after a crash nothing else knows whose counts these are. Where writing failed the next tick tries again,
+        # not each session that begins.
         if self._journal.problem is None:
-            self._journal.write()
+            self._journal.write_soon()
         return span
 
     def goes_on(self, session: Session, span: bytes, counts: Traffic) -> bool:
@@ -188,6 +188,7 @@ class Metering:
         """Records, and sends what is recorded, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.sender.run_forever())
+            group.create_task(self._journal.write_forever())
             group.create_task(self._record_forever())
 
     async def _record_forever(self) -> None:
@@ -230,7 +231,7 @@ class Metering:
                 span = self._spans.get(session)
                 if span is not None:
                     self.ledger.interim(span, Counts.of(session.traffic()), now)
-            if not self._journal.write():
+            if not await self._journal.write():
                 return
 
     async def _record_endings(self) -> None:
@@ -241,7 +242,6 @@ class Metering:
                     self._record_ending(ending)
                 else:
                     self._endings[ending.span] = ending
-            self._journal.write()
 
     def _record_ending(self, ending: _Ending) -> None:
         counts = ending.counts
@@ -261,11 +261,21 @@ class Metering:
             else:
                 self._recorded.append((sequence, accounts))
 
-    def close(self) -> None:
-        """Records how far the sessions are, whose counts are up to date; the next process sends it."""
-        if not self._goes_on:
-            self._journal.close()
-            return
+    async def close(self) -> None:
+        """Records how far the sessions are, whose counts are up to date; the next process sends it.
+
+        Takes as long as the disk does.
+        """
+        if self._goes_on:
+            self._record_last()
+            await self._journal.write_all()
+        self._journal.close()
+
+    def abandon(self) -> None:
+        """Leaves the journal as it was found."""
+        self._journal.close()
+
+    def _record_last(self) -> None:
         now = self._wall_clock()
         for ending in self._endings.values():
             if ending.session is None or self._settled(ending.session):
@@ -277,10 +287,6 @@ class Metering:
             if time.perf_counter() > until:
                 break
             self.ledger.interim(span, Counts.of(session.traffic()), now)
-            self._journal.write()
-        while self._journal.write() and self.ledger.unwritten and time.perf_counter() <= until:
-            pass
-        self._journal.close()
 
 
 def _some_at_once(all_of_them: list[T]) -> Iterator[list[T]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from relayd.core.usage import UsageBatch, UsageDelayedError
-from relayd.usage.journal import sync_directory
+from relayd.usage.journal_file import sync_directory
 
 NAME = "usage.jsonl"
 MOST_BYTES = 64 << 20

@@ -18,7 +18,7 @@ def test_it_keeps_what_was_written_until_it_was_taken(tmp_path: Path) -> None:
         await journal.write_all()
         assert read(tmp_path / NAME) == list(ledger.unsent.values())
         ledger.acknowledge(3)
-        journal.write()
+        await journal.write()
         await journal.sync()
         journal.close()
         assert read(tmp_path / NAME) == list(ledger.unsent.values())

@@ -94,9 +94,15 @@ class UsageWorld:
         self.loaded = False
 
     def kill(self) -> None:
-        """What a crash leaves: descriptors are closed, and nothing else is done."""
+        """What a crash leaves, once what is due soon is written: descriptors are closed, and nothing else is done."""
+        self._write_what_is_due()
         self.metering._journal.close()
         self.records.close()
+
+    def _write_what_is_due(self) -> None:
+        journal = self.metering._journal
+        if journal._soon.is_set():
+            asyncio.run(journal.write_all())
 
     def apply(self, specs: Iterable[SessionSpec]) -> None:
         self.table.apply(Snapshot.of(list(specs)), self.now)

@@ -173,6 +173,7 @@ def test_a_disk_that_hangs_holds_up_the_end_for_a_few_seconds(
 
     async def work(one: WholeRelay) -> None:
         await one.player_pings()
+        await asyncio.sleep(2.0)
         Away(monkeypatch)
         began.append(now())
         one.relay.stop()

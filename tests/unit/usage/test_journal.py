@@ -9,13 +9,17 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from relayd.core import usage
 from relayd.core.usage import Counts, Ledger, Reason
 from relayd.usage import journal as module
 from relayd.usage import lines
 from relayd.usage.journal import NAME, Journal
+from relayd.usage.journal_file import JournalFile
+from tests.support.away import Away
 from tests.support.disks import no_new_file
+from tests.support.virtual_loop import Running, run, turns
 
 ONE = Counts(1, 10, 2, 20)
 
@@ -43,7 +47,7 @@ def journal(tmp_path: Path) -> Journal:
     one.ledger.acknowledge(1)
     one.ledger.stop("ended", ONE, 110.0, Reason.IDLE)
     one.ledger.interim("going on", ONE, 110.0)
-    assert one.write()
+    assert asyncio.run(one.write())
     return one
 
 
@@ -68,7 +72,7 @@ def test_a_torn_end_is_cut_off(journal: Journal, tmp_path: Path, torn: bytes) ->
     again = reopened(journal, tmp_path)
     assert state(again.ledger) == state(journal.ledger)
     again.ledger.interim("going on", Counts(9, 9, 9, 9), 120.0)
-    assert again.write()
+    assert asyncio.run(again.write())
     assert state(reopened(again, tmp_path).ledger) == state(again.ledger)
 
 
@@ -102,7 +106,7 @@ def test_without_its_first_line_nothing_is_lost(journal: Journal, tmp_path: Path
     assert again.ledger.spans == journal.ledger.spans
     assert list(again.ledger.unsent) == [2, 3, 4]
     again.ledger.interim("going on", Counts(9, 9, 9, 9), 120.0)
-    assert again.write()
+    assert asyncio.run(again.write())
     assert state(reopened(again, tmp_path).ledger) == state(again.ledger)
 
 
@@ -118,7 +122,7 @@ def test_what_is_no_journal_is_set_aside(tmp_path: Path, content: bytes) -> None
     (tmp_path / NAME).write_bytes(content)
     journal = Journal(tmp_path, names())
     journal.ledger.start("span", "a", 100.0)
-    assert journal.write()
+    assert asyncio.run(journal.write())
     assert (tmp_path / f"{NAME}.set-aside").read_bytes() == content
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
 
@@ -137,7 +141,7 @@ def test_after_a_sync_that_failed_nothing_is_durable_before_it_is_written_anew(
     journal.ledger.start("new", "c", 120.0)
     asyncio.run(journal.sync())
     assert journal.durable == 0
-    assert journal.write()
+    assert asyncio.run(journal.write())
     before = (tmp_path / NAME).stat().st_ino
     asyncio.run(journal.sync())
     assert journal.durable == 5
@@ -154,7 +158,7 @@ def test_where_no_other_can_be_made_for_one_that_is_set_aside_usage_is_not_kept(
         journal = Journal(tmp_path, names())
     assert not journal.ledger.kept
     journal.ledger.start("span", "a", 100.0)
-    assert journal.write()
+    assert asyncio.run(journal.write())
     assert (tmp_path / f"{NAME}.set-aside").exists()
 
 
@@ -162,7 +166,7 @@ def test_only_one_process_uses_it(journal: Journal, tmp_path: Path) -> None:
     before = (tmp_path / NAME).read_bytes()
     second = Journal(tmp_path, names())
     second.ledger.start("span", "a", 100.0)
-    assert second.write()
+    assert asyncio.run(second.write())
     assert second.durable == 1
     assert (tmp_path / NAME).read_bytes() == before
 
@@ -199,11 +203,11 @@ def test_a_full_disk(journal: Journal, tmp_path: Path, monkeypatch: pytest.Monke
     size = (tmp_path / NAME).stat().st_size
     monkeypatch.setattr(os, "pwrite", full)
     journal.ledger.start("new", "c", 120.0)
-    assert not journal.write()
+    assert not asyncio.run(journal.write())
     assert journal.problem == "No space left on device"
     assert (tmp_path / NAME).stat().st_size == size
     monkeypatch.setattr(os, "pwrite", real)
-    assert journal.write()
+    assert asyncio.run(journal.write())
     asyncio.run(journal.sync())
     assert journal.problem is None
     assert journal.durable == 5
@@ -226,7 +230,7 @@ def test_a_disk_that_stays_full_costs_bounded_memory_and_time(tmp_path: Path, mo
     for number in range(500):
         journal.ledger.start(f"span {number}", "a", 100.0)
         journal.ledger.stop(f"span {number}", ONE, 110.0, Reason.IDLE)
-        assert not journal.write()
+        assert not asyncio.run(journal.write())
     assert max(sizes) == 7
     assert len(journal.ledger.unsent) == len(journal.ledger.unwritten) == 100
     monkeypatch.setattr(os, "pwrite", real)
@@ -255,11 +259,82 @@ def test_what_the_disk_failed_to_take_is_written_anew(
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
 
 
+def test_a_disk_that_hangs_holds_up_nobody_and_is_said_to_hang(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        disk = Away(monkeypatch)
+        ledger = journal.ledger
+        ledger.start("new", "c", 120.0)
+        async with Running(journal.write_forever()):
+            journal.write_soon()
+            await asyncio.sleep(9.9)
+            assert journal.problem is None
+            await asyncio.sleep(0.2)
+            assert journal.problem == "no answer within 10 s: does its disk hang?"
+            assert not ledger.kept
+            # What comes meanwhile waits, and is written behind it.
+            ledger.interim("new", ONE, 125.0)
+            journal.write_soon()
+            ticking = asyncio.create_task(journal.write_all())
+            await turns()
+            assert not ticking.done()
+            disk.comes_back()
+            assert await ticking
+            await journal.sync()
+            assert (journal.problem, journal.durable, ledger.kept) == (None, 6, True)
+
+    with capture_logs() as logs:
+        run(work())
+    assert [line["event"] for line in logs] == [
+        "the usage journal cannot be written; usage is recorded once it can",
+        "the usage journal can be written again",
+    ]
+    assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+
+
+def test_what_is_being_written_is_finished_though_nobody_waits_any_more(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        disk = Away(monkeypatch)
+        journal.ledger.start("new", "c", 120.0)
+        async with Running(journal.write_forever()):
+            journal.write_soon()
+            await turns()
+        disk.comes_back()
+        assert await journal.write_all()
+
+    run(work())
+    written = (tmp_path / NAME).read_bytes()
+    assert written.count(b'"new","c"') == 1
+    assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
+
+
+def test_the_file_is_left_open_where_a_thread_is_still_writing_to_it(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor might be another file's by then."""
+
+    async def work() -> None:
+        disk = Away(monkeypatch)
+        journal.ledger.start("new", "c", 120.0)
+        writing = asyncio.create_task(journal.write())
+        await turns()
+        journal.close()
+        assert not Journal(tmp_path, names()).ledger.kept
+        disk.comes_back()
+        assert await writing
+
+    run(work())
+    assert (tmp_path / NAME).read_bytes().count(b'"new","c"') == 1
+
+
 def test_a_directory_that_cannot_be_had(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     journal = Journal(tmp_path / "file", names())
     journal.ledger.start("span", "a", 100.0)
-    assert journal.write()
+    assert asyncio.run(journal.write())
     assert journal.durable == 1
 
 
@@ -274,7 +349,7 @@ def test_what_is_over_and_done_is_left_out(tmp_path: Path, monkeypatch: pytest.M
             if number % 10:
                 ledger.stop(f"span {number}", ONE, 110.0, Reason.IDLE)
             ledger.acknowledge(ledger.sequence - 3)
-            assert journal.write()
+            assert await journal.write()
             await journal.sync()
 
     asyncio.run(work())
@@ -289,18 +364,21 @@ def test_it_goes_on_where_there_is_no_room_to_shorten_it(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_REWRITE_FROM_BYTES", 10)
-    monkeypatch.setattr(module, "_write_all", _no_room)
+    real = JournalFile.append
+
+    def no_room(file: JournalFile, content: bytes) -> int:
+        if b'"journal"' in content:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, content)
+
     journal = reopened(journal, tmp_path)
+    monkeypatch.setattr(JournalFile, "append", no_room)
     journal.ledger.acknowledge(4)
     asyncio.run(journal.sync())
     assert journal.problem == "No space left on device"
     asyncio.run(journal.sync())
     assert journal.durable == 4
     assert journal.problem is None
-    assert journal.write()
+    assert asyncio.run(journal.write())
     assert state(reopened(journal, tmp_path).ledger) == state(journal.ledger)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
-
-
-async def _no_room(_fd: int, _content: bytes) -> int:
-    raise OSError(errno.ENOSPC, "No space left on device")

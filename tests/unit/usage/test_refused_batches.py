@@ -33,7 +33,7 @@ def test_how_many_are_sent_at_once(refused: tuple[int, ...], sizes: list[int]) -
     journal = Journal(None, lambda: "stream")
     for number in range(600):
         journal.ledger.start(f"span {number}", "game", 100.0)
-    journal.write()
+    asyncio.run(journal.write())
     recipient, otherwise = Recipient(*refused), Recipient()
 
     async def send() -> None:

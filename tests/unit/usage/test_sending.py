@@ -36,7 +36,7 @@ def journal_of(records: int) -> Journal:
     journal = Journal(None, lambda: "stream")
     for number in range(records):
         journal.ledger.start(f"span {number}", "a", 100.0)
-    journal.write()
+    asyncio.run(journal.write())
     return journal
 
 
@@ -101,7 +101,7 @@ def test_where_nobody_wants_them_they_go_elsewhere(taker: Taker | None) -> None:
 def test_the_file_has_a_line_for_each(tmp_path: Path) -> None:
     journal = journal_of(2)
     journal.ledger.stop("span 1", Counts(1, 10, 2, 20), 160.0, Reason.REMOVED)
-    journal.write()
+    asyncio.run(journal.write())
     sent(journal, None, UsageFile(tmp_path, "relay-1"))
     first, second, third = map(json.loads, (tmp_path / records_file.NAME).read_text(encoding="utf-8").splitlines())
     assert (first["kind"], second["sequence"]) == ("start", 2)

@@ -1,5 +1,6 @@
 """Sessions that come or go while a relay begins or ends."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_nothing_is_counted_twice_and_no_accounting_fails(tmp_path: Path, steps:
     for one in both:
         play(world, one.session_id, one.token)
         world.tick(interval_is_over=True)
-    world.metering.close()
+    asyncio.run(world.metering.close())
     world.records.close()
     world.boot()
     world.apply([])
@@ -62,7 +63,7 @@ def test_what_ended_just_before_the_relay_is_recorded_without_its_state(
     for one in games:
         play(world, one.session_id, one.token)
     world.apply([])
-    world.metering.close()
+    asyncio.run(world.metering.close())
     world.records.close()
     (tmp_path / NAME).unlink()
     world.boot()
