@@ -64,7 +64,12 @@ class RelaydDoor(NamedTuple):
                 if ends.hosts[session % len(ends.hosts)].recv(2048) != _VALID:
                     raise RuntimeError(f"the host of session {session} was not let in")
         ids = [0] * shape.flows
-        for flows in _chunks(shape.flows):
+        # Socket by socket: with whom a player shares one comes right before it and after it.
+        clients = len(ends.clients)
+        by_socket = [flow for first in range(clients) for flow in range(first, shape.flows, clients)]
+        before: list[int] = []
+        for chunk in _chunks(shape.flows):
+            flows = by_socket[chunk.start : chunk.stop]
             for flow in flows:
                 data = encode_player_data(
                     player_token(flow), SESSION + flow % shape.sessions, _HELLO.pack(1, 0xFFFFFFFF, flow)
@@ -75,7 +80,18 @@ class RelaydDoor(NamedTuple):
                 if heard is None:
                     raise RuntimeError("a host was not sent DATA")
                 ids[_HELLO.unpack(heard[1])[2]] = heard[0]
+            self._ping(ends, shape, [*before, *flows])
+            before = flows
         return self._ways(shape, ids)
+
+    def _ping(self, ends: Ends, shape: Shape, flows: list[int]) -> None:
+        """Has players heard where others came after them: else the relay takes their address for that of the others."""
+        for flow in flows:
+            ping = encode_ping(player_token(flow), SESSION + flow % shape.sessions)
+            ends.clients[flow % len(ends.clients)].sendto(ping, self.client)
+        for flow in flows:
+            if ends.clients[flow % len(ends.clients)].recv(2048) != _VALID:
+                raise RuntimeError(f"the player of flow {flow} was not let in")
 
     def _ways(self, shape: Shape, ids: list[int]) -> Ways:
         sessions = [flow % shape.sessions for flow in range(shape.flows)]

@@ -17,6 +17,7 @@ class EventKind(enum.Enum):
     USER_RETURNED = "user heard again at the address before, two senders use its token"
     USER_NAMED = "user authorized with another address"
     USER_SILENT = "user unbound, silent for too long"
+    USER_DISPLACED = "user unbound, not heard where another user came to"
     USER_REVOKED = "user unbound, no longer in the session"
     USER_AT_RELAY = "user unbound, a relay of the fleet is at its address and port"
     HOST_REPLACED = "host unbound, another user took over"
@@ -29,7 +30,13 @@ class EventKind(enum.Enum):
     """Members are singletons. Enum's own hash is Python code, and would be called for every change that is noted."""
 
 
-UNBOUND = (EventKind.USER_SILENT, EventKind.USER_REVOKED, EventKind.USER_AT_RELAY, EventKind.HOST_REPLACED)
+UNBOUND = (
+    EventKind.USER_SILENT,
+    EventKind.USER_DISPLACED,
+    EventKind.USER_REVOKED,
+    EventKind.USER_AT_RELAY,
+    EventKind.HOST_REPLACED,
+)
 """After these the binding is no more."""
 
 

@@ -1,7 +1,7 @@
 """The session table: who may talk, who is bound where, and when that ends.
 
 One owner changes it. Desired state is applied as a diff that leaves alone what did not change; whatever ends is
-found by looking only at the heads of two heaps, so that expiry costs about the same for ten users and a million.
+found by looking only at the heads of a few heaps, so that expiry costs about the same for ten users and a million.
 """
 
 from collections import OrderedDict
@@ -19,6 +19,7 @@ from relayd.core.followers import Followers
 from relayd.core.history import History
 from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
+from relayd.core.mappings import DOUBT_SECONDS, Doubt, Mappings
 from relayd.core.meter import Meter
 from relayd.core.presence import Presence
 from relayd.core.probation import CONTESTED_SECONDS, Former, Place, Probation, moved
@@ -70,6 +71,8 @@ class Table:
         self._new_connection_id = new_connection_id
         self._silence: list[tuple[float, int, Binding]] = []
         """Heap of when to look whether a binding was heard; the number only keeps bindings from being compared."""
+        self._mappings = Mappings()
+        """Players by where they are bound."""
         self._idleness: list[tuple[float, int, Session]] = []
         """Heap of when to look whether a session is still empty."""
         self._numbers = count()
@@ -253,7 +256,9 @@ class Table:
     def bind(self, user: User, endpoint: Endpoint, address: Address, now: float) -> Binding:
         """Binds a user that is not bound on that port. On the server port this makes it the host."""
         undecided = endpoint.port is Port.CLIENT and self._choose_connection_id(user)
-        return self._bind(user, endpoint, address, now, undecided=undecided)
+        binding = self._bind(user, endpoint, address, now, undecided=undecided)
+        self._mappings.doubt_others(binding, now)
+        return binding
 
     def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, *, undecided: bool) -> Binding:
         binding = Binding(user, endpoint, address, now)
@@ -267,6 +272,7 @@ class Table:
             user.server_binding = session.host = binding
         else:
             user.client_binding = binding
+        self._mappings.add(binding)
         if session.bound == 0:
             self.active_sessions += 1
         session.bound += 1
@@ -301,9 +307,12 @@ class Table:
         self._tell(Event(EventKind.USER_RETURNED, user.session, binding), now)
 
     def _put(self, binding: Binding, place: Place, now: float) -> None:
+        self._mappings.remove(binding)
         binding.endpoint, binding.address = place
         binding.last_seen = now
         binding.user.was_at(place.address[0])
+        self._mappings.add(binding)
+        self._mappings.doubt_others(binding, now)
 
     def leave_relays(self, relays: Collection[tuple[str, int]], now: float) -> Iterator[None]:
         """Has nobody bound any more at these sockets of other relays, and pauses after each session.
@@ -384,6 +393,7 @@ class Table:
             session.host = None
         else:
             user.client_binding = None
+        self._mappings.remove(binding)
         session.bound -= 1
         self.bound[binding.port] -= 1
         # A reconciliation goes by the time at which it began: anybody may have been heard since, not only the last one.
@@ -400,6 +410,9 @@ class Table:
         heads = [queue[0][0] for queue in (self._silence, self._idleness) if queue]
         if self._tombstones:
             heads.append(next(iter(self._tombstones.values())))
+        doubted = self._mappings.next_due()
+        if doubted is not None:
+            heads.append(doubted)
         return min(heads, default=None)
 
     def expire(self, now: float, budget: int) -> bool:
@@ -410,6 +423,8 @@ class Table:
         for _ in range(budget):
             if self._silence and self._silence[0][0] <= now:
                 self._check_silence(heappop(self._silence)[2], now)
+            elif (doubted := self._mappings.next_due()) is not None and doubted <= now:
+                self._check_doubt(self._mappings.pop(), now)
             elif self._idleness and self._idleness[0][0] <= now:
                 self._check_idleness(heappop(self._idleness)[2], now)
             elif self._tombstones and next(iter(self._tombstones.values())) <= now:
@@ -427,6 +442,20 @@ class Table:
             heappush(self._silence, (deadline, next(self._numbers), binding))
         else:
             self._unbind(binding, EventKind.USER_SILENT, now)
+
+    def _check_doubt(self, doubt: Doubt, now: float) -> None:
+        """Unbinds a player who was not heard where another user came to: what it had there is the other one's."""
+        binding = doubt.binding
+        if binding.user.binding_on(binding.port) is not binding or binding.place != doubt.place:
+            return
+        if self.presence.last_heard(binding) > doubt.since:
+            return
+        # As for silence: what came in a pause of the process may still wait in its sockets.
+        due = max(doubt.since, self.presence.silence_begins(binding, now)) + DOUBT_SECONDS
+        if due > now:
+            self._mappings.look_again(doubt, due)
+        else:
+            self._unbind(binding, EventKind.USER_DISPLACED, now)
 
     def _await_idleness(self, session: Session, now: float) -> None:
         if self.limits.session_idle_timeout and not session.waits_for_idle:

@@ -16,7 +16,7 @@ from tests.integration.peers import DATA, OPENS_CONNECTION, PING, VALID, Host, P
 from tests.integration.programs import Process
 from tests.integration.relay_process import RelayProcess
 from tests.integration.stand_in import StandIn, relay_session
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 BURST = 20
 PAYLOAD = b"x" * 1000
@@ -114,11 +114,15 @@ def test_a_disk_that_gets_full_keeps_no_new_player_out(tmp_path: Path) -> None:
     """There is room for the first part of the state, and none for the second."""
     session = new_session("crowded", players=4200)
     relay = OnItsOwnDisk("size=1300k", tmp_path, session)
-    with relay, relay.host(session) as host, relay.player(session) as crowd:
+    with relay, relay.host(session) as host:
         assert host.ping() == VALID
         for number, token in enumerate(session.players):
-            crowd.send(struct.pack("<II", token, session.token) + PING)
-            assert crowd.receive() == VALID, number
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as player:
+                # Each at an address of its own: one that is used again would be taken from who had it.
+                player.bind((f"127.1.{number >> 8}.{number & 255}", 0))
+                player.settimeout(PATIENCE_SECONDS)
+                player.sendto(struct.pack("<II", token, session.token) + PING, relay.address("client"))
+                assert player.recv(16) == VALID, number
         assert relay.log_lines(event="no room for more state: new players are served slower, and not kept")
         with relay.player(session, len(session.players) - 1) as last:
             assert last.ping_until(VALID)

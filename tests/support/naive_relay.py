@@ -20,6 +20,7 @@ TOMBSTONE_SECONDS = TRIED_SECONDS = 60
 FAMILIAR = 4
 SILENT_SECONDS, TO_SILENT_PER_SECOND = 5, 100
 PROBATION_SECONDS, CONTESTED_SECONDS = 10, 60
+DOUBT_SECONDS, MOST_DOUBTED = 1, 16
 PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 3, 20
 
 
@@ -118,6 +119,8 @@ class NaiveBinding:
     moved_at: float = 0
     before: list[tuple[tuple[Endpoint, Address], int]] = field(default_factory=list)
     """Where it was before it moved, and its connection id there; none if it did not, or for good."""
+    doubted_at: list[float] = field(default_factory=list)
+    """When other users came to where it is."""
 
 
 @dataclass
@@ -325,6 +328,10 @@ class NaiveRelay:
             self.bindings = [one for one in self.bindings if one not in mine and one not in hosts]
             rate = mine[0].rate if mine else self.rate_of(port)
             here = [NaiveBinding(session_id, user, endpoint, source, now, rate)]
+            if port is Port.CLIENT:
+                there = [one for one in self.bindings if (one.endpoint, one.address) == (endpoint, source)]
+                for one in there[-MOST_DOUBTED:]:
+                    one.doubted_at.append(now)
             self.bindings += here
             key = (session_id, user)
             if returns:
@@ -506,7 +513,8 @@ class NaiveRelay:
         return [binding for binding in self.bindings if binding.session_id == session_id]
 
     def binding_due(self, binding: NaiveBinding) -> float:
-        return binding.last_seen + self.limits.user_timeout
+        doubts = [at + DOUBT_SECONDS for at in binding.doubted_at if at >= binding.last_seen]
+        return min([binding.last_seen + self.limits.user_timeout, *doubts])
 
     def idle_due(self, session_id: str) -> float | None:
         if not self.limits.session_idle_timeout or self.in_session(session_id):

@@ -149,7 +149,7 @@ class Twins:
             assert due <= self.now
             self.naive.end_idle(session_id, self.now)
             return
-        assert event.kind is EventKind.USER_SILENT
+        assert event.kind in (EventKind.USER_SILENT, EventKind.USER_DISPLACED)
         assert event.binding is not None
         for binding in self.naive.in_session(session_id):
             if binding.user == event.binding.user.token and binding.endpoint.port is event.binding.port:

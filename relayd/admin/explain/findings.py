@@ -16,6 +16,7 @@ _HEARD_SECONDS = 3.0
 """Peers PING every 0.5 s: six in a row are not lost by chance."""
 _SECOND_PING_SECONDS = 0.1
 
+_LEAVES = (EventKind.USER_SILENT, EventKind.USER_DISPLACED)
 _ORDER = {cause: number for number, cause in enumerate(Cause)}
 
 
@@ -161,11 +162,14 @@ def _was_heard(situation: Situation, user: UserFacts) -> bool:
 def _left(situation: Situation, user: UserFacts) -> Iterator[Finding]:
     about = user.session_id, user.token
     for change in situation.changes:
-        if change.kind is EventKind.USER_SILENT and (change.session_id, change.user_token) == about:
+        if change.kind in _LEAVES and (change.session_id, change.user_token) == about:
+            place = f"{change.ip_address} {change.udp_port}"
+            why = f"after {seconds(situation.relay.limits.user_timeout)} of silence at {place}"
+            if change.kind is EventKind.USER_DISPLACED:
+                why = f"not heard for a second after another user came to {place}"
             yield Finding(
                 Cause.SILENT,
-                f"{user_name(user.token)} was unbound {seconds(change.last_seconds_ago)} ago, after"
-                f" {seconds(situation.relay.limits.user_timeout)} of silence at {change.ip_address} {change.udp_port}",
+                f"{user_name(user.token)} was unbound {seconds(change.last_seconds_ago)} ago, {why}",
                 "check that its program runs and that its network lets it through",
                 change.last_seconds_ago,
             )

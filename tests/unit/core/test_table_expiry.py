@@ -234,7 +234,7 @@ def test_what_ended_is_forgotten_after_a_minute() -> None:
 def many_players(number: int) -> Relay:
     relay = Relay(specs=[spec(users=range(1, number + 1))])
     for user in range(1, number + 1):
-        relay.player_pings(user, ALICE_AT)
+        relay.player_pings(user, ("203.0.113.1", user))
     relay.events.clear()
     return relay
 
@@ -255,7 +255,7 @@ def test_a_budget_also_bounds_looks_at_those_who_are_still_there() -> None:
     relay = many_players(10)
     relay.now += 20
     for user in range(1, 11):
-        relay.player_pings(user, ALICE_AT)
+        relay.player_pings(user, ("203.0.113.1", user))
     relay.now += 10
     assert [relay.expire(budget=4) for _ in range(3)] == [True, True, False]
     assert relay.events == []

@@ -150,6 +150,15 @@ def test_a_user_that_was_unbound_for_its_silence() -> None:
     assert "was unbound 5 min ago, after 30 s of silence at 198.51.100.4 5000" in sentence(given)
 
 
+def test_a_user_whose_mapping_went_to_another_one() -> None:
+    gone = user()
+    change = Change("game", EventKind.USER_DISPLACED, ALICE, Port.CLIENT, "198.51.100.4", 5000, 1, 300.0)
+    given = situation(gone, user(HOST, AS_HOST), asked=(gone,), changes=(change,))
+    assert found(given) == [Cause.SILENT]
+    why = "not heard for a second after another user came to 198.51.100.4 5000"
+    assert f"was unbound 5 min ago, {why}" in sentence(given)
+
+
 def test_conflicts_that_only_the_kernel_saw() -> None:
     bound = user(ALICE, BOUND._replace(conflicts_by_kernel=40))
     given = situation(bound, user(HOST, AS_HOST), asked=(bound,))
