@@ -42,7 +42,7 @@ _WAY_OUT = {
     Verdict.HOST_CONFLICT: "Two programs use the server port in one session; players use the client port.",
     Verdict.NO_HOST: "Start the host, or look why it does not get through.",
     Verdict.RELAY_AWAY: "Normal while relayd restarts; else look why it is not running.",
-    Verdict.OVERLOADED: "A flood of strangers: see which verdicts grow beside it; the kernel fast path keeps them out.",
+    Verdict.OVERLOADED: "A flood, on the fast path of right tokens: `docs/abuse.md`. Look where it comes in.",
     Verdict.UNKNOWN_CONNECTION: "Normal for a moment after a player left or came back.",
     Verdict.RATE_LIMITED: "Raise `limits.user_datagrams_per_second` and the like, or find out why so much is sent.",
     Verdict.SEND_QUEUE_FULL: "The link is too slow; a larger `relay.send_buffer_bytes` helps in bursts.",

@@ -85,6 +85,7 @@ UdpPort = Annotated[int, Field(ge=1, le=65535)]
 PublicUdpPort = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
 Connections = Annotated[int, Field(ge=1, le=65_536)]
 IpAddress = Annotated[str, AfterValidator(canonical_ip)]
 LocalIpAddress = Annotated[str, AfterValidator(_checked_local_ip)]
@@ -317,7 +318,7 @@ class FastPathSettings(Section):
         1_048_576,
         ge=1,
         le=100_000_000,
-        description="Users authorized that it has room for; with more it lets every unknown token up to the sockets.",
+        description="Users authorized that it has room for; the rest joins as strangers do.",
     )
     unknown_per_second: Count = Field(
         2000, description="Datagrams with unknown tokens let up to the sockets a second; the rest is dropped before."
@@ -325,6 +326,11 @@ class FastPathSettings(Section):
     unknown_per_source_per_second: Count = Field(
         50, description="The same from one IPv4 address or one IPv6 /64 network."
     )
+    known_per_second: PositiveCount = Field(
+        20_000,
+        description="Datagrams with right tokens from where nobody is bound by them let up to the sockets a second.",
+    )
+    known_per_user_per_second: PositiveCount = Field(100, description="The same with the tokens of one user.")
 
 
 class DrainSettings(Section):

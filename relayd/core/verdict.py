@@ -47,7 +47,7 @@ class Verdict(enum.IntEnum):
     RELAY_AWAY = 18
     """No relayd was running, only its fast path, which drops what the kernel would answer with an ICMP error."""
     OVERLOADED = 19
-    """More arrived than relayd could decide on. Datagrams of bound players do not need that, and still pass."""
+    """From where nobody is bound, and more than relayd can decide on or its fast path lets up. Bound users play on."""
     BAD_SOURCE = 20
     """From the ports of this relay or of another of its fleet, port 0, a denied network, or an address that no host has
     (multicast, broadcast)."""

@@ -47,7 +47,9 @@ def build(
     checksum: str | int = "full",
     *,
     vlan: bool = False,
+    priority_tags: int = 0,
     options: bytes = b"",
+    extensions: tuple[tuple[int, bytes], ...] = (),
     fragment: int = 0,
     padding: bytes = b"",
     udp_bytes: int | None = None,
@@ -60,7 +62,9 @@ def build(
         packet: what is in it.
         checksum: "full"; "partial", as a local stack leaves it; "none"; or a number to stand there.
         vlan: whether it has a VLAN tag.
+        priority_tags: how many tags it has that name no VLAN.
         options: IPv4 options, a multiple of 4 bytes.
+        extensions: IPv6 extension headers, each its number and what follows its first byte, the number of the next.
         fragment: IPv4's field of flags and fragment offset.
         padding: what the link appended.
         udp_bytes: a length for the UDP header other than the true one.
@@ -79,7 +83,9 @@ def build(
     udp = udp[:6] + struct.pack("!H", value) + udp[8:]
     source, destination = (ipaddress.ip_address(one).packed for one in (packet.source, packet.destination))
     if packet.is_ipv6:
-        network = struct.pack("!IHBB", 6 << 28, length, 17, 63) + source + destination
+        following = (*(number for number, _ in extensions), 17)
+        behind = b"".join(bytes([after]) + rest for after, (_, rest) in zip(following[1:], extensions, strict=True))
+        network = struct.pack("!IHBB", 6 << 28, len(behind) + length, following[0], 63) + source + destination + behind
         kind = 0x86DD
     else:
         words = (20 + len(options)) // 4
@@ -90,6 +96,7 @@ def build(
         kind = 0x0800
     to = bytes([packet.mac_to[0] | 1]) + packet.mac_to[1:] if multicast else packet.mac_to
     tag = struct.pack("!HH", 0x8100, 5) if vlan else b""
+    tag = struct.pack("!HH", 0x8100, 6 << 13) * priority_tags + tag
     return to + packet.mac_from + tag + struct.pack("!H", kind) + network + udp + padding
 
 

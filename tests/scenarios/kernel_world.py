@@ -11,8 +11,13 @@ from tests.scenarios.steps import Peer
 from tests.scenarios.worlds import TableWorld, limits_of
 from tests.support.virtual_clock import VirtualClock
 
-_ALL_PASSED_UP = {"unknown_per_second": 1_000_000, "unknown_per_source_per_second": 1_000_000}
-"""So that the engine is asked about every unknown token, unless a scenario is about that."""
+_ALL_PASSED_UP = {
+    "unknown_per_second": 1_000_000,
+    "unknown_per_source_per_second": 1_000_000,
+    "known_per_second": 1_000_000,
+    "known_per_user_per_second": 1_000_000,
+}
+"""So that the engine is asked about all that is not from a bound address, unless a scenario is about that."""
 
 
 class KernelWorld(TableWorld):

@@ -17,12 +17,8 @@ from tests.scenarios.steps import Send
 PROVOKED_ELSEWHERE = {
     Verdict.SEND_QUEUE_FULL: ("tests/integration/test_send_errors.py", "test_send_queue_full"),
     Verdict.SEND_FAILED: ("tests/integration/test_send_errors.py", "test_send_failed"),
-    Verdict.OVERLOADED: (
-        "tests/thread/test_passed_up.py",
-        "test_what_there_is_no_room_for_is_counted_as_overloaded",
-    ),
 }
-"""What takes a network that does not accept what is sent, or an engine that does not keep up: file, and test in it."""
+"""What takes a network that does not accept what is sent: file, and test in it."""
 
 PROVOKED = {step.verdict for one in SCENARIOS.values() for step in one.steps if isinstance(step, Send)}
 

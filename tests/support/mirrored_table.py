@@ -98,7 +98,7 @@ class MirroredTable:
     def slots(self, user: int, session: int = SESSION) -> tuple[int, ...] | None:
         """By port, as the map `pairs` has it; None where it has no such pair."""
         raw = self.program.map("pairs").lookup(struct.pack("<II", user, session))
-        return None if raw is None else struct.unpack("<II", raw)
+        return None if raw is None else struct.unpack_from("<II", raw)
 
     def hosts(self) -> list[tuple[int, int]]:
         """Token and slot of the host, of each session in the map."""

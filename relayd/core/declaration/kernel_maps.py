@@ -36,6 +36,17 @@ class ControlFlag(enum.IntFlag):
     """A user who comes from another address is passed up: user space decides."""
     PAIRS_INCOMPLETE = 2
     """`pairs` could not hold all: an unknown pair may be a known one."""
+    BINDINGS_INCOMPLETE = 4
+    """Nor could `by_sockets`: whoever seems to be bound nowhere may be bound."""
+
+
+class PassedUp(enum.IntEnum):
+    """What is passed up within one bound, of those who are not bound where they are."""
+
+    UNKNOWN = 0
+    """Without right tokens, or without any that can be read."""
+    KNOWN = 1
+    """With right tokens: who joins, who moves, and whoever has somebody else's."""
 
 
 class InterfaceMode(enum.IntEnum):
@@ -46,6 +57,7 @@ class InterfaceMode(enum.IntEnum):
 
 
 CONTROL_FLAGS = Numbers("control_flag", ControlFlag)
+PASSED_UP = Numbers("passed_up", PassedUp, prefix="PASSED_UP_", count="PASSED_UP_KINDS")
 INTERFACE_MODES = Numbers("interface_mode", InterfaceMode)
 
 TIMES = (
@@ -70,7 +82,8 @@ CONTROL = Struct(
         Field("reserved", U8, count=Amount("3", 3)),
         Field("rebind_after_ns", U64),
         Field("source_interval_ns", U64, "between two unknown pairs of one source that are passed up"),
-        Field("total_interval_ns", U64, "the same for all sources together"),
+        Field("pair_interval_ns", U64, "between two of a known pair that are passed up from where it is not bound"),
+        Field("total_intervals_ns", U64, "the same for all of them together", PASSED_UP.amount),
         Field("bind_digest", U64, "of the addresses that endpoints are numbered by; for user space only"),
         Field("guess_interval_ns", U64, "between two guesses in one session that are within the rate"),
         Field("source_guess_interval_ns", U64, "the same of one source"),
@@ -83,7 +96,10 @@ PAIR_KEY = Struct("pair_key", (Field("user", U32), Field("session", U32)), "Both
 
 PAIR = Struct(
     "pair",
-    (Field("slots", U32, "0: not bound there, or not by this program to serve", PORTS.amount),),
+    (
+        Field("slots", U32, "0: not bound there, or not by this program to serve", PORTS.amount),
+        Field("due_ns", U64, "when the next one that is passed up from elsewhere would be due (GCRA)"),
+    ),
     "Where a user is bound.",
 )
 
@@ -102,6 +118,17 @@ BINDING = Struct(
     ),
     "What user space knows of a binding. Never changed while a pair, a connection or a session names its slot.",
     _LINE_BYTES,
+)
+
+PLACE = Struct(
+    "place",
+    (
+        Field("peer", IP),
+        Field("peer_port", NETWORK_U16),
+        Field("port", U16, "of the relay: port"),
+        Field("endpoint", U32, "which of the relay's addresses, from 1"),
+    ),
+    "Where somebody is bound.",
 )
 
 NEXT_HOP = Struct(
@@ -228,7 +255,23 @@ MAPS = (
         65536,
         comment="When the next unknown pair of a source would be due if they came evenly (GCRA).",
     ),
-    Map("unknown_total", MapKind.ARRAY, U32, U64, 1, comment="The same of all sources together."),
+    Map(
+        "passed_up_dues",
+        MapKind.ARRAY,
+        U32,
+        U64,
+        PASSED_UP.amount.value,
+        comment="The same of all together, by passed_up.",
+    ),
+    Map(
+        "by_sockets",
+        MapKind.HASH,
+        PLACE,
+        U32,
+        Room.SLOTS,
+        _SMALL,
+        "Where users are bound that the sockets serve. The values say nothing.",
+    ),
     Map(
         "guesses",
         MapKind.HASH,
@@ -274,6 +317,6 @@ MAPS = (
     Map("totals_taken_over", MapKind.ARRAY, U32, TOTAL, _TOTALS, MapFlag.MMAPABLE),
 )
 
-LAYOUT = Layout("kernel maps", (*TIMES, PORTS, VERDICTS, CONTROL_FLAGS, INTERFACE_MODES, *MAPS))
+LAYOUT = Layout("kernel maps", (*TIMES, PORTS, VERDICTS, CONTROL_FLAGS, PASSED_UP, INTERFACE_MODES, *MAPS))
 
 VERSION = Constant("KERNEL_MAPS_LAYOUT", LAYOUT.digest, "Of these maps: pinned ones of another layout are replaced.")

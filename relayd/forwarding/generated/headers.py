@@ -19,6 +19,7 @@ KERNEL = (
     kernel_maps.PAIR_KEY,
     kernel_maps.PAIR,
     kernel_maps.BINDING,
+    kernel_maps.PLACE,
     kernel_maps.NEXT_HOP,
     kernel_maps.STATE,
     kernel_maps.SESSION,
@@ -75,7 +76,7 @@ def maps_header() -> str:
         *_constants((kernel_maps.VERSION,), digits="#018x"),
         *_constants(kernel_maps.TIMES, suffix="ull"),
     ]
-    for numbers in (kernel_maps.CONTROL_FLAGS, kernel_maps.INTERFACE_MODES):
+    for numbers in (kernel_maps.CONTROL_FLAGS, kernel_maps.PASSED_UP, kernel_maps.INTERFACE_MODES):
         lines += ["", *_enum(numbers, texts_below(kernel_maps))]
     lines += [*_structures(KERNEL), "", *_comment(_GROWING)]
     for one in MAPS:

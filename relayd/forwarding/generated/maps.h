@@ -7,7 +7,7 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x270333a86599271cull
+#define KERNEL_MAPS_LAYOUT 0xf8ea899c968b5efaull
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
 
@@ -16,6 +16,16 @@ enum control_flag {
 	PIN_IP = 1,
 	/* `pairs` could not hold all: an unknown pair may be a known one. */
 	PAIRS_INCOMPLETE = 2,
+	/* Nor could `by_sockets`: whoever seems to be bound nowhere may be bound. */
+	BINDINGS_INCOMPLETE = 4,
+};
+
+enum passed_up {
+	/* Without right tokens, or without any that can be read. */
+	PASSED_UP_UNKNOWN = 0,
+	/* With right tokens: who joins, who moves, and whoever has somebody else's. */
+	PASSED_UP_KNOWN = 1,
+	PASSED_UP_KINDS = 2,
 };
 
 enum interface_mode {
@@ -36,8 +46,10 @@ struct control {
 	__u64 rebind_after_ns;
 	/* between two unknown pairs of one source that are passed up */
 	__u64 source_interval_ns;
-	/* the same for all sources together */
-	__u64 total_interval_ns;
+	/* between two of a known pair that are passed up from where it is not bound */
+	__u64 pair_interval_ns;
+	/* the same for all of them together */
+	__u64 total_intervals_ns[PASSED_UP_KINDS];
 	/* of the addresses that endpoints are numbered by; for user space only */
 	__u64 bind_digest;
 	/* between two guesses in one session that are within the rate */
@@ -47,7 +59,7 @@ struct control {
 	/* of a user on that port */
 	struct rate rates[PORTS];
 };
-_Static_assert(sizeof(struct control) == 104, "struct control");
+_Static_assert(sizeof(struct control) == 120, "struct control");
 _Static_assert(__builtin_offsetof(struct control, layout) == 0, "layout");
 _Static_assert(__builtin_offsetof(struct control, flags) == 8, "flags");
 _Static_assert(__builtin_offsetof(struct control, ports) == 12, "ports");
@@ -56,11 +68,12 @@ _Static_assert(__builtin_offsetof(struct control, tos) == 20, "tos");
 _Static_assert(__builtin_offsetof(struct control, reserved) == 21, "reserved");
 _Static_assert(__builtin_offsetof(struct control, rebind_after_ns) == 24, "rebind_after_ns");
 _Static_assert(__builtin_offsetof(struct control, source_interval_ns) == 32, "source_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, total_interval_ns) == 40, "total_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, bind_digest) == 48, "bind_digest");
-_Static_assert(__builtin_offsetof(struct control, guess_interval_ns) == 56, "guess_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, source_guess_interval_ns) == 64, "source_guess_interval_ns");
-_Static_assert(__builtin_offsetof(struct control, rates) == 72, "rates");
+_Static_assert(__builtin_offsetof(struct control, pair_interval_ns) == 40, "pair_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, total_intervals_ns) == 48, "total_intervals_ns");
+_Static_assert(__builtin_offsetof(struct control, bind_digest) == 64, "bind_digest");
+_Static_assert(__builtin_offsetof(struct control, guess_interval_ns) == 72, "guess_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, source_guess_interval_ns) == 80, "source_guess_interval_ns");
+_Static_assert(__builtin_offsetof(struct control, rates) == 88, "rates");
 
 /* Both tokens of a user. */
 struct pair_key {
@@ -75,9 +88,12 @@ _Static_assert(__builtin_offsetof(struct pair_key, session) == 4, "session");
 struct pair {
 	/* 0: not bound there, or not by this program to serve */
 	__u32 slots[PORTS];
+	/* when the next one that is passed up from elsewhere would be due (GCRA) */
+	__u64 due_ns;
 };
-_Static_assert(sizeof(struct pair) == 8, "struct pair");
+_Static_assert(sizeof(struct pair) == 16, "struct pair");
 _Static_assert(__builtin_offsetof(struct pair, slots) == 0, "slots");
+_Static_assert(__builtin_offsetof(struct pair, due_ns) == 8, "due_ns");
 
 /* What user space knows of a binding. Never changed while a pair, a connection or a session names its slot. */
 struct binding {
@@ -104,6 +120,21 @@ _Static_assert(__builtin_offsetof(struct binding, session) == 28, "session");
 _Static_assert(__builtin_offsetof(struct binding, connection_id) == 32, "connection_id");
 _Static_assert(__builtin_offsetof(struct binding, session_index) == 36, "session_index");
 _Static_assert(__builtin_offsetof(struct binding, conflicts_until_ns) == 40, "conflicts_until_ns");
+
+/* Where somebody is bound. */
+struct place {
+	__u32 peer[4];
+	__be16 peer_port;
+	/* of the relay: port */
+	__u16 port;
+	/* which of the relay's addresses, from 1 */
+	__u32 endpoint;
+};
+_Static_assert(sizeof(struct place) == 24, "struct place");
+_Static_assert(__builtin_offsetof(struct place, peer) == 0, "peer");
+_Static_assert(__builtin_offsetof(struct place, peer_port) == 16, "peer_port");
+_Static_assert(__builtin_offsetof(struct place, port) == 18, "port");
+_Static_assert(__builtin_offsetof(struct place, endpoint) == 20, "endpoint");
 
 /* How to reach a peer on its link. Both MAC addresses carry 16 bits of the epoch, so that words of two writers never
  * pass for one entry. */
@@ -335,13 +366,22 @@ struct {
 	__type(value, __u64);
 } unknown_sources SEC(".maps");
 
-/* The same of all sources together. */
+/* The same of all together, by passed_up. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, __u64);
-} unknown_total SEC(".maps");
+} passed_up_dues SEC(".maps");
+
+/* Where users are bound that the sockets serve. The values say nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct place);
+	__type(value, __u32);
+} by_sockets SEC(".maps");
 
 /* Guessed user tokens, relayd/core/guesses.py, of every session there is. */
 struct {

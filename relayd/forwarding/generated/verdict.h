@@ -41,7 +41,8 @@ enum verdict {
 	RELAY_FULL = 17,
 	/* No relayd was running, only its fast path, which drops what the kernel would answer with an ICMP error. */
 	RELAY_AWAY = 18,
-	/* More arrived than relayd could decide on. Datagrams of bound players do not need that, and still pass. */
+	/* From where nobody is bound, and more than relayd can decide on or its fast path lets up. Bound users play
+	 * on. */
 	OVERLOADED = 19,
 	/* From the ports of this relay or of another of its fleet, port 0, a denied network, or an address that no
 	 * host has     (multicast, broadcast). */

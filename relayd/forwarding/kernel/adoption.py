@@ -18,9 +18,9 @@ from relayd.forwarding.kernel.mirror import Mirror
 
 _Pair = tuple[int, int]
 _PAIR_KEY = PAIR_KEY.packing()
-_PAIR = PAIR.packing()
+_SLOTS = PAIR.packing(last="slots")
 _NO_SLOTS = (0, 0)
-_NOBODY = bytes(layout.Pair())
+_NOBODY = bytes(_SLOTS.size)
 _AT_ONCE = 100
 """Removed in about 1 ms when all of them are bound."""
 
@@ -56,10 +56,11 @@ class Adoption:
     def _find(self, pairs: BpfMap, bindings: BpfMap) -> None:
         for key, value in pairs.items():
             pair = _PAIR_KEY.unpack(key)
-            if value == _NOBODY:
+            slots_of_it = value[: _SLOTS.size]
+            if slots_of_it == _NOBODY:
                 self._pairs[pair] = _NO_SLOTS
                 continue
-            slots = self._pairs[pair] = _PAIR.unpack(value)
+            slots = self._pairs[pair] = _SLOTS.unpack(slots_of_it)
             for port, slot in zip(Port, slots, strict=True):
                 raw = bindings.lookup(slot.to_bytes(4, "little")) if slot else None
                 entry = layout.Binding.from_buffer_copy(raw) if raw else None

@@ -21,6 +21,7 @@ struct datagram {
 	__u64 mac_from;
 	__u32 source[4];
 	__u32 local[4];
+	__u32 endpoint; /* which of the relay's addresses it is for, from 1 */
 	__u32 ifindex;
 	__u32 network_bytes; /* length of its IP header */
 	__u32 size;	     /* length of the UDP payload */

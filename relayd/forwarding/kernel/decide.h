@@ -5,6 +5,7 @@
 
 #include "../thread/meter.h"
 #include "../thread/pings.h"
+#include "bound.h"
 #include "datagram.h"
 #include "pass_up.h"
 #include "rewrite.h"
@@ -30,7 +31,7 @@ static __always_inline int answer(struct xdp_md *ctx, const struct datagram *d, 
 	if (exit < 0) {
 		if (answered)
 			answered->last_ns = 0; /* this one is heard elsewhere */
-		return pass_up(ctx, d);
+		return PASS_UP;
 	}
 	if (answered)
 		pings_note(answered, d->now_ns);
@@ -52,16 +53,16 @@ static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d,
 	int exit;
 
 	if (!session || session->token != d->session)
-		return pass_up(ctx, d);
+		return PASS_UP;
 	host = binding_of(session->host_slot, &host_state);
 	if (!host || host->session != d->session)
-		return pass_up(ctx, d);
+		return PASS_UP;
 	if (is_silent(host_state->last_seen_ns, d->now_ns))
-		return pass_up(ctx, d);
+		return PASS_UP;
 	exit = send(ctx, d, host, host_state, SERVER, type_and_connection(DATA, player->connection_id),
 		    TO_HOST_HEADER_BYTES, d->size - HEADER_BYTES);
 	if (exit < 0)
-		return pass_up(ctx, d);
+		return PASS_UP;
 	count(d, FORWARDED);
 	__sync_fetch_and_add(&player_state->to_host_datagrams, 1);
 	__sync_fetch_and_add(&player_state->to_host_bytes, d->size);
@@ -77,16 +78,16 @@ static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *
 	int exit;
 
 	if (!slot)
-		return pass_up(ctx, d);
+		return PASS_UP;
 	player = binding_of(*slot, &player_state);
 	if (!player || player->session != d->session || player->connection_id != d->connection_id)
-		return pass_up(ctx, d);
+		return PASS_UP;
 	if (is_silent(player_state->last_seen_ns, d->now_ns))
-		return pass_up(ctx, d);
+		return PASS_UP;
 	exit = send(ctx, d, player, player_state, CLIENT, DATA, TO_PLAYER_HEADER_BYTES,
 		    d->size - HOST_DATA_HEADER_BYTES);
 	if (exit < 0)
-		return pass_up(ctx, d);
+		return PASS_UP;
 	count(d, FORWARDED);
 	__sync_fetch_and_add(&player_state->to_player_datagrams, 1);
 	__sync_fetch_and_add(&player_state->to_player_bytes, d->size);
@@ -94,8 +95,7 @@ static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *
 }
 
 /* What engine.py's `_decide` does, in its order, as far as this program may decide it. */
-static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const __u8 *payload, const void *end,
-				  __u32 endpoint)
+static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const __u8 *payload, const void *end)
 {
 	struct pair_key key;
 	const struct rate *rate;
@@ -108,7 +108,7 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 		return drop(d, TOO_SHORT);
 	if (d->size > MAX_DATAGRAM_BYTES) {
 		/* Out of a local stack this may be several datagrams in one, which the sockets take apart. */
-		return is_partial(d) ? pass_up(ctx, d) : drop(d, TOO_LONG);
+		return is_partial(d) ? NOT_PLAIN : drop(d, TOO_LONG);
 	}
 	if ((void *)payload + HEADER_BYTES > end)
 		return XDP_PASS;
@@ -134,18 +134,17 @@ static __always_inline int decide(struct xdp_md *ctx, struct datagram *d, const 
 	key.session = d->session;
 	pair = bpf_map_lookup_elem(&pairs, &key);
 	if (!pair)
-		return unknown_pair(ctx, d);
-	slot = d->port == CLIENT ? pair->slots[CLIENT] : pair->slots[SERVER];
+		return unknown_pair(d);
+	slot = slot_of(d, pair);
 	sender = binding_of(slot, &state);
-	if (!sender || sender->user != d->user || sender->session != d->session)
-		return is_bad_source(d) ? drop(d, BAD_SOURCE) : pass_up(ctx, d);
-	if (sender->peer_port != d->source_port || sender->family != d->family || sender->endpoint != endpoint ||
-	    !same_address(sender->peer, d->source)) {
+	if (!sender || !is_of_its_user(d, sender))
+		return is_bad_source(d) ? drop(d, BAD_SOURCE) : known_pair(d, pair);
+	if (!is_from_where_bound(d, sender)) {
 		if (is_bad_source(d))
 			return drop(d, BAD_SOURCE);
 		if ((d->control->flags & PIN_IP) || is_searched(d) || d->now_ns < sender->conflicts_until_ns ||
 		    (__s64)(d->now_ns - state->last_seen_ns) >= (__s64)d->control->rebind_after_ns)
-			return pass_up(ctx, d);
+			return known_pair(d, pair);
 		__sync_fetch_and_add(&state->conflict_datagrams, 1);
 		return drop(d, ADDRESS_CONFLICT);
 	}

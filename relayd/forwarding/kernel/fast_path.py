@@ -149,7 +149,7 @@ class FastPath:
         self.mirror.flush()
         self.totals.absorb()
         self._refresh_addresses()
-        if not self.mirror.pairs_complete:
+        if self._missing() != self._told_missing:
             self._write_control()
         if self.adoption is not None and self._table.loaded:
             with many_new_objects():
@@ -246,12 +246,20 @@ class FastPath:
             interfaces.update(key, mode)
 
     def _write_control(self) -> None:
-        flags = layout.ControlFlag(0)
+        self._told_missing = self._missing()
+        flags = self._told_missing
         if self._settings.limits.pin_ip:
             flags |= layout.ControlFlag.PIN_IP
-        if not self.mirror.pairs_complete:
-            flags |= layout.ControlFlag.PAIRS_INCOMPLETE
         self.program.map("control").put(0, bytes(control(self._settings, flags)))
+
+    def _missing(self) -> layout.ControlFlag:
+        """What the program does not know, for it did not fit into its maps."""
+        missing = layout.ControlFlag(0)
+        if not self.mirror.pairs_complete:
+            missing |= layout.ControlFlag.PAIRS_INCOMPLETE
+        if not self.mirror.by_sockets.complete:
+            missing |= layout.ControlFlag.BINDINGS_INCOMPLETE
+        return missing
 
 
 def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
@@ -263,11 +271,13 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
         tos=relay.dscp << 2,
         rebind_after_ns=int(limits.rebind_after * 1e9),
         source_interval_ns=_interval(fast_path.unknown_per_source_per_second),
-        total_interval_ns=_interval(fast_path.unknown_per_second),
+        pair_interval_ns=_interval(fast_path.known_per_user_per_second),
         guess_interval_ns=_interval(limits.guesses_per_second),
         source_guess_interval_ns=_interval(limits.guesses_per_source_per_second),
         bind_digest=int.from_bytes(hashlib.sha256("\n".join(relay.bind).encode()).digest()[:8], "little"),
     )
+    entry.total_intervals_ns[layout.PassedUp.UNKNOWN] = _interval(fast_path.unknown_per_second)
+    entry.total_intervals_ns[layout.PassedUp.KNOWN] = _interval(fast_path.known_per_second)
     for index, number in enumerate((relay.server_port, relay.client_port)):
         entry.ports[index][:] = tuple(number.to_bytes(2, "big"))
     for index, number in enumerate(relay.named_ports):

@@ -16,15 +16,19 @@ from relayd.core.declaration.kernel_maps import (
     NEXT_HOP,
     PAIR,
     PAIR_KEY,
+    PLACE,
     SESSION,
     STATE,
     ControlFlag,
     InterfaceMode,
+    PassedUp,
 )
 from relayd.core.declaration.terms import Scalar, Struct
-from relayd.core.endpoint import Address
+from relayd.core.endpoint import Address, Endpoint
+from relayd.core.session import Binding as BindingOfTable
+from relayd.core.wire import Port
 
-__all__ = ["ControlFlag", "InterfaceMode"]
+__all__ = ["ControlFlag", "InterfaceMode", "PassedUp"]
 
 PROGRAM = "relay"
 DIGEST = LAYOUT.digest
@@ -83,7 +87,7 @@ class PairKey(ctypes.LittleEndianStructure):
 
 
 class Pair(ctypes.LittleEndianStructure):
-    """Value of `pairs`: the user's slot on each port, 0 where it has none."""
+    """Value of `pairs`: the user's slot on each port, 0 where it has none, and what was passed up from elsewhere."""
 
     _fields_ = _fields(PAIR)
 
@@ -144,3 +148,18 @@ def peer_address(binding: Binding) -> Address:
     if binding.family == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, packed[12:]), port
     return socket.inet_ntop(socket.AF_INET6, packed), port, 0, 0
+
+
+_PLACE = PLACE.packing()
+
+
+def place_of(binding: BindingOfTable) -> bytes:
+    """Key of `by_sockets`: where a user is bound."""
+    ip_address, udp_port = binding.address[:2]
+    endpoint = binding.endpoint
+    return _PLACE.pack(pack_ip(ip_address), udp_port.to_bytes(2, "big"), endpoint.port, endpoint_number(endpoint))
+
+
+def endpoint_number(endpoint: Endpoint) -> int:
+    """How the kernel program numbers an address of the relay: sockets come in pairs, one for each port."""
+    return endpoint.number // len(Port) + 1

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from relayd.core.counters import Traffic
-from relayd.core.endpoint import Endpoint
 from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.meter import NS_PER_SECOND
 from relayd.core.pings import Pings
@@ -19,6 +18,7 @@ from relayd.core.session import Binding, Session, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.wire import Port
 from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.by_sockets import ServedBySockets
 from relayd.forwarding.kernel.guesses import NotedGuesses
 from relayd.forwarding.kernel.libbpf import BpfError
 from relayd.forwarding.kernel.maps import BpfMap
@@ -88,6 +88,7 @@ class Mirror:
         self.sessions = program.map("sessions")
         self.connections = program.map("connections")
         self.pairs_complete = True
+        self.by_sockets = ServedBySockets(program.map("by_sockets"))
         self.guesses = NotedGuesses(program.map("guesses"), program.map("guess_sources"))
         self._ended: BpfMap = program.map("ended")
         self._revoked: BpfMap = program.map("revoked")
@@ -106,6 +107,7 @@ class Mirror:
             if event.kind in UNBOUND or event.kind in _CHANGES:
                 self._to_link.pop(binding, None)
                 self.unlink(binding)
+                self.by_sockets.end(binding)
             if event.kind in _BEGINS or event.kind in _CHANGES:
                 self._to_link[binding] = None
                 self.schedule()
@@ -116,6 +118,7 @@ class Mirror:
         elif event.kind is EventKind.WATCH_BEGAN:
             for binding in event.session.bindings():
                 self.unlink(binding)
+                self.by_sockets.begin(binding)
         elif event.kind is EventKind.WATCH_ENDED:
             self._to_link |= dict.fromkeys(event.session.bindings())
             self.schedule()
@@ -165,6 +168,7 @@ class Mirror:
         for binding in waiting:
             if not self._link(binding):
                 self._to_link[binding] = None
+                self.by_sockets.begin(binding)
 
     # Counters -----------------------------------------------------------------------------------------------
 
@@ -201,14 +205,15 @@ class Mirror:
         """Gives a binding to the kernel, if the kernel may serve it. False if there was no room: try again."""
         user, session = binding.user, binding.user.session
         peer = binding.address
+        if binding in self.slot_of or user.binding_on(binding.port) is not binding:
+            return True
         if (
-            binding in self.slot_of
-            or user.binding_on(binding.port) is not binding
-            or self.table.only_engine_forwards(binding)
+            self.table.only_engine_forwards(binding)
             or not peer[1]
             # A link-local address says nothing without its interface.
             or peer[0].lower().startswith(("fe8", "fe9", "fea", "feb"))
         ):
+            self.by_sockets.begin(binding)
             return True
         row = self.rows.get(session)
         index = row.index if row is not None else self.indexes.take()
@@ -221,7 +226,7 @@ class Mirror:
             peer=(ctypes.c_uint8 * 16)(*layout.pack_ip(peer[0])),
             peer_port=(ctypes.c_uint8 * 2)(*peer[1].to_bytes(2, "big")),
             family=layout.family_of(peer[0]),
-            endpoint=endpoint_number(binding.endpoint),
+            endpoint=layout.endpoint_number(binding.endpoint),
             user=user.token,
             session=session.token,
             connection_id=user.connection_id if binding.port is Port.CLIENT else 0,
@@ -235,9 +240,11 @@ class Mirror:
             self._write_session(session)
             if binding.port is Port.CLIENT:
                 self.connections.update(_pack(session.token, user.connection_id), _u32(slot))
+            self.by_sockets.end(binding)
             self.write_pair(user)
         except BpfError:
             self.unlink(binding)
+            self.by_sockets.begin(binding)
             self.pairs_complete = False
         return True
 
@@ -303,16 +310,18 @@ class Mirror:
     def write_pair(self, user: User) -> None:
         """Writes which slots a user has."""
         pair = user.token, user.session.token
-        slots = [
-            self.slot_of.get(binding, 0) if binding else 0 for binding in (user.server_binding, user.client_binding)
-        ]
+        bindings = user.server_binding, user.client_binding
+        slots = [self.slot_of.get(binding, 0) if binding else 0 for binding in bindings]
         self._new_pairs.pop(pair, None)
         try:
-            self.pairs.update(_pack(*pair), _pack(*slots))
+            self.pairs.update(_pack(*pair), bytes(layout.Pair(slots=(ctypes.c_uint32 * len(slots))(*slots))))
         except BpfError:
             # No room or no memory. What must not stay is a row that names a slot which is no longer this user's.
             self.pairs.delete(_pack(*pair))
             self.pairs_complete = False
+            for binding in bindings:
+                if binding is not None:
+                    self.by_sockets.begin(binding)
 
 
 def _conflicts_until_ns(binding: Binding) -> int:
@@ -321,11 +330,6 @@ def _conflicts_until_ns(binding: Binding) -> int:
     if user.ip_address is not None and not user.is_named(binding.address[0]):
         return _ALWAYS_NS
     return int(binding.probation.until * NS_PER_SECOND) if binding.probation is not None else 0
-
-
-def endpoint_number(endpoint: Endpoint) -> int:
-    """How the kernel program numbers an address of the relay: sockets come in pairs, one for each port."""
-    return endpoint.number // len(Port) + 1
 
 
 def _nothing() -> None:

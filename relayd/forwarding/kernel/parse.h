@@ -17,7 +17,7 @@
 #define MORE_FRAGMENTS 0x2000
 #define FRAGMENT_OFFSET 0x1fff
 
-/* To all, or to many: not what a relay is sent. */
+/* To all, or to many: not what a relay is sent, but the stack takes it. */
 static __always_inline bool is_to_many(const struct ethhdr *ethernet)
 {
 	return ethernet->h_dest[0] & 1;
@@ -45,18 +45,21 @@ static __always_inline void read_ipv4(struct datagram *d, const struct iphdr *ip
 	d->local[3] = ip->daddr;
 }
 
-/* Whether a header without options is one that the stack would accept. */
+/* Whether it has no options, is in no fragments, and is one that the stack would accept. */
 static __always_inline bool is_plain_ipv4(const struct iphdr *ip, __u32 packet_bytes)
 {
 	const __u32 *words = (const __u32 *)ip;
 
-	return !(ip->frag_off & bpf_htons(MORE_FRAGMENTS)) && packet_bytes > sizeof(*ip) &&
+	return ip->ihl * 4 == sizeof(*ip) && !(ip->frag_off & bpf_htons(MORE_FRAGMENTS)) &&
+	       packet_bytes > sizeof(*ip) &&
 	       fold((__u64)words[0] + words[1] + words[2] + words[3] + words[4]) == 0xffff;
 }
 
-static __always_inline bool ipv6_leads_to_udp(const struct ipv6hdr *ip)
+/* What stands between an IPv6 header and UDP at times: RFC 8200, 4. */
+static __always_inline bool is_extension(__u8 header)
 {
-	return ip->version == 6 && ip->nexthdr == IPPROTO_UDP;
+	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_FRAGMENT ||
+	       header == IPPROTO_DSTOPTS;
 }
 
 static __always_inline void read_ipv6(struct datagram *d, const struct ipv6hdr *ip)

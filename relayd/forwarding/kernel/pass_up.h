@@ -5,6 +5,10 @@
 
 #include "datagram.h"
 
+/* No verdicts of XDP, but words for what comes next. */
+#define NOT_PLAIN (-1) /* not_plain.h is to look at it */
+#define PASS_UP (-2)   /* `pass_up` is to be called, which takes stack: by none but the first function */
+
 /*
  * Leaves the datagram to the sockets. Where there is none, because relayd crashed or is being restarted, the kernel
  * would answer with an ICMP error, and that ends a game at once: then it is dropped.

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Dual BSD/GPL */
-/* Senders that are not bound here: bad sources, unknown tokens, guesses. */
+/* Senders that are not bound here: bad sources, unknown tokens, guesses, right tokens from elsewhere. */
 #ifndef RELAYD_KERNEL_STRANGERS_H
 #define RELAYD_KERNEL_STRANGERS_H
 
+#include "bound.h"
 #include "datagram.h"
 #include "pass_up.h"
 
@@ -67,22 +68,25 @@ static __always_inline struct address network_of_source(const struct datagram *d
 	return source;
 }
 
+/* Whether all together of that kind leave room for one more. */
+static __always_inline bool take_of_all(const struct datagram *d, enum passed_up kind)
+{
+	__u32 key = kind;
+	__u64 *due_ns = bpf_map_lookup_elem(&passed_up_dues, &key);
+
+	return due_ns && take(due_ns, d->control->total_intervals_ns[kind], d->now_ns);
+}
+
 static __always_inline bool may_ask(const struct datagram *d)
 {
 	struct address source = network_of_source(d);
-	__u64 *of_source, *of_all;
+	__u64 *of_source = bpf_map_lookup_elem(&unknown_sources, &source);
 	__u64 due_ns;
-	__u32 zero = 0;
 
-	of_all = bpf_map_lookup_elem(&unknown_total, &zero);
-	if (!of_all)
-		return false;
-	of_source = bpf_map_lookup_elem(&unknown_sources, &source);
 	if (of_source)
-		return take(of_source, d->control->source_interval_ns, d->now_ns) &&
-		       take(of_all, d->control->total_interval_ns, d->now_ns);
+		return take(of_source, d->control->source_interval_ns, d->now_ns) && take_of_all(d, PASSED_UP_UNKNOWN);
 	/* All together first: a flood from invented addresses must not push the real ones out of the map. */
-	if (!take(of_all, d->control->total_interval_ns, d->now_ns))
+	if (!take_of_all(d, PASSED_UP_UNKNOWN))
 		return false;
 	due_ns = d->now_ns + d->control->source_interval_ns;
 	bpf_map_update_elem(&unknown_sources, &source, &due_ns, BPF_ANY);
@@ -170,9 +174,10 @@ static __always_inline bool is_searched(const struct datagram *d)
 	       (of_source && too_many(*of_source, d->now_ns));
 }
 
-static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
+static __noinline int unknown_pair(const struct datagram *d)
 {
 	struct search *search;
+	bool may_be_known;
 	__u64 *forgotten_ns;
 	__u32 token;
 
@@ -180,18 +185,38 @@ static __noinline int unknown_pair(struct xdp_md *ctx, const struct datagram *d)
 		return XDP_PASS;
 	if (is_bad_source(d))
 		return drop(d, BAD_SOURCE);
+	may_be_known = d->control->flags & PAIRS_INCOMPLETE;
+	if (may_be_known && may_be_bound_by_sockets(d))
+		return PASS_UP;
 	token = d->session;
 	search = bpf_map_lookup_elem(&guesses, &token);
 	if (search && was_revoked(d))
 		search = 0;
 	if (search)
 		note_guess(d, search);
-	if ((d->control->flags & PAIRS_INCOMPLETE) || may_ask(d))
-		return pass_up(ctx, d);
+	if (may_ask(d))
+		return PASS_UP;
 	if (search)
 		__sync_fetch_and_add(&search->dropped_datagrams, 1);
+	if (may_be_known)
+		return drop(d, OVERLOADED);
 	forgotten_ns = bpf_map_lookup_elem(&ended, &token);
 	return drop(d, forgotten_ns && d->now_ns < *forgotten_ns ? SESSION_ENDED : UNKNOWN_PAIR);
+}
+
+/*
+ * Right tokens from where this program knows nobody to be bound. What is known is bounded apart from what is not, so that
+ * no flood of junk keeps players out, and each pair for itself, so that none keeps the others out.
+ */
+static __noinline int known_pair(const struct datagram *d, struct pair *pair)
+{
+	if (!d || !pair)
+		return XDP_PASS;
+	if (may_be_bound_by_sockets(d))
+		return PASS_UP;
+	if (take(&pair->due_ns, d->control->pair_interval_ns, d->now_ns) && take_of_all(d, PASSED_UP_KNOWN))
+		return PASS_UP;
+	return drop(d, OVERLOADED);
 }
 
 #endif

@@ -1,7 +1,20 @@
 """Where no datagram can rightly come from."""
 
-from tests.scenarios.cast import AT_RELAY, HOST, ONE, STRANGER, TWO, hosts, joins, pings, sends
-from tests.scenarios.scenario import NOT_FROM_A_SOCKET, PROCESSES, REBIND_AFTER, Scenario, but
+from tests.scenarios.cast import (
+    AT_RELAY,
+    ERROR,
+    HOST,
+    INVALID,
+    ONE,
+    ONE_MOVED,
+    STRANGER,
+    TWO,
+    hosts,
+    joins,
+    pings,
+    sends,
+)
+from tests.scenarios.scenario import NOT_FROM_A_SOCKET, PROCESSES, REBIND_AFTER, VIRTUAL, Scenario, but
 from tests.scenarios.steps import OWN, C, Fleet, Peer, Ping, S, Send, Wait
 
 SOURCES: dict[str, Scenario] = {
@@ -91,5 +104,25 @@ SOURCES: dict[str, Scenario] = {
     "from a relay's port at another address, and from another port at the relay's": Scenario(
         [*hosts(HOST), pings(Peer(1, 2, 4, C)), pings(Peer(2, AT_RELAY)), pings(Peer(2, AT_RELAY))],
         without=but("peers have one UDP port each, and other addresses", "uvloop", "thread", *PROCESSES),
+    ),
+    "right tokens from where nobody is bound, more than are passed up": Scenario(
+        [
+            *hosts(HOST),
+            *joins(ONE, HOST),
+            *[Send(TWO, S, Ping(), "host_conflict", ERROR)] * 2,
+            Send(TWO, S, Ping(), "overloaded"),
+            # Each user for itself, and apart from wrong tokens.
+            *[pings(STRANGER, "unknown_pair", INVALID)] * 2,
+            pings(STRANGER, "unknown_pair"),
+            Send(ONE, S, Ping(), "host_conflict", ERROR),
+            # Who is bound is not bounded, and who takes somebody else's tokens is dropped for that.
+            *[sends(ONE)] * 20,
+            pings(ONE_MOVED, "address_conflict"),
+            Wait(0.5),
+            Send(TWO, S, Ping(), "host_conflict", ERROR),
+            Send(TWO, S, Ping(), "overloaded"),
+        ],
+        fast_path={"known_per_user_per_second": 2, "unknown_per_source_per_second": 2},
+        without=but("is about what a program passes up", *(one for one in (*VIRTUAL, *PROCESSES) if one != "kernel")),
     ),
 }

@@ -142,7 +142,7 @@ def test_a_new_process_forgets_the_sessions_of_the_one_before() -> None:
 
 
 def test_without_room_for_a_session_the_engine_goes_by_what_it_sees() -> None:
-    with Rig(authorized=2, bound=4) as rig:
+    with Rig(authorized=2, bound=4, fast_path={"unknown_per_source_per_second": 100}) as rig:
         rig.authorize(*((f"game-{number}", 100 + number, (HOST, ALICE)) for number in range(3)))
         rig.fast_path._write_control()
         for guess in range(60):
