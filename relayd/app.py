@@ -73,6 +73,7 @@ class Relay:
         remove_fast_path: whether the fast path ends with `serve`; else it keeps forwarding for bound users until the
             next relay takes it over.
         keeps_state: whether there is a state file, for the next relay to take over.
+        in_memory: a directory in memory for it, which outlives the process; None for no such place.
         manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
         kept: sockets that the predecessor left open.
         environment: what an upgraded program is to have; None where none can take over.
@@ -86,6 +87,7 @@ class Relay:
         make_source: SourceFactory = source_from_settings,
         remove_fast_path: bool = False,
         keeps_state: bool = True,
+        in_memory: Path | None = None,
         manager: ServiceManager | None = None,
         kept: KeptSockets = NOTHING_KEPT,
         environment: Mapping[str, str] | None = None,
@@ -101,6 +103,7 @@ class Relay:
         self._loop_delay = LoopDelay()
         self._remove_fast_path = remove_fast_path
         self._keeps_state = keeps_state
+        self._in_memory = in_memory
         self.table = Table(settings.limits, _new_connection_id, Followers(_log_failure))
         self.owner = TableOwner(self.table)
         self.source = make_source(settings, self.owner, self._load)
@@ -189,6 +192,7 @@ class Relay:
         """Counts go on where they were; bindings come back as their sessions are named."""
         return Predecessor(
             directory=self.settings.state.directory if self._keeps_state else None,
+            in_memory=self._in_memory,
             sockets=self._sockets,
             table=self.table,
             counters=self.engine.counters,
@@ -219,6 +223,7 @@ class Relay:
 
     def _begin(self, parts: _Parts) -> list[asyncio.Task[None]]:
         """All that goes on beside the datagrams."""
+        parts.predecessor.begin_to_copy()
         tasks = [
             asyncio.create_task(self.source.run(), name="source"),
             asyncio.create_task(self.owner.expire_forever(), name="expiry"),
@@ -278,8 +283,7 @@ class Relay:
                 _log.warning("the usage journal does not take its last records: the disk hangs")
             except Exception:  # noqa: BLE001 - whatever happens there, the games go on in the next process
                 _log.exception("closing the usage journal failed")
-        parts.predecessor.records.beat()
-        parts.predecessor.records.close()
+        await parts.predecessor.leave()
         # Last: until then SIGTERM may still say that nobody goes on.
         parts.listeners.close(handed_on=self.successor is not None)
 

@@ -349,7 +349,11 @@ class DrainSettings(Section):
 class StateSettings(Section):
     """[state]: what outlives a restart."""
 
-    directory: Path = Field(Path("/var/lib/relayd"), description="Directory for what outlives a restart.")
+    directory: Path = Field(
+        Path("/var/lib/relayd"),
+        description="Directory for what outlives a restart. Under the units bindings and counts are in the unit's"
+        " folder in /run, and a copy of them here.",
+    )
 
 
 class UsageSettings(Section):

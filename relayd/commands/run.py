@@ -13,7 +13,7 @@ from relayd.app import Relay
 from relayd.commands.options import Config
 from relayd.event_loop.output import drain_outputs
 from relayd.event_loop.run import run_loop
-from relayd.http.socket_path import path_to_listen_on
+from relayd.http.socket_path import path_to_listen_on, runtime_directory
 from relayd.settings import Settings, load
 from relayd.supervision.kept_sockets import take_kept_sockets
 from relayd.supervision.liveness import EXTENSION
@@ -60,6 +60,7 @@ async def _serve(loaded: Settings, remove_fast_path: bool) -> Successor | None:
         loaded,
         admin_path=admin_path,
         remove_fast_path=remove_fast_path,
+        in_memory=runtime_directory(environment),
         manager=manager,
         kept=take_kept_sockets(os.environ, loaded.relay, manager, admin_path),
         environment=environment,

@@ -17,19 +17,25 @@ _TEMPORARY = Path("/tmp")  # noqa: S108 - the folder in it is one's own, or is n
 """Not TMPDIR: the relay and who asks it may differ in that."""
 
 
+def runtime_directory(environment: Mapping[str, str]) -> Path | None:
+    """The folder in /run that systemd makes for a unit, and names in its environment (systemd.exec(5))."""
+    made = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(made) if made else None
+
+
 def path_to_listen_on(settings: Settings, environment: Mapping[str, str], *, keeps_state: bool = True) -> Path:
     """Where a relay listens.
 
     Args:
         settings: its configuration.
-        environment: of its process; systemd names the folder there that is made for the unit (systemd.exec(5)).
+        environment: of its process.
         keeps_state: whether it may make `state.directory` where that is not there yet.
     """
     if settings.admin.socket is not None:
         return settings.admin.socket
-    runtime_directory = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if runtime_directory:
-        return Path(runtime_directory) / _NAME
+    made = runtime_directory(environment)
+    if made is not None:
+        return made / _NAME
     if _names_state(settings) or (keeps_state and _can_be_written(settings.state.directory)):
         return settings.state.directory / _NAME
     return path_of_this_user(settings)

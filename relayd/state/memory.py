@@ -6,17 +6,18 @@ import mmap
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
-from relayd.state import layout
+from relayd.state import kept_copy, layout
+from relayd.state.copying import locked
 
 NAME = "bindings.state"
 _GROWTH = 8192
 """Records for which room is made at a time: 1 MiB."""
 _FULL_SECONDS = 60.0
 """Between two looks for room on a disk that was full."""
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = structlog.get_logger()
 
@@ -25,15 +26,28 @@ class _UnusableError(Exception):
     """A file is there and not what it should be; the text says why."""
 
 
+class Copies(NamedTuple):
+    """What is to be copied, and where to."""
+
+    live: Path
+    copy: Path
+    aside: Path
+    """Where a copy of another layout is moved."""
+
+
 class StateMemory:
     """Memory in the layout of the state file; with a file behind it, it outlives the process.
+
+    A store to a file on a disk waits while its file system is frozen, and the event loop with it. So where there is a
+    place in memory that outlives the process, the file is there, and in the directory is a copy: see `copies`.
 
     Args:
         directory: where the file is, or None for memory alone.
         bind_digest: tells sockets bound elsewhere apart: what they are numbered by differs then.
+        in_memory: a directory of a file system in memory, which is there until the host or the service is stopped.
     """
 
-    def __init__(self, directory: Path | None, bind_digest: int) -> None:
+    def __init__(self, directory: Path | None, bind_digest: int, in_memory: Path | None = None) -> None:
         self.same_sockets = False
         """Whether the file is of a process with the same sockets."""
         self.fresh = True
@@ -42,54 +56,95 @@ class StateMemory:
         """Records there is room for now."""
         self._digest = bind_digest
         self._fd = -1
+        self._directory_fd = -1
         self._full_until = 0.0
         """When to look for room again, on the clock of time.monotonic."""
-        self.memory = self._of_file(directory) if directory is not None else _anonymous()
+        self.copies: Copies | None = None
+        """What is to be copied, from now on."""
+        self.memory = self._of_file(directory, in_memory) if directory is not None else _anonymous()
         if self.fresh:
             self.grow()
 
-    def _of_file(self, directory: Path) -> mmap.mmap:
-        path = directory / NAME
+    def _of_file(self, directory: Path, in_memory: Path | None) -> mmap.mmap:
+        place = in_memory if in_memory is not None else directory
+        path = place / NAME
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            place.mkdir(parents=True, exist_ok=True)
+            self._lock_directory(directory)
+            self._fd = locked(path)
+            if in_memory is not None:
+                self._begin_with_the_better_of(directory / NAME)
+                self.copies = Copies(path, directory / NAME, _aside(directory / NAME))
             try:
                 return self._read()
             except _UnusableError as error:
-                aside = path.with_name(f"{NAME}.set-aside")
+                aside = _aside(path)
                 path.rename(aside)
-                _log.warning(
-                    "the state of the relay before is not used: players bind again", why=str(error), kept_as=str(aside)
-                )
+                _warn_unused(str(error), aside)
                 self._close_file()
-                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._fd = locked(path)
                 return self._create()
         except BlockingIOError:
             why = "another relayd is using it"
         except OSError as error:
             why = error.strerror or str(error)
+        self.copies = None
         self._close_file()
-        _log.warning("no state is kept: after a restart players have to bind again", directory=str(directory), why=why)
+        self._unlock_directory()
+        _log.warning("no state is kept: after a restart players have to bind again", directory=str(place), why=why)
         return _anonymous()
 
+    def _lock_directory(self, directory: Path) -> None:
+        """One relay for a directory, wherever each has its file.
+
+        Raises:
+            BlockingIOError: there is one already.
+        """
+        # It need not be there yet, and a network file system may have locks for files alone.
+        with contextlib.suppress(OSError):
+            self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self._directory_fd < 0:
+            return
+        try:
+            fcntl.flock(self._directory_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._unlock_directory()
+            if isinstance(error, BlockingIOError):
+                raise
+
+    def _begin_with_the_better_of(self, copy: Path) -> None:
+        """Makes the file, which is open, what the copy is if that was written later.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        try:
+            found = kept_copy.open_unless_used(copy)
+        except OSError as error:
+            _log.warning("the copy of the state cannot be read", file=str(copy), why=error.strerror)
+            return
+        if found is None:
+            return
+        file, kept = found
+        with file:
+            at_hand = kept_copy.head_of(self._fd)
+            if kept_copy.is_better(kept, at_hand):
+                kept_copy.bring_in(file.fileno(), self._fd, kept.slots)
+            elif at_hand.empty and not kept.empty:
+                _warn_unused(kept.misfit, _aside(copy))
+
     def _read(self) -> mmap.mmap:
-        size_bytes = os.fstat(self._fd).st_size
-        start = os.pread(self._fd, layout.HEADER_BYTES, 0)
-        # All zero: its process ended before it wrote the header.
-        if size_bytes in (0, layout.FILE_BYTES) and not any(start):
+        head = kept_copy.head_of(self._fd)
+        if head.empty:
             return self._create()
-        why = layout.misfit(start, size_bytes)
-        if why:
-            raise _UnusableError(why)
-        _, _, bind_digest, slots = layout.HEADER.unpack_from(start)
+        if head.misfit:
+            raise _UnusableError(head.misfit)
         # One that was copied may have holes, which cannot be written to on a full disk: see `_create`.
-        os.posix_fallocate(self._fd, 0, layout.record_at(slots))
+        os.posix_fallocate(self._fd, 0, layout.record_at(head.slots))
         memory = mmap.mmap(self._fd, layout.FILE_BYTES)
-        self.slots = slots
+        self.slots = head.slots
         self.fresh = False
-        self.same_sockets = bind_digest == self._digest
+        self.same_sockets = head.bind_digest == self._digest
         return memory
 
     def _create(self) -> mmap.mmap:
@@ -130,14 +185,12 @@ class StateMemory:
 
     def beat(self) -> None:
         """To be called every second: notes that a relay is running."""
-        layout.HEARTBEAT.pack_into(self.memory, layout.HEARTBEAT_AT, _boot(), time.monotonic())
+        layout.HEARTBEAT.pack_into(self.memory, layout.HEARTBEAT_AT, kept_copy.this_boot(), time.monotonic())
 
     def silent_seconds(self) -> float | None:
         """Seconds since a relay last wrote here; None if the host was booted since."""
-        boot, beat = layout.HEARTBEAT.unpack_from(self.memory, layout.HEARTBEAT_AT)
-        silent = time.monotonic() - beat
-        # It has no checksum: it may be NaN, or in the future.
-        return silent if boot == _boot() and silent >= 0 else None
+        beat = kept_copy.beat_of(self.memory[: kept_copy.HEAD_BYTES])
+        return None if beat is None else time.monotonic() - beat
 
     def close(self) -> None:
         """Closes the file; the memory stays as long as it is in use."""
@@ -145,6 +198,7 @@ class StateMemory:
             # The mapping has a descriptor of its own, and the lock with it.
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._close_file()
+        self._unlock_directory()
 
     def _close_file(self) -> None:
         # Its number may be another file's at once: no longer known here, whatever comes next.
@@ -152,12 +206,19 @@ class StateMemory:
         if fd >= 0:
             os.close(fd)
 
+    def _unlock_directory(self) -> None:
+        fd, self._directory_fd = self._directory_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{NAME}.set-aside")
+
+
+def _warn_unused(why: str, kept_as: Path) -> None:
+    _log.warning("the state of the relay before is not used: players bind again", why=why, kept_as=str(kept_as))
+
 
 def _anonymous() -> mmap.mmap:
     return mmap.mmap(-1, layout.FILE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-
-def _boot() -> bytes:
-    with contextlib.suppress(OSError, ValueError):
-        return bytes.fromhex(_BOOT_ID.read_text(encoding="ascii").strip().replace("-", ""))
-    return bytes(16)

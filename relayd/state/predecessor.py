@@ -11,6 +11,7 @@ from relayd.core.table import Table
 from relayd.event_loop.garbage import many_new_objects
 from relayd.event_loop.pacing import in_slices
 from relayd.forwarding.sockets import BoundSocket
+from relayd.state.copier import Copier
 from relayd.state.memory import StateMemory
 from relayd.state.records import Records, Spans
 from relayd.state.restoration import Restoration
@@ -33,6 +34,7 @@ class Predecessor:
 
     Args:
         directory: where the state file is; None to keep nothing.
+        in_memory: where it is instead, with a copy in the directory; None for no such place.
         sockets: the relay's, by which bindings are numbered.
         table: gets its bindings back as its users are authorized.
         counters: go on where they were.
@@ -46,6 +48,7 @@ class Predecessor:
         self,
         *,
         directory: Path | None,
+        in_memory: Path | None = None,
         sockets: Sequence[BoundSocket],
         table: Table,
         counters: Counters,
@@ -56,7 +59,9 @@ class Predecessor:
     ) -> None:
         self._source = source
         addresses = repr([one.socket.getsockname()[:2] for one in sockets]).encode()
-        state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"))
+        state = StateMemory(directory, int.from_bytes(hashlib.sha256(addresses).digest()[:8], "little"), in_memory)
+        self._copies = state.copies
+        self._copier: Copier | None = None
         self.records = Records(state, now, spans=spans)
         counters.continue_in(self.records.counters_memory())
         self.records.follow(table.followers)
@@ -70,6 +75,18 @@ class Predecessor:
                 now=now,
                 longest_silence_seconds=user_timeout_seconds,
             )
+
+    def begin_to_copy(self) -> None:
+        """Has the copy of the state kept up to date from now on, where there is to be one."""
+        if self._copies is not None:
+            self._copier = Copier(*self._copies)
+
+    async def leave(self) -> None:
+        """Nothing is counted any more: leaves what there is to the successor, in a bounded time."""
+        self.records.beat()
+        if self._copier is not None:
+            await self._copier.finish()
+        self.records.close()
 
     async def until_loaded(
         self, loaded: asyncio.Event, *, kept_sockets: bool, tasks: Sequence[asyncio.Task[None]]

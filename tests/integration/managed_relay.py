@@ -58,7 +58,7 @@ class Manager:
 
 
 class ManagedRelay(RelayProcess):
-    """A relay as a service, with sockets of the process before it."""
+    """A relay as a service, with sockets of the process before it; and with a folder of its unit, if that is there."""
 
     def __init__(
         self,
@@ -72,12 +72,21 @@ class ManagedRelay(RelayProcess):
         self._manager = manager
         self._kept = [sock.fileno() for sock in kept]
 
+    @property
+    def _unit_folder(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def socket_path(self) -> Path:
+        return self._unit_folder / "admin.sock" if self._unit_folder.exists() else super().socket_path
+
     def _popen(self, arguments: list[str], out: IO[bytes], err: IO[bytes]) -> Process:
+        unit = {"RUNTIME_DIRECTORY": str(self._unit_folder)} if self._unit_folder.exists() else {}
         return subprocess.Popen(
             [sys.executable, "-c", _AS_SYSTEMD_DOES, ",".join(map(str, self._kept)), *arguments],
             stdout=out,
             stderr=err,
             cwd=REPOSITORY,
-            env={**environment(), "NOTIFY_SOCKET": self._manager.address, "WATCHDOG_USEC": "400000"},
+            env={**environment(), **unit, "NOTIFY_SOCKET": self._manager.address, "WATCHDOG_USEC": "400000"},
             pass_fds=self._kept,
         )

@@ -29,8 +29,8 @@ Done = subprocess.CompletedProcess[str]
 
 REPOSITORY = Path(__file__).parents[2]
 
-_OWN_VARIABLES = ("RELAYD_", "PYTEST_")
-"""What differs from start to start: settings, and pytest's name of the test."""
+_OWN_VARIABLES = ("RELAYD_", "PYTEST_", "RUNTIME_DIRECTORY")
+"""What differs from start to start: settings, a unit's folder, and pytest's name of the test."""
 _THREADS_NETWORK = "/proc/thread-self/ns/net"
 _NETWORK = os.open(_THREADS_NETWORK, os.O_RDONLY | os.O_CLOEXEC)
 """That of this process, which no test has moved yet."""

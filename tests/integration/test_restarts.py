@@ -83,11 +83,20 @@ class Keeper:
         return GameKeys(server, client, self._session.token, self._session.host, self._session.players)
 
 
-@pytest.mark.parametrize("forwarder", ["native", "python"])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("how", "forwarder", "state"),
+    [
+        (signal.SIGTERM, "native", "in memory"),
+        (signal.SIGTERM, "python", "on the disk"),
+        (signal.SIGKILL, "native", "in memory"),
+        (signal.SIGKILL, "python", "on the disk"),
+    ],
+)
 def test_a_game_goes_on_over_restarts(
-    how: signal.Signals, forwarder: str, tmp_path: Path, hellos: Counter[type]
+    how: signal.Signals, forwarder: str, state: str, tmp_path: Path, hellos: Counter[type]
 ) -> None:
+    if state == "in memory":
+        (tmp_path / "run").mkdir()
     keeper = Keeper(tmp_path, new_session("restarts", players=PLAYERS), forwarder=forwarder)
     with keeper.running():
         game = Game(keeper.keys())
