@@ -8,6 +8,12 @@ from fuzz.faults.network import Network
 from fuzz.faults.peers import Host, Peer, Player
 from fuzz.faults.schedule import Schedule
 
+_LONGEST_FLOOD = 60
+"""What one says at once, in a relay's rates of a few seconds."""
+_TO_SILENT = 150
+"""What a host sends to one who is not heard: more than a relay lets through."""
+_SILENT_SECONDS = 5.0
+
 _PEOPLE = 5
 """Users a session begins with: a host, players, and one that may become host."""
 
@@ -94,11 +100,11 @@ class Game:
 
     def rebind(self) -> None:
         """A NAT gives somebody another port, or another address."""
-        self._somebody().move(same_ip=self._random.random() < 0.5)
+        self.somebody().move(same_ip=self._random.random() < 0.5)
 
     def restart(self) -> None:
         """Somebody's program is ended and started again."""
-        peer = self._somebody()
+        peer = self.somebody()
         if isinstance(peer, Host | Player):
             peer.restart()
 
@@ -111,10 +117,11 @@ class Game:
         self._schedule.after(self._random.uniform(0.0, 15.0), partial(self.host_comes, user))
 
     def leave_and_join(self) -> None:
-        """One player leaves for good, and a new one is let in."""
+        """One player leaves for good or is kicked and goes on for a while, and a new one is let in."""
         if self.players:
             gone = self._random.choice(sorted(self.players))
-            self.players.pop(gone).leave()
+            player = self.players.pop(gone)
+            self._schedule.after(self._random.choice((0.0, self._random.uniform(1.0, 15.0))), player.leave)
             self._users.remove(gone)
         new = max(self._users) + 1
         self._users.append(new)
@@ -122,7 +129,23 @@ class Game:
         # Before the relay can know of it, as often as not.
         self._schedule.after(self._random.uniform(0.0, 2.0), partial(self.player_comes, new))
 
-    def _somebody(self) -> Peer:
+    def flood(self) -> None:
+        """Somebody sends far more than it should."""
+        self.somebody().flood(self._random.randint(1, _LONGEST_FLOOD))
+
+    def fall_silent(self) -> None:
+        """Somebody is not heard for a while, and its host goes on sending."""
+        peer = self.somebody()
+        seconds = self._random.uniform(1.0, 3 * _SILENT_SECONDS)
+        peer.muted_until = self._schedule.now + seconds
+        self._schedule.after(seconds * self._random.random(), self._host_floods)
+
+    def _host_floods(self) -> None:
+        if self.host is not None and not self.over:
+            self.host.flood(_TO_SILENT)
+
+    def somebody(self) -> Peer:
+        """Any who is there."""
         return self._random.choice(self.peers())
 
     # What has to be in the end

@@ -1,7 +1,9 @@
 """What is checked after every step, against a plain book of all that happened."""
 
 from collections import deque
+from typing import NamedTuple
 
+from fuzz.faults.budgets import FROM_ITS_PLACE, Arrived, Budgets
 from fuzz.faults.network import Network
 from fuzz.structure import check_session, check_table
 from relayd.core.connection_id import ConnectionIdPolicy
@@ -10,18 +12,29 @@ from relayd.core.engine import Action, Engine
 from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.host_policy import HostPolicy
 from relayd.core.limits import Limits
+from relayd.core.probation import Place
 from relayd.core.session import Binding, User
 from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
+from tests.support.naive_relay import MOST_PLACES, PROBATION_SECONDS
 
-_AUTHENTIC = (Verdict.FORWARDED, Verdict.ANSWERED, Verdict.NO_HOST, Verdict.UNKNOWN_CONNECTION)
-"""What becomes of datagrams from where their user is bound."""
 _SENT = (Verdict.FORWARDED, Verdict.ANSWERED)
 _ROUNDING_SECONDS = 0.001
 
 _Pair = tuple[int, int]
 """Session and user token."""
+
+
+class _Moves(NamedTuple):
+    """Of somebody who is bound."""
+
+    place: Place
+    """Where it is."""
+    before: list[Place]
+    """Where it was before its moves, the oldest first."""
+    at: float
+    """When it moved last, or was bound."""
 
 
 class Ledger:
@@ -50,12 +63,19 @@ class Ledger:
         self._unbound_at: deque[float] = deque()
         self._ended_at: deque[float] = deque()
         self._changed = False
+        self._budgets = Budgets(limits)
+        self._arrived: Arrived | None = None
+        """The datagram that is being judged."""
+        self._moves: dict[tuple[_Pair, Port], _Moves] = {}
+        """Of those who are bound."""
 
     # What happens
 
     def relay_started(self, kept: bool) -> None:
         """A relay begins, with what the one before knew or without."""
         self._unbound_at.clear()
+        self._budgets = Budgets(self._limits)
+        self._moves.clear()
         if not kept:
             self._datagrams = [[0] * len(Verdict) for _ in Port]
             self._bytes = [[0] * len(Verdict) for _ in Port]
@@ -81,10 +101,12 @@ class Ledger:
         pair = _pair(user)
         self._traffic.pop(pair, None)
         self._ids.pop(pair, None)
+        self._budgets.revoked(user)
 
     def changed(self, event: Event, now: float) -> None:
         """The table has changed."""
         self._changed = True
+        self._budgets.changed(event, now)
         if event.kind in (EventKind.SESSION_REMOVED, EventKind.SESSION_IDLE):
             self._ended_at.append(now)
         binding = event.binding
@@ -96,10 +118,28 @@ class Ledger:
             assert now - heard >= least, "somebody lost its place too soon"
         if event.kind in UNBOUND:
             self._unbound_at.append(now)
+        self._note_move(event.kind, binding, now)
         if binding.port is Port.CLIENT and binding.user.token in event.session.users:
             self._check_id(event.kind, binding.user)
             self._former_ids.setdefault(_pair(binding.user), set()).add(binding.user.connection_id)
             self._ids[_pair(binding.user)] = binding.user.connection_id
+
+    def _note_move(self, kind: EventKind, binding: Binding, now: float) -> None:
+        key = _pair(binding.user), binding.port
+        if kind is EventKind.USER_BOUND:
+            self._moves[key] = _Moves(binding.place, [], now)
+        elif kind is EventKind.USER_MOVED:
+            known = self._moves[key]
+            before = known.before if now - known.at < PROBATION_SECONDS else []
+            self._moves[key] = _Moves(binding.place, [*before, known.place][-MOST_PLACES:], now)
+        elif kind is EventKind.USER_RETURNED:
+            known = self._moves[key]
+            assert now - known.at < PROBATION_SECONDS, "a move was taken back that had long been good"
+            self._moves[key] = _Moves(binding.place, known.before[: known.before.index(binding.place)], known.at)
+
+    def arrives(self, table: Table, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
+        """A datagram is about to get its verdict."""
+        self._arrived = self._budgets.arrives(table, endpoint, data, source, now)
 
     def _least_silence(self, event: Event, binding: Binding) -> float | None:
         """How long somebody whose place another one has now must have been silent; None where that does not matter."""
@@ -128,7 +168,15 @@ class Ledger:
             if not sent and verdict in _SENT:
                 verdict = Verdict.SEND_QUEUE_FULL
         port = endpoint.port
-        if action.verdict in _AUTHENTIC:
+        assert self._arrived is not None
+        self._budgets.judged(self._arrived, endpoint, data, source, now, action)
+        if action.verdict is Verdict.ADDRESS_CONFLICT:
+            moves = self._moves[_pair_in(data), port]
+            on_probation = now - moves.at < PROBATION_SECONDS
+            assert not on_probation or Place(endpoint, source) not in moves.before, (
+                "a player did not get back its place"
+            )
+        if action.verdict in FROM_ITS_PLACE:
             self._heard[_pair_in(data), port] = now
         self.verdicts[port][verdict] += 1
         self._datagrams[port][verdict] += 1

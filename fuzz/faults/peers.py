@@ -24,6 +24,11 @@ _SAID = struct.Struct("<BIII")
 KCP_TIMEOUT_SECONDS = 10.0
 
 
+def said(cookie: int, session: int, user: int) -> bytes:
+    """A payload of a connection with that cookie."""
+    return _SAID.pack(1, cookie, session, user)
+
+
 class Peer:
     """Somebody at an address, with tokens.
 
@@ -51,6 +56,8 @@ class Peer:
         self.refused: State | None = None
         """What the relay said last, if not Valid."""
         self.present = True
+        self.muted_until = 0.0
+        """Until when nothing of what it says gets out."""
         self._network = network
         self._schedule = schedule
         self._random = random
@@ -68,9 +75,15 @@ class Peer:
         self._network.leave(self.address)
         self.address = self._network.new_address(Owner(self.session, self.user, self._receive), ip)
 
+    def flood(self, times: int) -> None:
+        """Says all it has to say so many times at once."""
+        for _ in range(times):
+            self._speak()
+
     def _tick(self) -> None:
         if self.present:
-            self._speak()
+            if self._schedule.now >= self.muted_until:
+                self._speak()
             self._schedule.after(self.interval_seconds * self._random.uniform(0.8, 1.2), self._tick)
 
     def _send(self, datagram: bytes) -> None:
@@ -110,7 +123,7 @@ class Player(Peer):
         silent_since = max(self.heard_at, self.since)
         if self._schedule.now - silent_since > max(KCP_TIMEOUT_SECONDS, 3 * self.interval_seconds):
             self.restart()
-        self._send(encode_player_data(self.user, self.session, _SAID.pack(1, self._cookie, self.session, self.user)))
+        self._send(encode_player_data(self.user, self.session, said(self._cookie, self.session, self.user)))
         self._ticks += 1
         if self._ticks % 2 == 0:
             self._send(encode_ping(self.user, self.session))
@@ -153,8 +166,18 @@ class Host(Peer):
         self.move(same_ip=True)
         self._connections.clear()
 
+    def flood(self, times: int) -> None:
+        """Sends to all its players, whether they are heard or not."""
+        for connection_id, connection in list(self._connections.items()):
+            for _ in range(times):
+                self._answer(connection_id, connection)
+
     def _speak(self) -> None:
         self._send(encode_ping(self.user, self.session))
+
+    def _answer(self, connection_id: int, connection: _Connection) -> None:
+        payload = said(connection.cookie, self.session, connection.user)
+        self._send(encode_host_data(self.user, self.session, connection_id, payload))
 
     def _hear(self, datagram: bytes) -> None:
         decoded = decode_to_host(datagram)
@@ -165,8 +188,7 @@ class Host(Peer):
         assert session == self.session, "a host heard another session"
         connection = self._connection(connection_id, cookie, user)
         if connection is not None:
-            said = _SAID.pack(1, connection.cookie, self.session, user)
-            self._send(encode_host_data(self.user, self.session, connection_id, said))
+            self._answer(connection_id, connection)
 
     def _connection(self, connection_id: int, cookie: int, user: int) -> _Connection | None:
         """Whom to answer; None where it is ignored."""

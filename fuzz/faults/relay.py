@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
+from fuzz.faults.budgets import MOST_SOURCES
 from fuzz.faults.control_plane import ControlPlane
 from fuzz.faults.invariants import Ledger
 from fuzz.faults.network import CLIENT, SERVER, Network
@@ -13,7 +14,8 @@ from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event, EventKind
 from relayd.core.followers import Phase
-from relayd.core.limits import Limits
+from relayd.core.guesses import Guesses
+from relayd.core.limits import Limits, RefusalLimiter
 from relayd.core.lookups import Lookups
 from relayd.core.session import User
 from relayd.core.table import Table
@@ -26,7 +28,6 @@ _ENDPOINTS = [SERVER, CLIENT]
 _SOCKET_QUEUE = 200
 _EXPIRY_BUDGET = 200
 _BEAT_SECONDS = 1.0
-_ROUNDING_SECONDS = 1e-6
 _LONGEST_WAIT_SECONDS = 5.0
 """As relayd/app.py has it: for sessions, before datagrams are taken in all the same."""
 
@@ -92,6 +93,8 @@ class SimulatedRelay:
         lookups = Lookups(self._control_plane.ask)
         self.table = Table(self.limits, self._new_connection_id)
         self.engine = Engine(self.table, lookups)
+        self.engine.guesses = Guesses(self.limits, MOST_SOURCES)
+        self.engine._refusals = RefusalLimiter(self.limits, MOST_SOURCES)
         self._state = VirtualState(self.now, self._state if keep_state else None)
         self._records = Records(self._state, self.now)
         self.engine.counters.continue_in(self._records.counters_memory())
@@ -157,7 +160,7 @@ class SimulatedRelay:
     def check(self) -> None:
         """Raises AssertionError if something should have ended by now and has not."""
         if self._runs:
-            self.ledger.expired(self.table, self.now() - 2 * _ROUNDING_SECONDS)
+            self.ledger.expired(self.table, self.now())
 
     # Datagrams
 
@@ -167,6 +170,7 @@ class SimulatedRelay:
             self._queue.append((endpoint, data, source))
             return
         now = self.now()
+        self.ledger.arrives(self.table, endpoint, data, source, now)
         action = self.engine.handle(endpoint, data, source, now)
         sent = action.endpoint is not None and self._random.random() >= self.unsent_share
         if action.endpoint is not None and not sent:
@@ -207,8 +211,7 @@ class SimulatedRelay:
         deadline = self.table.next_deadline()
         if deadline is None or not self._runs:
             return
-        # A little later, since the difference is rounded.
-        at = deadline - self.jumped_seconds + _ROUNDING_SECONDS
+        at = deadline - self.jumped_seconds
         if self._expiry_at is None or at < self._expiry_at:
             self._expiry_at = at
             table = self.table

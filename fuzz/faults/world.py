@@ -12,6 +12,7 @@ from random import Random
 
 from fuzz.faults.control_plane import ControlPlane
 from fuzz.faults.games import Game
+from fuzz.faults.mischief import Mischief
 from fuzz.faults.network import FINE, Network, Weather
 from fuzz.faults.peers import KCP_TIMEOUT_SECONDS
 from fuzz.faults.relay import SimulatedRelay
@@ -87,6 +88,7 @@ class World:
         self._anybody_hosts = limits.host_policy is not HostPolicy.STRICT
         self._relay = SimulatedRelay(self._schedule, self._network, self._control_plane, self._random, limits)
         self._schedule.after_each = self._relay.check_step
+        self._mischief = Mischief(self._schedule, self._network, self._random)
         self._games: dict[str, Game] = {}
         self._played_seconds = 0.0
         self._made = 0
@@ -105,6 +107,10 @@ class World:
             "kernel sends not all": self._send_less,
             "rebinding": lambda: self._in_a_game(Game.rebind),
             "program restarts": lambda: self._in_a_game(Game.restart),
+            "somebody floods": lambda: self._in_a_game(Game.flood),
+            "somebody falls silent": lambda: self._in_a_game(Game.fall_silent),
+            "tokens are guessed": lambda: self._in_a_game(self._guess),
+            "a token is stolen": lambda: self._in_a_game(lambda game: self._mischief.steal(game.somebody())),
             "host crashes": lambda: self._in_a_game(Game.host_crashes),
             "players come and go": lambda: self._in_a_game(Game.leave_and_join),
         }
@@ -191,6 +197,11 @@ class World:
         if games:
             fault(self._random.choice(games))
 
+    def _guess(self, game: Game) -> None:
+        """Tokens are guessed, and somebody comes from elsewhere meanwhile."""
+        self._mischief.guess(game.somebody())
+        game.somebody().move(same_ip=False)
+
     def _weather(self) -> None:
         choose = self._random
         self._network.weather = choose.choice(
@@ -237,6 +248,7 @@ class World:
 
 
 def _limits(random: Random) -> Limits:
+    """Rates let games without a fault through, and have whole nanoseconds for a datagram or a byte: see `Budgets`."""
     return Limits(
         user_timeout=random.choice((30.0, 20.0)),
         host_timeout=random.choice((10.0, 3.0)),
@@ -244,4 +256,14 @@ def _limits(random: Random) -> Limits:
         session_idle_timeout=random.choice((300.0, 60.0, 0.0)),
         connection_id_policy=random.choice(list(ConnectionIdPolicy)),
         host_policy=random.choice(list(HostPolicy)),
+        user_datagrams_per_second=random.choice((0, 4, 16)),
+        user_bytes_per_second=random.choice((0, 1280)),
+        host_datagrams_per_second=random.choice((0, 16, 256)),
+        host_bytes_per_second=random.choice((0, 2560)),
+        session_datagrams_per_second=random.choice((0, 32, 128)),
+        session_bytes_per_second=random.choice((0, 2560)),
+        guesses_per_second=random.choice((64, 4)),
+        guesses_per_source_per_second=random.choice((16, 2)),
+        refusals_per_second=random.choice((1024, 16)),
+        refusals_per_source_per_second=random.choice((8, 2)),
     )

@@ -1,6 +1,9 @@
 """The simulator of faults: a short run of it, that a seed repeats it, and that it notices what is wrong."""
 
+import inspect
 import math
+import sys
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from fuzz.faults.world import World
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.engine import Engine
+from relayd.core.guesses import Guesses
 from relayd.core.session import Binding, User
 from relayd.core.shrink_guard import ShrinkGuard
 from relayd.core.table import Table
@@ -73,4 +77,36 @@ def test_a_defect_is_noticed(
 ) -> None:
     monkeypatch.setattr(owner, name, instead)
     with pytest.raises((AssertionError, KeyError)):
+        every_world(HOURS)
+
+
+def altered(function: Callable[..., object], line: str, instead: str) -> Callable[..., object]:
+    """The same function with another line in it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(line) == 1, f"{function.__qualname__} has no line with {line!r} any more"
+    made: dict[str, Callable[..., object]] = {}
+    exec(source.replace(line, instead), vars(sys.modules[function.__module__]), made)
+    return made[function.__name__]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "line", "instead"),
+    [
+        (Engine, "_decide", "(binding.meter, session.meter)", "(session.meter, binding.meter)"),
+        (Engine, "_takes", "return not silent or", "return True or"),
+        (Guesses, "note", "if self._tried.hears_again(guess, now):", "if False:"),
+        (Guesses, "note", "session.guesses_due = _later(", "_later("),
+        (Guesses, "note", "self._sources[source] = _later(source_due", "_later(source_due"),
+        (Guesses, "holds_back", "or ip_address in user.familiar", ""),
+        (Guesses, "holds_back", "user.persistence.persists(port, source, strangers, now)", "False"),
+        (Binding, "probation_at", "self.probation is not None and now < self.probation.until", "True"),
+        (Table, "move", "moved(binding.probation_at(now), former, now)", "None"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_defect_in_a_line_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, line: str, instead: str
+) -> None:
+    monkeypatch.setattr(owner, name, altered(getattr(owner, name), line, instead))
+    with pytest.raises(AssertionError):
         every_world(HOURS)

@@ -19,7 +19,7 @@ ERROR, INVALID, SESSION_TIMEOUT, CHECKING, VALID = 5, 3, 4, 1, 2
 TOMBSTONE_SECONDS = TRIED_SECONDS = 60
 FAMILIAR = 4
 SILENT_SECONDS, TO_SILENT_PER_SECOND = 5, 100
-PROBATION_SECONDS, CONTESTED_SECONDS = 10, 60
+PROBATION_SECONDS, CONTESTED_SECONDS, MOST_PLACES = 10, 60, 4
 DOUBT_SECONDS, MOST_DOUBTED = 1, 16
 PERSISTENT_SECONDS, PAUSE_SECONDS, TRIED_PER_SECOND = 2.5, 3, 20
 
@@ -341,7 +341,7 @@ class NaiveRelay:
                 here[0].before, here[0].moved_at = mine[0].before[:at], mine[0].moved_at
             elif mine and not named:
                 left = (mine[0].endpoint, mine[0].address), self.connection_ids.get(key, 0)
-                here[0].before = [*(mine[0].before if on_probation else []), left][-4:]
+                here[0].before = [*(mine[0].before if on_probation else []), left][-MOST_PLACES:]
                 here[0].moved_at = now
             places = found[0].places.setdefault(user, [])
             places[:] = [*(ip for ip in places if ip != source[0]), source[0]]
