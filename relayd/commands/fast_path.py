@@ -12,7 +12,9 @@ from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.attach import attached_mode, link_ifindex, link_program
 from relayd.forwarding.kernel.fitness import digest_of, is_as_declared
 from relayd.forwarding.kernel.libbpf import LibraryMissingError, library
+from relayd.forwarding.kernel.occupants import Occupant, Whose, occupants
 from relayd.forwarding.kernel.pins import Pins
+from relayd.forwarding.kernel.taking_off import detach_link
 
 fast_path = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -24,7 +26,7 @@ def status(config: Config = None) -> None:
     Raises:
         UnavailableError: libbpf is missing, or there is no right to look.
     """
-    pins = _pins(config)
+    pins = _pins(_load(config))
     try:
         links, maps = pins.links(), pins.maps()
     except OSError as error:
@@ -59,21 +61,36 @@ def remove(config: Config = None) -> None:
     Raises:
         UnavailableError: libbpf is missing, or there is no right to.
     """
-    pins = _pins(config)
-    if not pins.exist():
-        typer.echo(f"nothing is pinned in {pins.folder}")
-        return
+    loaded = _load(config)
+    pins = _pins(loaded)
     try:
-        pins.remove()
+        if pins.exist():
+            pins.remove()
+            typer.echo(f"removed {pins.folder}")
+        else:
+            typer.echo(f"nothing is pinned in {pins.folder}")
+        for one in tuple(occupants(loaded.relay)):
+            _take_off(one)
     except OSError as error:
         raise UnavailableError(f"{pins.folder}: {error.strerror}") from None
-    typer.echo(f"removed {pins.folder}")
 
 
-def _pins(config: Path | None) -> Pins:
+def _take_off(one: Occupant) -> None:
+    """What is this relay's, though pinned elsewhere; of what is not, how to."""
+    if one.whose is Whose.THIS_RELAY and one.link:
+        detach_link(one.link)
+        typer.echo(f"removed from {one.interface}: XDP program {one.program}, kept elsewhere")
+    else:
+        typer.echo(f"left alone: {one}")
+
+
+def _load(config: Path | None) -> settings.Settings:
     try:
         library()
     except LibraryMissingError as error:
         raise UnavailableError(str(error)) from None
-    loaded = settings.load(config)
+    return settings.load(config)
+
+
+def _pins(loaded: settings.Settings) -> Pins:
     return Pins(loaded.fast_path.pin_directory, loaded.relay.id)

@@ -14,6 +14,7 @@ from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
 from relayd.forwarding.kernel.layout import InterfaceMode
 from relayd.forwarding.kernel.libbpf import BpfError, LinkCreate, XdpQuery, checked, library
+from relayd.forwarding.kernel.taking_off import link_holding, way_off
 
 _BPF_XDP = 37
 """`enum bpf_attach_type`: an XDP program on a network device."""
@@ -86,7 +87,8 @@ def examine(interface: str) -> int:
     if other:
         raise UnavailableError(
             f"fast_path.interfaces: {interface}: XDP program {other} is on it already and is not displaced;"
-            f" `bpftool prog show id {other}` names it, `ip link set dev {interface} xdp off` takes it off"
+            f" `bpftool prog show id {other}` names it,"
+            f" `{way_off(interface, link_holding(other, ifindex), attached_mode(ifindex))}` takes it off"
         )
     return ifindex
 

@@ -5,6 +5,7 @@ import platform
 
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel.attach import driver, examine, link_ifindex
+from relayd.forwarding.kernel.occupants import unexpected
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.settings import Settings
@@ -16,6 +17,10 @@ def examine_fast_path(settings: Settings) -> list[str]:
     Raises:
         UnavailableError: it is required and not available.
     """
+    return _examine(settings) + [f"warning  {sentence}" for sentence in unexpected(settings)]
+
+
+def _examine(settings: Settings) -> list[str]:
     wanted = settings.fast_path
     if wanted.mode == "off":
         return ["ok       fast path is off: fast_path.mode"]

@@ -48,6 +48,17 @@ class LinkCreate(Structure):
     _fields_ = (("sz", c_size_t), ("flags", c_uint32), ("padding", c_uint32))
 
 
+class ProgramInfo(Structure):
+    """`struct bpf_prog_info`, up to the name."""
+
+    _fields_ = (
+        ("before", ctypes.c_uint8 * 52),
+        ("nr_map_ids", c_uint32),
+        ("map_ids", ctypes.c_uint64),
+        ("name", ctypes.c_char * 16),
+    )
+
+
 class TestRun(Structure):
     """`struct bpf_test_run_opts`."""
 
@@ -98,6 +109,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_link_create": (c_int, (c_int, c_int, c_int, c_void_p)),
     "bpf_link_update": (c_int, (c_int, c_int, c_void_p)),
     "bpf_link_detach": (c_int, (c_int,)),
+    "bpf_link_get_next_id": (c_int, (c_uint32, _U32)),
+    "bpf_link_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
     "bpf_xdp_query": (c_int, (c_int, c_int, c_void_p)),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
 }
@@ -180,6 +195,15 @@ def info(fd: int, size_bytes: int) -> bytes:
     length = c_uint32(size_bytes)
     checked(library().bpf_obj_get_info_by_fd(fd, buffer, byref(length)), "ask the kernel about an object")
     return buffer.raw[: length.value].ljust(size_bytes, b"\0")
+
+
+def program_info(fd: int, most_maps: int) -> tuple[list[int], str]:
+    """The ids of a program's maps, no more than so many, and its name."""
+    ids = (c_uint32 * most_maps)()
+    asked = ProgramInfo(nr_map_ids=most_maps, map_ids=ctypes.addressof(ids))
+    length = c_uint32(ctypes.sizeof(asked))
+    checked(library().bpf_obj_get_info_by_fd(fd, byref(asked), byref(length)), "ask the kernel about a program")
+    return ids[: min(asked.nr_map_ids, most_maps)], asked.name.decode("ascii", "replace")
 
 
 def test_run(program_fd: int, packet: bytes, repeat: int = 1, ifindex: int = 0) -> tuple[int, bytes, int]:

@@ -14,6 +14,7 @@ from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.fast_path import FastPath, control
 from relayd.forwarding.kernel.fitness import misfit
 from relayd.forwarding.kernel.libbpf import LibraryMissingError
+from relayd.forwarding.kernel.occupants import unexpected
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.settings import Settings
@@ -41,6 +42,19 @@ def start_fast_path(
     Raises:
         UnavailableError: it is required and not available.
     """
+    fast_path = _as_wanted(settings, engine, endpoints, later, kept)
+    for sentence in unexpected(settings):
+        _log.warning(sentence)
+    return fast_path
+
+
+def _as_wanted(
+    settings: Settings,
+    engine: Engine,
+    endpoints: list[tuple[Endpoint, str]],
+    later: Callable[[Callable[[], None]], object],
+    kept: KeptCounts,
+) -> FastPath | None:
     wanted = settings.fast_path
     pins = Pins(wanted.pin_directory, settings.relay.id)
     if wanted.mode == "off" or not wanted.interfaces:

@@ -70,6 +70,7 @@ def pins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "link_ifindex", lambda _: next(indexes))
     monkeypatch.setattr(command, "attached_mode", lambda _: InterfaceMode.NATIVE)
     monkeypatch.setattr(command, "link_program", lambda _: 42)
+    monkeypatch.setattr(command, "occupants", lambda _relay: ())
 
 
 def test_where_nothing_is_pinned_it_is_off(relayd: CommandLine) -> None:
