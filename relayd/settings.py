@@ -150,8 +150,8 @@ class RelaySettings(Section):
     bind: list[LocalIpAddress] = Field(
         ["0.0.0.0", "::"],  # noqa: S104 - a relay is there to be reached
         min_length=1,
-        description="Local addresses of both UDP ports. On a host with several addresses name them one by one:"
-        " an answer then leaves from the address that was asked. A link-local one with its interface: fe80::1%eth0.",
+        description="Local addresses of both UDP ports; by default every one that the host has, or gets. An answer"
+        " leaves from the address that was asked. A link-local one with its interface: fe80::1%eth0.",
     )
     server_port: UdpPort = Field(32000, description="UDP port for the hosts of games.")
     client_port: UdpPort = Field(32001, description="UDP port for players.")

@@ -22,16 +22,17 @@
 
 static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout);
 static int fake_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
-static ssize_t fake_sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to,
-			   socklen_t length);
+static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags);
 static int fake_clock_gettime(clockid_t clock, struct timespec *now);
 
 #define recvmmsg fake_recvmmsg
 #define sendmmsg fake_sendmmsg
-#define sendto fake_sendto
+#define sendmsg fake_sendmsg
 #define clock_gettime fake_clock_gettime
 #define eventfd_write(fd, value) ((void)(fd))
 #define setsockopt(fd, level, name, value, size) ((void)(fd), (void)(value), 0)
+/* The sockets of the first two endpoints have several addresses. */
+#define getsockopt(fd, level, name, value, size) ((void)(size), *(value) = (fd) < 102, 0)
 #define epoll_ctl(poll, action, fd, event) ((void)(poll), (void)(fd), (void)(event), 0)
 
 #include "../../relayd/forwarding/thread/flows.c"
@@ -82,7 +83,13 @@ static const uint32_t connection_ids[] = { 1, 2, 3, 0x7fffffff, 0x6015b725, 0x29
 static struct forwarder forwarder;
 static struct total totals[PORTS][VERDICTS];
 static uint8_t all_counts[SLOTS * STRIDE] __attribute__((aligned(64)));
-static struct endpoint endpoints[ENDPOINTS] = { { 100, SERVER }, { 101, CLIENT }, { 102, SERVER }, { 103, CLIENT } };
+static struct endpoint endpoints[ENDPOINTS] = {
+	{ .fd = 100, .port = SERVER },
+	{ .fd = 101, .port = CLIENT },
+	{ .fd = 102, .port = SERVER },
+	{ .fd = 103, .port = CLIENT },
+};
+#define LOCAL 0x0a000000u	 /* the first of four addresses of this host */
 static struct flow known[SLOTS]; /* the same flows, looked at one by one */
 static unsigned known_most;
 /* By sender: to whom something of it was passed up last, and until what is taken from the ring this waits. */
@@ -378,6 +385,23 @@ static void expect(struct arrived *a)
 	a->leaves_bytes += a->size - header;
 }
 
+/* Says which of four addresses was asked, where the socket has several. Returns how much is said by then. */
+static size_t say_local(struct msghdr *header, size_t bytes, uint32_t choice)
+{
+	struct in_pktinfo said = { .ipi_spec_dst.s_addr = htonl(LOCAL + choice % 4) };
+	struct cmsghdr *control;
+
+	if (endpoints[at_endpoint].fd >= 102)
+		return bytes;
+	CHECK(header->msg_controllen >= bytes + CMSG_SPACE(sizeof(said)));
+	control = (struct cmsghdr *)((char *)header->msg_control + bytes);
+	control->cmsg_level = IPPROTO_IP;
+	control->cmsg_type = IP_PKTINFO;
+	control->cmsg_len = CMSG_LEN(sizeof(said));
+	memcpy(CMSG_DATA(control), &said, sizeof(said));
+	return bytes + CMSG_SPACE(sizeof(said));
+}
+
 static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout)
 {
 	struct msghdr *first = &messages[0].msg_hdr;
@@ -399,6 +423,11 @@ static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int fl
 		if (!input_left) /* what would follow is all the same */
 			batch_count = i + 1;
 	}
+	for (unsigned i = 0; i < batch_count; i++) {
+		if (i == 0 && arrival_clock & 1)
+			continue;
+		messages[i].msg_hdr.msg_controllen = say_local(&messages[i].msg_hdr, 0, batch_in[i].size);
+	}
 	if (arrival_clock & 1) {
 		struct cmsghdr *control = CMSG_FIRSTHDR(first);
 		/* The clock may have been set back since. */
@@ -410,9 +439,7 @@ static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int fl
 		control->cmsg_type = SCM_TIMESTAMPNS;
 		control->cmsg_len = CMSG_LEN(sizeof(stamp));
 		memcpy(CMSG_DATA(control), &stamp, sizeof(stamp));
-		first->msg_controllen = CMSG_SPACE(sizeof(stamp));
-	} else {
-		first->msg_controllen = 0;
+		first->msg_controllen = say_local(first, CMSG_SPACE(sizeof(stamp)), batch_in[0].size);
 	}
 	return (int)batch_count;
 }
@@ -437,6 +464,21 @@ static void leaves(int fd, const void *to, socklen_t length, const void *bytes, 
 	memcpy(one->bytes, bytes, size);
 	one->fd = fd;
 	one->size = size;
+}
+
+/* What is said of where a message leaves from, if it is: an address of this host, at a socket that has several. Returns
+ * what follows it. */
+static struct cmsghdr *leaves_from(int fd, struct msghdr *header)
+{
+	struct cmsghdr *control = CMSG_FIRSTHDR(header);
+	struct in_pktinfo said;
+
+	if (!control || control->cmsg_level != IPPROTO_IP)
+		return control;
+	CHECK(control->cmsg_type == IP_PKTINFO && control->cmsg_len == CMSG_LEN(sizeof(said)) && fd < 102);
+	memcpy(&said, CMSG_DATA(control), sizeof(said));
+	CHECK((ntohl(said.ipi_spec_dst.s_addr) & ~3u) == LOCAL && !said.ipi_ifindex && !said.ipi_addr.s_addr);
+	return CMSG_NXTHDR(header, control);
 }
 
 static int fake_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
@@ -465,9 +507,10 @@ static int fake_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int f
 			whole += part->iov_len;
 			leaves(fd, header->msg_name, header->msg_namelen, part->iov_base, part->iov_len);
 		}
-		CHECK((header->msg_iovlen > 1) == (header->msg_controllen > 0));
-		if (header->msg_iovlen > 1) {
-			struct cmsghdr *control = CMSG_FIRSTHDR(header);
+		struct cmsghdr *control = leaves_from(fd, header);
+
+		CHECK((header->msg_iovlen > 1) == (control != NULL));
+		if (control) {
 			uint16_t said;
 
 			memcpy(&said, CMSG_DATA(control), sizeof(said));
@@ -478,16 +521,18 @@ static int fake_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int f
 	return (int)taken;
 }
 
-static ssize_t fake_sendto(int fd, const void *bytes, size_t size, int flags, const struct sockaddr *to,
-			   socklen_t length)
+static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
 {
-	CHECK(flags == MSG_DONTWAIT);
+	static const int errors[] = { EMSGSIZE, EAGAIN, EINVAL, ENODEV };
+
+	CHECK(flags == MSG_DONTWAIT && header->msg_iovlen == 1);
+	CHECK(!leaves_from(fd, (struct msghdr *)header));
 	if (send_behaviour & 2 && number() & 1) {
-		errno = number() & 1 ? EAGAIN : EMSGSIZE;
+		errno = OF(errors, number());
 		return -1;
 	}
-	leaves(fd, to, length, bytes, size);
-	return (ssize_t)size;
+	leaves(fd, header->msg_name, header->msg_namelen, header->msg_iov->iov_base, header->msg_iov->iov_len);
+	return (ssize_t)header->msg_iov->iov_len;
 }
 
 static int fake_clock_gettime(clockid_t clock, struct timespec *now)

@@ -6,7 +6,7 @@ Read `handle` from top to bottom: well-formed? known? bound, or to be bound? the
 from typing import NamedTuple
 
 from relayd.core.counters import Counters, Traffic
-from relayd.core.endpoint import Address, Endpoint
+from relayd.core.endpoint import Address, Endpoint, Local
 from relayd.core.guesses import Guesses
 from relayd.core.limits import RefusalLimiter
 from relayd.core.lookups import Lookups
@@ -41,6 +41,8 @@ class Action(NamedTuple):
     datagram: bytes = b""
     player: Binding | None = None
     """The player a forwarded datagram was counted for."""
+    local: Local | None = None
+    """The address of this host to send from; None where the socket has only one, or the kernel is to choose."""
 
 
 _DROP = {verdict: Action(verdict) for verdict in Verdict}
@@ -65,7 +67,9 @@ class Engine:
         self._limits = table.limits
         self._refusals = RefusalLimiter(table.limits)
 
-    def handle(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+    def handle(
+        self, endpoint: Endpoint, data: bytes, source: Address, now: float, local: Local | None = None
+    ) -> Action:
         """Decides on one datagram and counts it.
 
         Args:
@@ -73,11 +77,12 @@ class Engine:
             data: its UDP payload, of any length and content.
             source: who sent it.
             now: seconds, from a clock that never goes back.
+            local: the address of this host that it was sent to; None where the socket has only one.
 
         Returns:
             The verdict and, if `Action.endpoint` is set, what to send. If that cannot be sent, say so by `unsent`.
         """
-        action = self._decide(endpoint, data, source, now)
+        action = self._decide(endpoint, data, source, now, local)
         counters = self.counters
         counters.datagrams[endpoint.port][action.verdict] += 1
         counters.bytes[endpoint.port][action.verdict] += len(data)
@@ -118,7 +123,7 @@ class Engine:
         total.to_player_bytes = self.counters.bytes[Port.SERVER][Verdict.FORWARDED]
         return total
 
-    def _decide(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+    def _decide(self, endpoint: Endpoint, data: bytes, source: Address, now: float, local: Local | None) -> Action:
         size = len(data)
         if size < HEADER_BYTES:
             return self._drop(Verdict.TOO_SHORT, endpoint, data, source, now)
@@ -137,23 +142,24 @@ class Engine:
         session = self.table.by_token.get(session_token)
         user = session.users.get(user_token) if session is not None else None
         if session is None or user is None:
-            return self._stranger(session, user_token, session_token, endpoint, data, source, now)
+            return self._stranger(session, user_token, session_token, endpoint, data, source, now, local)
 
         binding = user.client_binding if port is Port.CLIENT else user.server_binding
         if binding is None or binding.address != source or binding.endpoint is not endpoint:
-            admitted = self._admit(user, binding, endpoint, source, now)
+            admitted = self._admit(user, binding, endpoint, source, now, local)
             if isinstance(admitted, Verdict):
-                return self._refuse(admitted, endpoint, data, source, now, session)
+                return self._refuse(admitted, endpoint, data, source, now, local, session)
             binding = admitted
         binding.last_seen = now
+        binding.local = local
         for meter in (binding.meter, session.meter):
             if meter is not None and not meter.take(size, now):
-                return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
+                return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, local, session)
         if kind == PING:
             binding.note_ping(now)
-            return Action(Verdict.ANSWERED, endpoint, source, _VALID)
+            return Action(Verdict.ANSWERED, endpoint, source, _VALID, local=local)
         if port is Port.SERVER:
-            return self._to_player(session, endpoint, data, source, now)
+            return self._to_player(session, endpoint, data, source, now, local)
         if binding.connection_undecided:
             self.table.decide_connection(binding, opens_connection=opens_connection(data))
         return self._to_host(session, binding, data, now)
@@ -167,18 +173,20 @@ class Engine:
         data: bytes,
         source: Address,
         now: float,
+        local: Local | None,
     ) -> Action:
         """Turns a pair away that is not in the table; it may be on its way into it."""
         if self.bad_sources.is_bad(source):
-            return self._refuse(Verdict.BAD_SOURCE, endpoint, data, source, now, session)
+            return self._refuse(Verdict.BAD_SOURCE, endpoint, data, source, now, local, session)
         if session is None:
             ended = self.table.ended_recently(session_token, now)
-            return self._refuse(Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
+            verdict = Verdict.SESSION_ENDED if ended else Verdict.UNKNOWN_PAIR
+            return self._refuse(verdict, endpoint, data, source, now, local)
         revoked = session.was_revoked(user_token, now)
         if not revoked and not self.guesses.note(session, user_token, source[0], now):
             session.count_drop(Verdict.UNKNOWN_PAIR)
             return self._drop(Verdict.UNKNOWN_PAIR, endpoint, data, source, now)
-        return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, data, source, now, session)
+        return self._refuse(Verdict.UNKNOWN_PAIR, endpoint, data, source, now, local, session)
 
     def _to_host(self, session: Session, player: Binding, data: bytes, now: float) -> Action:
         host = session.host
@@ -186,24 +194,27 @@ class Engine:
             session.count_drop(Verdict.NO_HOST)
             return self._drop(Verdict.NO_HOST, player.endpoint, data, player.address, now)
         if not self._takes(host, data, now):
-            return self._refuse(Verdict.RATE_LIMITED, player.endpoint, data, player.address, now, session)
+            verdict = Verdict.RATE_LIMITED
+            return self._refuse(verdict, player.endpoint, data, player.address, now, player.local, session)
         player.traffic.to_host_datagrams += 1
         player.traffic.to_host_bytes += len(data)
         datagram = player.user.to_host_header + data[HEADER_BYTES:]
-        return Action(Verdict.FORWARDED, host.endpoint, host.address, datagram, player)
+        return Action(Verdict.FORWARDED, host.endpoint, host.address, datagram, player, host.local)
 
-    def _to_player(self, session: Session, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+    def _to_player(
+        self, session: Session, endpoint: Endpoint, data: bytes, source: Address, now: float, local: Local | None
+    ) -> Action:
         user = session.players.get(connection_id(data))
         player = user.client_binding if user is not None else None
         if player is None:
             session.count_drop(Verdict.UNKNOWN_CONNECTION)
             return self._drop(Verdict.UNKNOWN_CONNECTION, endpoint, data, source, now)
         if not self._takes(player, data, now):
-            return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, session)
+            return self._refuse(Verdict.RATE_LIMITED, endpoint, data, source, now, local, session)
         player.traffic.to_player_datagrams += 1
         player.traffic.to_player_bytes += len(data)
         datagram = TO_PLAYER_HEADER + data[HOST_DATA_HEADER_BYTES:]
-        return Action(Verdict.FORWARDED, player.endpoint, player.address, datagram, player)
+        return Action(Verdict.FORWARDED, player.endpoint, player.address, datagram, player, player.local)
 
     def _takes(self, receiver: Binding, data: bytes, now: float) -> bool:
         """Whether so much may be sent to a peer, which is little while it is not heard."""
@@ -211,7 +222,13 @@ class Engine:
         return not silent or receiver.takes_while_silent(len(data), now)
 
     def _admit(
-        self, user: User, binding: Binding | None, endpoint: Endpoint, source: Address, now: float
+        self,
+        user: User,
+        binding: Binding | None,
+        endpoint: Endpoint,
+        source: Address,
+        now: float,
+        local: Local | None,
     ) -> Binding | Verdict:
         """Binds or moves a user to where it was just heard, or says why not."""
         if self.bad_sources.is_bad(source):
@@ -228,13 +245,13 @@ class Engine:
             probation = binding.probation_at(now)
             former = probation.at(place) if probation is not None else None
             if probation is not None and former is not None:
-                self.table.move_back(binding, probation, former, now)
+                self.table.move_back(binding, probation, former, now, local)
                 return binding
             wins = named and not user.is_named(binding.address[0])
             least = SILENT_SECONDS if now < user.contested_until else self._limits.rebind_after
             if not wins and self._silence(binding, now) < least:
                 return Verdict.ADDRESS_CONFLICT
-            self.table.move(binding, endpoint, source, now)
+            self.table.move(binding, endpoint, source, now, local)
             return binding
         session = user.session
         host = session.host if endpoint.port is Port.SERVER else None
@@ -246,7 +263,7 @@ class Engine:
             self.table.replace_host(host, now)
         elif self._limits.max_bound_users and sum(self.table.bound) >= self._limits.max_bound_users:
             return Verdict.RELAY_FULL
-        return self.table.bind(user, endpoint, source, now)
+        return self.table.bind(user, endpoint, source, now, local)
 
     def _may_replace(self, host: Binding, user: User, now: float) -> bool:
         """Whether a user becomes host though another one is."""
@@ -263,6 +280,7 @@ class Engine:
         data: bytes,
         source: Address,
         now: float,
+        local: Local | None,
         session: Session | None = None,
     ) -> Action:
         """Drops a datagram and, where its sender should know and the rate allows it, says why."""
@@ -275,7 +293,7 @@ class Engine:
         if state is None or not self._refusals.allows(source[0], now):
             return dropped
         self.counters.refusals_told[endpoint.port][state] += 1
-        return Action(verdict, endpoint, source, STATE_DATAGRAM[state])
+        return Action(verdict, endpoint, source, STATE_DATAGRAM[state], local=local)
 
     def _drop(self, verdict: Verdict, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
         """Drops a datagram, and notes it in the history."""

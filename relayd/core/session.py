@@ -6,7 +6,7 @@ Slots, and objects only once they are needed, keep a user that never came under 
 from collections.abc import Iterator
 
 from relayd.core.counters import Traffic
-from relayd.core.endpoint import Address, Endpoint
+from relayd.core.endpoint import Address, Endpoint, Local
 from relayd.core.meter import TO_SILENT, Meter
 from relayd.core.persistence import Persistence
 from relayd.core.pings import Pings
@@ -29,6 +29,7 @@ class Binding:
         "connection_undecided",
         "endpoint",
         "last_seen",
+        "local",
         "meter",
         "pings",
         "probation",
@@ -43,6 +44,8 @@ class Binding:
         self.address = address
         self.bound_at = now
         self.last_seen = now
+        self.local: Local | None = None
+        """The address of this host that its last datagram was sent to; None where its socket has only one."""
         self.connection_undecided = False
         """At a new address, and only its first DATA will tell whether the connection is a new one as well."""
         self.meter: Meter | None = None
@@ -76,6 +79,12 @@ class Binding:
         if self.to_silent is None:
             self.to_silent = Meter(TO_SILENT)
         return self.to_silent.take(size_bytes, now)
+
+    def heard_elsewhere(self, at: float, local: Local | None) -> None:
+        """Takes over when another engine heard it last, in seconds, and at which address of this host, if it knows."""
+        if at > self.last_seen:
+            self.last_seen = at
+            self.local = local or self.local
 
     def note_ping(self, now: float) -> None:
         """Counts a PING that the engine answers."""

@@ -13,7 +13,7 @@ from relayd.core.bad_sources import BadSources
 from relayd.core.connection_id import ConnectionIdPolicy
 from relayd.core.counters import Traffic
 from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot, check_size
-from relayd.core.endpoint import Address, Endpoint
+from relayd.core.endpoint import Address, Endpoint, Local
 from relayd.core.events import Event, EventKind
 from relayd.core.followers import Followers
 from relayd.core.history import History
@@ -253,15 +253,18 @@ class Table:
 
     # Bindings -----------------------------------------------------------------------------------------------
 
-    def bind(self, user: User, endpoint: Endpoint, address: Address, now: float) -> Binding:
+    def bind(self, user: User, endpoint: Endpoint, address: Address, now: float, local: Local | None = None) -> Binding:
         """Binds a user that is not bound on that port. On the server port this makes it the host."""
         undecided = endpoint.port is Port.CLIENT and self._choose_connection_id(user)
-        binding = self._bind(user, endpoint, address, now, undecided=undecided)
+        binding = self._bind(user, endpoint, address, now, local, undecided=undecided)
         self._mappings.doubt_others(binding, now)
         return binding
 
-    def _bind(self, user: User, endpoint: Endpoint, address: Address, now: float, *, undecided: bool) -> Binding:
+    def _bind(
+        self, user: User, endpoint: Endpoint, address: Address, now: float, local: Local | None, *, undecided: bool
+    ) -> Binding:
         binding = Binding(user, endpoint, address, now)
+        binding.local = local
         binding.connection_undecided = undecided
         rate = self._user_rates[endpoint.port]
         if any(rate):
@@ -284,32 +287,37 @@ class Table:
         self._tell(Event(EventKind.USER_BOUND, session, binding), now)
         return binding
 
-    def move(self, binding: Binding, endpoint: Endpoint, address: Address, now: float) -> None:
+    def move(
+        self, binding: Binding, endpoint: Endpoint, address: Address, now: float, local: Local | None = None
+    ) -> None:
         """Moves a binding to another address, on probation unless it is the one that the user is authorized with."""
         user = binding.user
         former = Former(binding.place, user.connection_id)
         binding.probation = None if user.is_named(address[0]) else moved(binding.probation_at(now), former, now)
-        self._put(binding, Place(endpoint, address), now)
+        self._put(binding, Place(endpoint, address), now, local)
         if endpoint.port is Port.CLIENT and self._choose_connection_id(user):
             binding.connection_undecided = True
         self._tell(Event(EventKind.USER_MOVED, user.session, binding), now)
 
-    def move_back(self, binding: Binding, probation: Probation, former: Former, now: float) -> None:
+    def move_back(
+        self, binding: Binding, probation: Probation, former: Former, now: float, local: Local | None = None
+    ) -> None:
         """Moves a binding to where it was before, as the host knew it there. From then on its place is contested."""
         user = binding.user
         user.contested_until = now + CONTESTED_SECONDS
         binding.probation = probation.older_than(former)
-        self._put(binding, former.place, now)
+        self._put(binding, former.place, now, local)
         if binding.port is Port.CLIENT:
             binding.connection_undecided = False
             if former.connection_id not in user.session.players:
                 user.set_connection_id(former.connection_id)
         self._tell(Event(EventKind.USER_RETURNED, user.session, binding), now)
 
-    def _put(self, binding: Binding, place: Place, now: float) -> None:
+    def _put(self, binding: Binding, place: Place, now: float, local: Local | None) -> None:
         self._mappings.remove(binding)
         binding.endpoint, binding.address = place
         binding.last_seen = now
+        binding.local = local
         binding.user.was_at(place.address[0])
         self._mappings.add(binding)
         self._mappings.doubt_others(binding, now)
@@ -357,6 +365,7 @@ class Table:
         connection_id: int,
         now: float,
         undecided: bool = False,
+        local: Local | None = None,
     ) -> Binding:
         """Binds a user as it was bound before a restart, under the id that the host knows it by.
 
@@ -367,10 +376,11 @@ class Table:
             connection_id: of a player, and of no other in the session; 0 for a host.
             now: seconds.
             undecided: see `Binding.connection_undecided`.
+            local: see `Binding.local`.
         """
         if connection_id:
             user.set_connection_id(connection_id)
-        return self._bind(user, endpoint, address, now, undecided=undecided)
+        return self._bind(user, endpoint, address, now, local, undecided=undecided)
 
     def _choose_connection_id(self, user: User) -> bool:
         """For a player at a new address: keeps its id or changes it; True if its first DATA has to decide."""

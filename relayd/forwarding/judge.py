@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from relayd.core.endpoint import Address, Endpoint
+from relayd.core.endpoint import Address, Endpoint, Local
 from relayd.core.engine import Action, Engine
 from relayd.core.verdict import Verdict
 from relayd.core.views import BindingRecords
+from relayd.forwarding.asked import GONE, leaving_from
 from relayd.forwarding.sockets import BoundSocket
 
 _log = structlog.get_logger()
@@ -35,10 +36,10 @@ class Judge:
         """Datagrams that could not be handled since the log said so."""
         self._tell_at = 0.0
 
-    def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> None:
-        """The whole way of one datagram."""
+    def receive(self, endpoint: Endpoint, data: bytes, source: Address, now: float, local: Local | None = None) -> None:
+        """The whole way of one datagram. `local`: the address of this host that it was sent to, where that is told."""
         try:
-            action = self._engine.handle(endpoint, data, source, now)
+            action = self._engine.handle(endpoint, data, source, now, local)
             if action.endpoint is not None:
                 self._send(endpoint, len(data), action, action.endpoint)
             if action.player is not None:
@@ -56,8 +57,24 @@ class Judge:
         # not take. A game is better served by the next datagram than by a late one; and with no queue there is
         # nothing to start again.
         try:
-            self._sockets[leaves_from.number].sendto(action.datagram, action.to)
+            self._send_from(leaves_from, action)
         except OSError as error:
             full = error.errno in _QUEUE_FULL
             reason = Verdict.SEND_QUEUE_FULL if full else Verdict.SEND_FAILED
             self._engine.unsent(arrived_at, size_bytes, action, reason)
+
+    def _send_from(self, endpoint: Endpoint, action: Action) -> None:
+        """Sends from the address that the receiver sends to, or from any where this host no longer has that one.
+
+        Raises:
+            OSError: the kernel does not take it.
+        """
+        sock = self._sockets[endpoint.number]
+        if action.local is not None:
+            try:
+                sock.sendmsg((action.datagram,), leaving_from(action.local), 0, action.to)
+                return
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+        sock.sendto(action.datagram, action.to)

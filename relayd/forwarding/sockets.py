@@ -11,6 +11,7 @@ from relayd.core.endpoint import Endpoint
 from relayd.core.views import SocketMemory
 from relayd.core.wire import Port
 from relayd.errors import UnavailableError
+from relayd.forwarding.asked import tell_asked
 from relayd.settings import RelaySettings
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -143,6 +144,7 @@ def _cannot_bind(ip_address: str, number: int, error: OSError) -> str:
 
 
 def _prepare(sock: socket.socket, settings: RelaySettings) -> Iterator[str]:
+    tell_asked(sock)
     # RFC 2474: the upper six bits of the former TOS and traffic class octets. 0 too: a kept socket may have others.
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, settings.dscp << 2)

@@ -2,9 +2,10 @@
 
 import socket
 
-from relayd.core.endpoint import Address
+from relayd.core.endpoint import Address, Local
 from relayd.core.session import Binding, Session, User
 from relayd.core.wire import Port
+from relayd.forwarding.asked import local_of
 from relayd.state import layout
 from relayd.state.layout import Identity, Kind
 
@@ -23,19 +24,31 @@ def unpack_address(identity: Identity) -> Address:
     return socket.inet_ntop(identity.family, identity.ip), identity.peer_port, 0, identity.scope
 
 
+def local_from(identity: Identity) -> Local | None:
+    """The address of this host that the peer of a binding sends to, as the core keeps it."""
+    if identity.local == layout.NO_LOCAL:
+        return None
+    return local_of(identity.local[:4] if identity.family == socket.AF_INET else identity.local, identity.scope)
+
+
 def identity_of(binding: Binding) -> Identity:
     """What the record of a binding says."""
     user = binding.user
+    family, peer_port, scope, ip = pack_address(binding.address)
     return Identity(
-        Kind.BINDING,
-        binding.port,
-        binding.connection_undecided,
-        user.token,
-        user.session.token,
-        user.connection_id if binding.port is Port.CLIENT else 0,
-        binding.endpoint.number,
-        *pack_address(binding.address),
-        layout.game_of(user.session.session_id),
+        kind=Kind.BINDING,
+        port=binding.port,
+        undecided=binding.connection_undecided,
+        family=family,
+        endpoint=binding.endpoint.number,
+        peer_port=peer_port,
+        user=user.token,
+        session=user.session.token,
+        connection_id=user.connection_id if binding.port is Port.CLIENT else 0,
+        scope=scope,
+        ip=ip,
+        local=binding.local[:16].ljust(16, b"\0") if binding.local is not None else layout.NO_LOCAL,
+        game=layout.game_of(user.session.session_id),
     )
 
 
@@ -54,13 +67,14 @@ def _of_no_binding(kind: Kind, session: Session, span: bytes, user: int = 0, con
         kind=kind,
         port=0,
         undecided=False,
+        family=0,
+        endpoint=0,
+        peer_port=0,
         user=user,
         session=session.token,
         connection_id=connection_id,
-        endpoint=0,
-        family=0,
-        peer_port=0,
         scope=0,
         ip=span,
+        local=layout.NO_LOCAL,
         game=layout.game_of(session.session_id),
     )

@@ -75,6 +75,8 @@ _SESSIONS_AT_ONCE = 256
 
 NO_SPAN = bytes(16)
 """The span of what is counted while usage is not recorded."""
+NO_LOCAL = bytes(16)
+"""Instead of an address of this host."""
 NOWHERE = 0xFFFF
 """Instead of a socket's number: the address of the binding is no longer valid, only its counts are."""
 
@@ -92,19 +94,22 @@ class Identity(NamedTuple):
     """Of a binding."""
     undecided: bool
     """Of a binding: whether its first DATA has still to tell if the connection is a new one."""
+    family: int
+    endpoint: int
+    """Of a binding: number of its socket."""
+    peer_port: int
     user: int
     session: int
     connection_id: int
     """Of a player, also in its account; else 0."""
-    endpoint: int
-    """Of a binding: number of its socket."""
-    family: int
-    peer_port: int
     scope: int
     ip: bytes
     """16 bytes; of an IPv4 address the first four. Of anything but a binding: its span, or NO_SPAN."""
+    local: bytes
+    """Of a binding: the address of this host that its peer sends to, as `ip`; NO_LOCAL where that is not known. Of a
+    link-local one, the interface is the peer's scope."""
     game: bytes
-    """8 bytes that stand for the session's id: another session may come to have the same tokens."""
+    """4 bytes that stand for the session's id: another session may come to have the same tokens."""
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -137,7 +142,7 @@ def misfit(start: bytes, size_bytes: int) -> str:
 @functools.lru_cache(_SESSIONS_AT_ONCE)
 def game_of(session_id: str) -> bytes:
     """`Identity.game` of a session."""
-    return hashlib.blake2b(session_id.encode(), digest_size=8).digest()
+    return hashlib.blake2b(session_id.encode(), digest_size=4).digest()
 
 
 def encode(identity: Identity) -> bytes:

@@ -255,7 +255,9 @@ class Records:
 
     def invalidate_address(self, slot: int, binding: Identity) -> Identity:
         """Marks a binding's address as invalid: only whose it was and its counts are kept."""
-        nowhere = binding._replace(endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16))
+        nowhere = binding._replace(
+            endpoint=layout.NOWHERE, family=0, peer_port=0, scope=0, ip=bytes(16), local=layout.NO_LOCAL
+        )
         self._write(slot, nowhere, keep_counts=True)
         return nowhere
 

@@ -12,7 +12,7 @@ from relayd.core.table import TOMBSTONE_SECONDS, Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.state import layout
-from relayd.state.identities import unpack_address
+from relayd.state.identities import local_from, unpack_address
 from relayd.state.layout import Identity
 from relayd.state.left import Left
 from relayd.state.memory import StateMemory
@@ -184,6 +184,7 @@ class Restoration:
             connection_id=identity.connection_id,
             now=self._now(),
             undecided=identity.undecided,
+            local=local_from(identity),
         )
         self.restored += 1
 

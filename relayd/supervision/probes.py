@@ -4,7 +4,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
-from relayd.core.endpoint import Address, Endpoint
+from relayd.core.endpoint import Address, Endpoint, Local
 from relayd.core.engine import Action, Engine
 from relayd.core.lookups import Lookups
 from relayd.core.table import Table
@@ -30,11 +30,13 @@ class ProbedEngine(Engine):
         self.own: set[Address] = set()
         """IP address and port of the relay's own probes."""
 
-    def handle(self, endpoint: Endpoint, data: bytes, source: Address, now: float) -> Action:
+    def handle(
+        self, endpoint: Endpoint, data: bytes, source: Address, now: float, local: Local | None = None
+    ) -> Action:
         """See `Engine.handle`."""
         if len(data) > MAX_DATAGRAM_BYTES and source[:2] in self.own:
             return _SWALLOWED
-        return super().handle(endpoint, data, source, now)
+        return super().handle(endpoint, data, source, now, local)
 
 
 class Probes:

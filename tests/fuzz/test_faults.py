@@ -46,11 +46,11 @@ expire = Table.expire
 
 
 def as_if_it_were_new(
-    table: Table, user: User, endpoint: Endpoint, address: Address, *, connection_id: int, now: float, **_: bool
+    table: Table, user: User, endpoint: Endpoint, address: Address, *, connection_id: int, now: float, **_: object
 ) -> Binding:
     if connection_id:
         table._renew_connection_id(user)
-    return table._bind(user, endpoint, address, now, undecided=False)
+    return table._bind(user, endpoint, address, now, None, undecided=False)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""A relay, a host beside it and a player at the other end of a cable, in networks of their own."""
+"""Tests in networks of their own, such as a relay, a host beside it and a player at the other end of a cable.
+
+The networks are made by this process if it may, else by one that is root of a user namespace.
+"""
 
 import os
 import subprocess
@@ -39,15 +42,28 @@ class Cabled(NamedTuple):
     connection_id: int
 
 
-def with_cable(test: Callable[[Cabled], None]) -> Callable[[Path, str, pytest.FixtureRequest], None]:
-    """Gives a test its networks: made by this process if it may, else by one that is root of a user namespace."""
+Test = Callable[[Path, str, pytest.FixtureRequest], None]
+
+
+def with_cable(test: Callable[[Cabled], None]) -> Test:
+    """Gives a test its networks, and what is in them."""
+
+    def run(tmp_path: Path, forwarder: str, stack: ExitStack) -> None:
+        test(_lay_cable(tmp_path, forwarder, stack))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return with_networks(run)
+
+
+def with_networks(test: Callable[[Path, str, ExitStack], None]) -> Test:
+    """Lets a test make networks of its own, which end with the stack that it gets."""
 
     def run(tmp_path: Path, forwarder: str, request: pytest.FixtureRequest) -> None:
         if missing := missing_program():
             pytest.skip(f"not installed: {missing}")
         if may_make_networks():
             with ExitStack() as stack:
-                test(_lay_cable(tmp_path, forwarder, stack))
+                test(tmp_path, forwarder, stack)
         else:
             _run_in_a_user_namespace(request.node.nodeid, tmp_path)
 

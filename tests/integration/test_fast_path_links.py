@@ -71,11 +71,13 @@ class Network:
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             Path("/proc/sys/net", name).write_text(str(value), encoding="ascii")
 
-    def relay(self, folder: Path, session: SessionKeys, *interfaces: str) -> RelayProcess:
+    def relay(
+        self, folder: Path, session: SessionKeys, *interfaces: str, bind: list[str] | None = None
+    ) -> RelayProcess:
         """With the fast path on these interfaces, or on all."""
         fast_path = {"interfaces": interfaces or self._links, "pin_directory": str(self._pins / "relayd")}
         sections: dict[str, dict[str, Any]] = {
-            "relay": {"bind": self._addresses},
+            "relay": {"bind": bind or self._addresses},
             "fast_path": {"mode": "require", **fast_path},
         }
         return self._stack.enter_context(RelayProcess(folder, [session], sections, ("run", "--detach-on-exit")))
@@ -135,12 +137,12 @@ class Pair:
         host.ping_until(VALID)
         player.say(OPENS_CONNECTION)
         self._connection = host.hear()[0]
-        eventually(self._by_kernel, "the kernel forwards both ways")
+        eventually(self.by_kernel, "the kernel forwards both ways")
 
     def forwarded(self) -> float:
         return by_kernel(self.relay, "forwarded")
 
-    def _by_kernel(self) -> bool:
+    def by_kernel(self) -> bool:
         before = self.forwarded()
         self.exchange(b"both ways")
         return self.forwarded() == before + 2
@@ -181,6 +183,28 @@ def test_from_link_to_link(network: Network, tmp_path: Path, family: int, forwar
                 assert (packet.mac_to, packet.mac_from) == (tap.mac, mac_of(f"link{number}"))
                 assert (packet.source, packet.source_port) == relay.address(port, AT_RELAY[family].format(number))
                 assert packet.destination == AT_PEER[family].format(number)
+
+
+@FAMILIES
+def test_from_one_of_several_addresses(network: Network, tmp_path: Path, family: int) -> None:
+    """Peers that are connected to it hear no other: not the sockets before, not the kernel, not the sockets again."""
+    net = network.new()
+    network.link(1, net)
+    second = {4: "10.88.1.7", 6: "fd88:1::7"}[family]
+    ip("address", "add", f"{second}/{bits(second)}", "dev", "link1", *nodad(second))
+    session = new_session("links")
+    relay = network.relay(tmp_path, session, bind=["0.0.0.0", "::"])
+    with (
+        net.run(relay.host, session, ip=second) as host,
+        net.run(relay.player, session, ip=second) as player,
+    ):
+        pair = Pair(relay, host, player)
+        assert (host.ping(), player.ping()) == (VALID, VALID)
+        watched = f"/v1/sessions/{session.session_id}/watch"
+        for method in ("POST", "DELETE"):
+            assert relay.request(method, watched)[0] in (200, 204)
+            pair.exchange(method.encode())
+        eventually(pair.by_kernel, "the kernel forwards again")
 
 
 @FAMILIES

@@ -155,8 +155,8 @@ class ThreadWorld(SocketWorld):
         speaking: list[socket.socket | Forwarder] = [*self._peers.values(), self.forwarder]
         select.select(speaking, [], [], _POLL_SECONDS)
         while taken := self.forwarder.take(10):
-            for number, data, source in taken:
-                self._judge.receive(self._bound[number].endpoint, data, source, self.clock())
+            for number, data, source, local in taken:
+                self._judge.receive(self._bound[number].endpoint, data, source, self.clock(), local)
         self._flows.flush()
         return self.moved(before)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from relayd.core.declaration.common import TRAFFIC
 from relayd.core.declaration.thread import COUNTED_DROPS, DELAY_BOUNDS_NS
-from relayd.core.endpoint import Address
+from relayd.core.endpoint import Address, Local
 from relayd.core.session import Binding, User
 from relayd.core.verdict import Verdict
 from relayd.core.views import CountsMemory
@@ -26,6 +26,7 @@ class Flow(NamedTuple):
     session: int
     connection_id: int
     meter: tuple[int, int, int, int]
+    local: Local | None = None
 
 
 class FakeForwarder:
@@ -42,16 +43,18 @@ class FakeForwarder:
         self.heard_pings: dict[int, tuple[int, int, int, int]] = {}
         self.due_ns: dict[int, tuple[int, int]] = {}
         """What stands in a slot's meter when it is removed."""
+        self.local: dict[int, Local] = {}
+        """Where a slot's peer sends to, by what the thread heard."""
         self.totals = [[[0, 0] for _ in Verdict] for _ in Port]
         self.delayed: tuple[tuple[int, ...], float] = ((0,) * (len(DELAY_BOUNDS_NS.values) + 1), 0.0)
-        self._passed_up: list[tuple[int, bytes, Address]] = []
+        self._passed_up: list[tuple[int, bytes, Address, Local | None]] = []
         self._readable = os.eventfd(0, os.EFD_NONBLOCK)
 
     # What the test does -------------------------------------------------------------------------------------
 
-    def pass_up(self, number: int, data: bytes, source: Address) -> None:
+    def pass_up(self, number: int, data: bytes, source: Address, local: Local | None = None) -> None:
         """A datagram that the engine has to judge."""
-        self._passed_up.append((number, data, source))
+        self._passed_up.append((number, data, source, local))
         os.eventfd_write(self._readable, 1)
 
     def count(self, slot: int, **counts: int) -> None:
@@ -76,7 +79,7 @@ class FakeForwarder:
     def fileno(self) -> int:
         return self._readable
 
-    def take(self, limit: int) -> list[tuple[int, bytes, Address]]:
+    def take(self, limit: int) -> list[tuple[int, bytes, Address, Local | None]]:
         taken, self._passed_up = self._passed_up[:limit], self._passed_up[limit:]
         if not self._passed_up:
             with contextlib.suppress(BlockingIOError):
@@ -92,14 +95,15 @@ class FakeForwarder:
         session: int,
         connection_id: int,
         meter: tuple[int, int, int, int] = (0, 0, 0, 0),
+        local: Local | None = None,
     ) -> None:
         if slot in self.flows:
             raise ValueError(f"slot {slot} is taken")
-        self.flows[slot] = Flow(endpoint, address, user, session, connection_id, meter)
+        self.flows[slot] = Flow(endpoint, address, user, session, connection_id, meter, local)
 
-    def remove(self, slot: int) -> tuple[int, int]:
-        del self.flows[slot]
-        return self.due_ns.get(slot, (0, 0))
+    def remove(self, slot: int) -> tuple[int, int, Local | None]:
+        flow = self.flows.pop(slot)
+        return *self.due_ns.get(slot, (0, 0)), self.local.get(slot, flow.local)
 
     def take_counts(self, slot: int) -> tuple[int, ...]:
         return tuple(self.counted.pop(slot, [0] * _COUNTS))

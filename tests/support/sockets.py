@@ -9,6 +9,7 @@ from typing import Any
 
 from relayd.core.endpoint import Address, Endpoint
 from relayd.core.wire import Port
+from relayd.forwarding.asked import Ancillary
 from relayd.forwarding.sockets import BoundSocket
 
 
@@ -27,11 +28,15 @@ class FakeSocket(socket.socket):
         self.wires: dict[Address, Callable[[bytes], None]] = {}
         """What is sent to these addresses arrives there, and is not kept."""
         self._name = (ip_address, port)
-        self._arrived: deque[tuple[bytes, Address]] = deque()
+        self._arrived: deque[tuple[bytes, Address, Ancillary]] = deque()
+        self.left_from: list[Ancillary] = []
+        """What was said with each datagram that was to leave from an address."""
+        self.gone: int | None = None
+        """errno of each of them from now on, as where this host has lost the address."""
 
-    def arrive(self, data: bytes, source: Address) -> None:
+    def arrive(self, data: bytes, source: Address, ancillary: Ancillary | None = None) -> None:
         """A datagram comes in."""
-        self._arrived.append((data, source))
+        self._arrived.append((data, source, ancillary or []))
         self._there.send(b"x")
 
     def taken(self) -> list[tuple[bytes, Address]]:
@@ -60,10 +65,21 @@ class FakeSocket(socket.socket):
             wire(bytes(data))
         return len(data)
 
-    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Any]:
+    def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
+        (data,) = buffers
+        if self.gone is not None:
+            raise OSError(self.gone, os.strerror(self.gone))
+        sent = self.sendto(data, address)
+        self.left_from.append(list(ancdata))
+        return sent
+
+    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> tuple[int, Any, int, Any]:
         super().recv(1)
-        data, source = self._arrived.popleft()
-        return data[:bufsize], source
+        data, source, ancillary = self._arrived.popleft()
+        (buffer,) = buffers
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        return size, ancillary, 0, source
 
     def getsockname(self) -> tuple[str, int]:
         return self._name

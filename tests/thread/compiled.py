@@ -7,7 +7,7 @@ from mmap import mmap
 
 import pytest
 
-from relayd.core.endpoint import Address
+from relayd.core.endpoint import Address, Local
 from relayd.core.views import CountsMemory
 
 __all__ = ["BareForwarder", "Flows", "Forwarder", "needs_native"]
@@ -51,9 +51,10 @@ class Forwarder:
         session: int,
         connection_id: int,
         meter: tuple[int, int, int, int] = (0, 0, 0, 0),
+        local: Local | None = None,
     ) -> int:
         slot = self._free[-1] if self._free else self._next
-        self.bare.add(slot, endpoint, address, user, session, connection_id, meter)
+        self.bare.add(slot, endpoint, address, user, session, connection_id, meter, local)
         if self._free:
             self._free.pop()
         else:

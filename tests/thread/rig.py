@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from relayd.core.endpoint import Address
+from relayd.core.endpoint import Address, Local
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_ping
 from tests.integration.waiting import PATIENCE_SECONDS
@@ -33,6 +33,7 @@ class Rig:
         merge: see `Forwarder`.
         started: whether the thread runs already.
         run: calls a function in the network where the relay is.
+        prepare: called with each of the relay's sockets.
     """
 
     def __init__(
@@ -41,13 +42,17 @@ class Rig:
         merge: bool = True,
         started: bool = True,
         run: Callable[..., Any] = in_this_network,
+        prepare: Callable[[socket.socket], object] = bool,
     ) -> None:
+        self._prepare = prepare
         self._ip, self._merge, self._started, self._run = ip, merge, started, run
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.sockets = {port: stack.enter_context(self._run(_open, (self._ip, 0))) for port in (S, C)}
+            for sock in self.sockets.values():
+                self._prepare(sock)
             endpoints = [(self.sockets[port].fileno(), int(port)) for port in (S, C)]
             self.forwarder = compiled.Forwarder(endpoints, self._merge)
             stack.callback(self.forwarder.stop)
@@ -73,7 +78,7 @@ class Rig:
 
     def peer(self, ip: str | None = None, run: Callable[..., Any] | None = None) -> socket.socket:
         """A peer's socket, in the relay's network or in another."""
-        sock: socket.socket = (run or self._run)(_open, (ip or self._ip, 0))
+        sock: socket.socket = (run or self._run)(_open, (ip or ("127.0.0.1" if self._ip == "0.0.0.0" else self._ip), 0))
         sock.settimeout(PATIENCE_SECONDS)
         return self._peers.enter_context(sock)
 
@@ -98,7 +103,11 @@ class Rig:
 
     def drain(self) -> list[tuple[int, bytes, Address]]:
         """Takes all that was passed up, and is done with it."""
-        taken: list[tuple[int, bytes, Address]] = []
+        return [(number, data, source) for number, data, source, _ in self.drain_asked()]
+
+    def drain_asked(self) -> list[tuple[int, bytes, Address, Local | None]]:
+        """The same, with the address of this host that each was sent to."""
+        taken: list[tuple[int, bytes, Address, Local | None]] = []
         while more := self.forwarder.take(100):
             taken += more
         return taken

@@ -53,7 +53,7 @@ def at_host(number: int, connection_id: int = 7) -> bytes:
 
 
 def taken(rig: Rig, limit: int = 100) -> list[bytes]:
-    return [data for _, data, _ in rig.forwarder.take(limit)]
+    return [data for _, data, *_ in rig.forwarder.take(limit)]
 
 
 def test_a_flow_waits_for_what_was_passed_up_before_it() -> None:

@@ -132,7 +132,7 @@ def test_the_room_of_what_is_being_judged_is_not_free() -> None:
         assert rig.totals()[C, Verdict.OVERLOADED][0] == 10
         assert rig.forwarder.take(ROOM) == []
         send_junk(rig, stranger, 0, ROOM)
-        assert [data for _, data, _ in rig.forwarder.take(ROOM)] == list(map(numbered, range(ROOM)))
+        assert [data for _, data, *_ in rig.forwarder.take(ROOM)] == list(map(numbered, range(ROOM)))
         assert rig.totals()[C, Verdict.OVERLOADED][0] == 10
 
 
@@ -144,7 +144,7 @@ def test_it_is_taken_in_order_around_the_ring() -> None:
             send_junk(rig, stranger, sent, sent + 60)
             sent += 60
             limit = (0, 1, 50, 129)[turn % 4]
-            for _, data, _ in rig.forwarder.take(limit):
+            for _, data, *_ in rig.forwarder.take(limit):
                 assert data == numbered(taken)
                 taken += 1
             if sent - taken > ROOM // 2:
@@ -172,5 +172,5 @@ def test_a_user_bound_at_two_addresses_of_the_relay_is_told_apart_by_the_socket(
         assert bob.recvfrom(100) == (VALID, other.getsockname())
         while not (taken := forwarder.take(10)):
             pass
-        assert taken == [(0, encode_ping(BOB, SESSION), bob.getsockname())]
+        assert taken == [(0, encode_ping(BOB, SESSION), bob.getsockname(), None)]
         forwarder.stop()

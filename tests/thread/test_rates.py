@@ -86,12 +86,12 @@ def test_what_was_let_through_is_handed_over_and_back() -> None:
     with Rig() as rig:
         due_ns = due_later()
         alice, slot = bound(rig, (5, 5000, due_ns, 7))
-        assert rig.forwarder.bare.remove(slot) == (due_ns, 7)
+        assert rig.forwarder.bare.remove(slot) == (due_ns, 7, None)
         rig.forwarder.bare.add(slot, int(C), alice.getsockname(), ALICE, SESSION, 7, (5, 5000, 0, 0))
         before_ns = time.monotonic_ns()
         rig.send(alice, C, PING)
         assert received(alice, 1) == [VALID]
-        datagrams_due_ns, bytes_due_ns = rig.forwarder.bare.remove(slot)
+        datagrams_due_ns, bytes_due_ns, _ = rig.forwarder.bare.remove(slot)
         after_ns = time.monotonic_ns()
         assert before_ns <= datagrams_due_ns - NS_PER_SECOND // 5 <= after_ns
         assert before_ns <= bytes_due_ns - len(PING) * NS_PER_SECOND // 5000 <= after_ns

@@ -133,8 +133,8 @@ class World(Rig):
         self.peers[user].sendto(datagram, (RELAY[4], PORTS[PORT_OF[user]]))
         hears = self.peers[receiver].fileno()
         while hears not in select.select([hears, self.forwarder.fileno()], [], [], PATIENCE_SECONDS)[0]:
-            for number, data, source in self.forwarder.take(10):
-                self._judge.receive(self._bound[number].endpoint, data, source, time.monotonic())
+            for number, data, source, local in self.forwarder.take(10):
+                self._judge.receive(self._bound[number].endpoint, data, source, time.monotonic(), local)
             self.flows.flush()
         self.peers[receiver].recv(2048)
 

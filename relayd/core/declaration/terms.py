@@ -60,8 +60,6 @@ U32 = Scalar("u32", "__u32", "I")
 U64 = Scalar("u64", "__u64", "Q")
 F64 = Scalar("f64", "double", "d")
 BOOL = Scalar("bool", "__u8", "?")
-UNUSED = Scalar("unused", "__u8", "x")
-"""A byte without a meaning."""
 NETWORK_U16 = Scalar("network u16", "__be16", "2s")
 """In network order."""
 IP = Scalar("ip", "__u32", "16s", 4)

@@ -117,7 +117,9 @@ class Adoption:
         # Counts that were kept include what was taken over from the slot so far.
         mirror.traffic.go_on(slot, counts_are_kept=user.traffic is not None)
         address = layout.peer_address(entry)
-        binding = mirror.table.restore(user, endpoint, address, connection_id=entry.connection_id, now=now)
+        binding = mirror.table.restore(
+            user, endpoint, address, connection_id=entry.connection_id, now=now, local=mirror.traffic.local(slot)
+        )
         binding.last_seen = mirror.traffic.last_seen(slot) or now
         mirror.adopt(binding, slot, entry.session_index)
         self._indexes.discard(entry.session_index)

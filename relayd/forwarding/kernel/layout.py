@@ -24,9 +24,10 @@ from relayd.core.declaration.kernel_maps import (
     PassedUp,
 )
 from relayd.core.declaration.terms import Scalar, Struct
-from relayd.core.endpoint import Address, Endpoint
+from relayd.core.endpoint import Address, Endpoint, Local
 from relayd.core.session import Binding as BindingOfTable
 from relayd.core.wire import Port
+from relayd.forwarding.asked import is_link_local, local_of
 
 __all__ = ["ControlFlag", "InterfaceMode", "PassedUp"]
 
@@ -134,6 +135,13 @@ def pack_ip(ip_address: str) -> bytes:
     if ":" in ip_address:
         return socket.inet_pton(socket.AF_INET6, ip_address)
     return _MAPPED + socket.inet_pton(socket.AF_INET, ip_address)
+
+
+def local_address(packed: bytes) -> Local | None:
+    """An address of this host out of the 16 bytes of the maps; None where those are empty, or lack its interface."""
+    if not any(packed) or is_link_local(packed):
+        return None
+    return local_of(packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed, 0)
 
 
 def family_of(ip_address: str) -> int:

@@ -275,7 +275,7 @@ class Mirror:
         row.slots -= 1
         self.take_counts(slot, binding)
         # The sockets may not have heard it for long.
-        binding.last_seen = max(binding.last_seen, self.traffic.last_seen(slot))
+        binding.heard_elsewhere(self.traffic.last_seen(slot), self.traffic.local(slot))
         binding.take_pings(self.traffic.pings(slot))
         if binding.meter is not None:
             self.traffic.give_back(slot, binding.meter)

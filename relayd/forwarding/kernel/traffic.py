@@ -5,14 +5,18 @@ from collections.abc import Callable
 from relayd.core.counters import MOST_COUNTED, Traffic
 from relayd.core.declaration.common import DUES, PINGS, TRAFFIC
 from relayd.core.declaration.kernel_maps import STATE, TAKEN_OVER
+from relayd.core.endpoint import Local
 from relayd.core.meter import Meter
 from relayd.core.pings import Pings
 from relayd.core.session import Session
 from relayd.core.verdict import Verdict
+from relayd.forwarding.kernel.layout import local_address
 from relayd.forwarding.kernel.maps import BpfMap
 
 _STATE_BYTES = STATE.size_bytes
 _LAST_SEEN = STATE.packing(last="last_seen_ns")
+_LOCAL = STATE.packing("local", "local")
+_LOCAL_AT = STATE.offsets["local"]
 _FORWARDED = STATE.packing(TRAFFIC[0].name, TRAFFIC[-1].name)
 _FORWARDED_AT = STATE.offsets[TRAFFIC[0].name]
 _METER = DUES.packing()
@@ -48,6 +52,10 @@ class SlotTraffic:
         """When the kernel last heard it, in seconds; 0.0 for never."""
         nanoseconds: int = _LAST_SEEN.unpack_from(self._memory, slot * _STATE_BYTES)[0]
         return nanoseconds / 1e9
+
+    def local(self, slot: int) -> Local | None:
+        """The address of this host that its peer sends to; None before the kernel heard it there."""
+        return local_address(*_LOCAL.unpack_from(self._memory, slot * _STATE_BYTES + _LOCAL_AT))
 
     def pings(self, slot: int) -> Pings:
         """The PINGs that the kernel answered; none in slot 0, which is never used."""

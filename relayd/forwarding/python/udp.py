@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any
+from contextlib import suppress
 
-from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import UNBOUND, Event, EventKind
 from relayd.core.followers import Phase
 from relayd.core.session import Session
 from relayd.core.views import BindingRecords, SocketMemory
 from relayd.core.wire import Port
+from relayd.forwarding.asked import ANCILLARY_BYTES, asked
 from relayd.forwarding.judge import Judge
 from relayd.forwarding.sockets import BoundSocket, memory_of
+
+_LARGEST_DATAGRAM_BYTES = 1 << 16
+_AT_ONCE = 32
+"""About 1 ms before the other socket, and the rest of the loop, gets its turn."""
 
 
 class RecordKeeper:
@@ -34,26 +37,26 @@ class RecordKeeper:
 
 
 class UdpPorts:
-    """All sockets of the relay, on uvloop's own datagram transports."""
+    """All sockets of the relay, read by the event loop."""
 
     def __init__(self, engine: Engine, sockets: Sequence[BoundSocket], records: BindingRecords) -> None:
         self._judge = Judge(engine, sockets, records)
         self._bound = sockets
-        self._transports: list[asyncio.DatagramTransport] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         engine.table.followers.subscribe(Phase.THREADS, RecordKeeper(records))
 
     async def start(self) -> None:
         """Begins to take datagrams in."""
-        loop = asyncio.get_running_loop()
-        for endpoint, sock in self._bound:
-            receiver = partial(_Receiver, loop, endpoint, self._judge)
-            transport, _ = await loop.create_datagram_endpoint(receiver, sock=sock)
-            self._transports.append(transport)
+        self._loop = loop = asyncio.get_running_loop()
+        for one in self._bound:
+            loop.add_reader(one.socket, _Reader(loop, one, self._judge).take)
 
     def stop(self) -> None:
         """Closes the sockets."""
-        for transport in self._transports:
-            transport.close()
+        for one in self._bound:
+            if self._loop is not None:
+                self._loop.remove_reader(one.socket)
+            one.socket.close()
 
     def absorb(self, sessions: Iterable[Session]) -> None:
         """Nothing to add: the engine counts every datagram."""
@@ -63,17 +66,22 @@ class UdpPorts:
         return memory_of(self._bound)
 
     def delays(self) -> None:
-        """Not known: uvloop does not tell when the kernel took a datagram in."""
+        """Not known: nobody asks the kernel when it took a datagram in."""
 
 
-class _Receiver(asyncio.DatagramProtocol):
-    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, judge: Judge) -> None:
+class _Reader:
+    """Takes in what arrives at one socket. A transport of the loop would not tell which address was asked."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, bound: BoundSocket, judge: Judge) -> None:
         self._now = loop.time
-        self._endpoint = endpoint
+        self._endpoint, self._socket = bound
         self._receive = judge.receive
+        self._buffer = memoryview(bytearray(_LARGEST_DATAGRAM_BYTES))
 
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        self._receive(self._endpoint, data, addr, self._now())
-
-    def error_received(self, exc: Exception) -> None:
-        """An ICMP error about an earlier datagram: what is undeliverable shows by the peer's silence."""
+    def take(self) -> None:
+        """To be called when there is something. Leaves the rest of a burst for the next turn of the loop."""
+        # Nothing more, or an ICMP error about an earlier datagram: that shows by the peer's silence.
+        with suppress(OSError):
+            for _ in range(_AT_ONCE):
+                size, ancillary, _, source = self._socket.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
+                self._receive(self._endpoint, bytes(self._buffer[:size]), source, self._now(), asked(ancillary))

@@ -3,7 +3,7 @@
 from mmap import mmap
 from typing import Self
 
-from relayd.core.endpoint import Address
+from relayd.core.endpoint import Address, Local
 
 LAYOUT: int
 """Digest of relayd/core/declaration/thread.py as it was when this was compiled."""
@@ -12,7 +12,8 @@ class Forwarder:
     """Forwards between sockets for the bindings it was given, from `start` to `stop`.
 
     Args:
-        endpoints: (file descriptor, port) of each socket. They stay the caller's, and open until `stop`.
+        endpoints: (file descriptor, port) of each socket. They stay the caller's, and open until `stop`. One that has
+            several addresses says which was asked: see relayd/forwarding/asked.py.
         merge: whether several datagrams to one peer may leave in one system call as one (UDP_SEGMENT).
         memory: writable, and kept as long as this object lives: all is counted in it.
         totals_at: where the totals begin: ``u64[port][verdict][datagrams, bytes]``.
@@ -47,8 +48,9 @@ class Forwarder:
     def fileno(self) -> int:
         """A file descriptor that is readable while `take` or `take_asked` has something to give."""
 
-    def take(self, limit: int) -> list[tuple[int, bytes, Address]]:
-        """Datagrams that the engine has to judge: number of the endpoint, bytes, source.
+    def take(self, limit: int) -> list[tuple[int, bytes, Address, Local | None]]:
+        """Datagrams that the engine has to judge: number of the endpoint, bytes, source, and the address of this host
+        that it was sent to, if the socket says so.
 
         Of a datagram over 1,200 bytes, only the length and the first 1,201 bytes are true. To ask again says that those
         taken before were judged and their answers sent.
@@ -63,6 +65,7 @@ class Forwarder:
         session: int,
         connection_id: int,
         meter: tuple[int, int, int, int] = (0, 0, 0, 0),
+        local: Local | None = None,
     ) -> None:
         """Forwards for a binding from now on, and counts in that slot what it does.
 
@@ -75,19 +78,21 @@ class Forwarder:
             connection_id: of a player; else 0.
             meter: what stands in the `Meter` of relayd/core/meter.py: datagrams and bytes a second, 0 for no bound;
                 datagrams_due_ns, bytes_due_ns.
+            local: the address of this host that it is sent to from, until a datagram of its own says another one.
 
         Raises:
             MemoryError: and nothing changed.
             OverflowError: a number that does not fit into 32 bits.
             ValueError: no such endpoint, no IP address, no UDP port, not a free slot; or its user, its connection id or
-                its session's host is there already.
+                its session's host is there already; or `local` is no address.
         """
 
-    def remove(self, slot: int) -> tuple[int, int]:
+    def remove(self, slot: int) -> tuple[int, int, Local | None]:
         """No longer forwards for the binding in that slot; what was counted stays there.
 
         Returns:
-            What stands in its meter by now: datagrams_due_ns, bytes_due_ns.
+            What stands in its meter by now, datagrams_due_ns and bytes_due_ns; and the address of this host that its
+            peer sends to.
 
         Raises:
             KeyError: no binding has that slot.

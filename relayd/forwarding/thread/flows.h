@@ -20,7 +20,14 @@ struct peer {
 	uint32_t scope;
 };
 
-/* One binding: one line of the cache, and another one where there is a rate to keep. */
+/* An address of this host, with the interface where it is link-local; a family of 0 where there is none to name. */
+struct local {
+	uint8_t address[16]; /* IPv4: the first four */
+	uint32_t interface;
+	uint32_t family;
+};
+
+/* One binding: one line of the cache, and another one where there is a rate or an address of this host to keep. */
 struct flow {
 	struct peer peer;
 	uint32_t user;
@@ -35,8 +42,9 @@ struct flow {
 	bool metered;	     /* whether there is a rate to keep */
 	struct rate rate __attribute__((aligned(64)));
 	struct dues dues;
-	struct dues to_silent; /* of what was sent to it while it was silent */
+	struct local local;    /* where it sends to, and is to be sent to from */
 	double ask_at;	       /* seconds; from then on the owner is asked whether somebody else hears it */
+	struct dues to_silent; /* of what was sent to it while it was silent */
 } __attribute__((aligned(64)));
 
 /* 64-bit key → slot. Open addressing; a slot is never 0, which marks what is free. */

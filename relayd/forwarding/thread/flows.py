@@ -138,6 +138,7 @@ class Flows:
             user.session.token,
             user.connection_id if binding.port is Port.CLIENT else 0,
             _NO_METER if meter is None else (*meter.rate, meter.datagrams_due_ns, meter.bytes_due_ns),
+            binding.local,
         )
         self._linked[binding] = slot
         self._at[slot] = binding
@@ -147,11 +148,11 @@ class Flows:
             return
         slot = self._linked.pop(binding)
         del self._at[slot]
-        due_ns = self._forwarder.remove(slot)
+        *due_ns, local = self._forwarder.remove(slot)
         if binding.meter is not None:
             binding.meter.datagrams_due_ns, binding.meter.bytes_due_ns = due_ns
         # After a move, `last_heard` may be called before the thread hears the new address.
-        binding.last_seen = max(binding.last_seen, self._records.last_seen(slot))
+        binding.heard_elsewhere(self._records.last_seen(slot), local)
         binding.take_pings(self._answered(slot))
         self._take_counts(binding)
 

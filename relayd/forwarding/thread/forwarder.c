@@ -31,6 +31,7 @@ struct datagram {
 	uint8_t *bytes;
 	uint32_t size;
 	struct peer source;
+	struct local local; /* where it was sent to */
 	uint32_t user;
 	uint32_t session;
 	uint8_t kind;	   /* 0: nothing for this thread to decide */
@@ -48,8 +49,9 @@ struct work {
 	struct mmsghdr messages[BATCH];
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(struct timespec))];
-	} arrival;
+		char bytes[CMSG_SPACE(sizeof(struct timespec)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
+	} controls[BATCH]; /* what the kernel says of each: when it came, and where it was sent to */
+	bool tells_local;  /* whether there is room for that with each, not only with the first */
 	struct datagram batch[BATCH];
 
 	struct out outs[]; /* by endpoint */
@@ -154,6 +156,7 @@ static void pass_up(struct forwarder *f, unsigned number, const struct datagram 
 		return;
 	}
 	place->source = d->source;
+	place->local = d->local;
 	place->endpoint = number;
 	place->size = d->size;
 	memcpy(place->bytes, d->bytes, kept);
@@ -167,6 +170,7 @@ static struct leaving *leave(struct forwarder *f, enum verdict verdict, const st
 	struct leaving *one = &out->leaving[out->count++];
 
 	address_from_peer(&one->to, &to->peer);
+	one->local = f->endpoints[to->endpoint].tells_local ? to->local : (struct local){ 0 };
 	one->part = (struct iovec){ .iov_base = start, .iov_len = bytes };
 	one->to_slot = to_slot;
 	one->player_slot = 0;
@@ -246,10 +250,18 @@ static bool spared(struct forwarder *f, enum port port, const struct datagram *d
 	return true;
 }
 
+static void note_local(struct flow *flow, const struct local *local)
+{
+	if (local->family && memcmp(&flow->local, local, sizeof(*local)) != 0)
+		flow->local = *local;
+}
+
 static void act(struct forwarder *f, unsigned number, struct datagram *d, double now)
 {
 	enum port port = f->endpoints[number].port;
 
+	if (d->from)
+		note_local(d->from, &d->local);
 	if (d->from && over_rate(f, port, d, now))
 		return;
 	if (!d->from || (d->kind == DATA && !d->to)) {
@@ -333,8 +345,11 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 			d->from = prefetched(f, d->from_slot);
 			__builtin_prefetch(&d->from->rate, 1);
 		}
-		if (d->to_slot)
+		if (d->to_slot) {
 			d->to = prefetched(f, d->to_slot);
+			if (at->tells_local)
+				__builtin_prefetch(&d->to->local);
+		}
 	}
 	for (d = batch; d < end; d++) {
 		if (d->from && !comes_from_where_it_is_bound(d, number))
@@ -344,6 +359,29 @@ static void decide(struct forwarder *f, unsigned number, unsigned count, double 
 }
 
 /* ---- In ---------------------------------------------------------------------------------------------------------- */
+
+/* Which address a datagram was sent to, if the kernel says so. The interface only counts where the address says nothing
+ * without it: any other may be reached by another one tomorrow. */
+static void read_local(struct local *local, struct msghdr *header)
+{
+	struct in6_pktinfo v6;
+	struct in_pktinfo v4;
+
+	memset(local, 0, sizeof(*local));
+	for (struct cmsghdr *one = CMSG_FIRSTHDR(header); one; one = CMSG_NXTHDR(header, one)) {
+		if (one->cmsg_level == IPPROTO_IP && one->cmsg_type == IP_PKTINFO) {
+			memcpy(&v4, CMSG_DATA(one), sizeof(v4));
+			/* None with what came in before the socket was to say it. */
+			local->family = v4.ipi_spec_dst.s_addr ? AF_INET : 0;
+			memcpy(local->address, &v4.ipi_spec_dst, sizeof(v4.ipi_spec_dst));
+		} else if (one->cmsg_level == IPPROTO_IPV6 && one->cmsg_type == IPV6_PKTINFO) {
+			memcpy(&v6, CMSG_DATA(one), sizeof(v6));
+			local->family = AF_INET6;
+			local->interface = IN6_IS_ADDR_LINKLOCAL(&v6.ipi6_addr) ? v6.ipi6_ifindex : 0;
+			memcpy(local->address, &v6.ipi6_addr, sizeof(v6.ipi6_addr));
+		}
+	}
+}
 
 /* When the first of a batch arrived at the socket, by the kernel's clock; 0 if it did not say. */
 static uint64_t arrived_ns(struct msghdr *header)
@@ -371,6 +409,16 @@ static void note_delay(struct forwarder *f, uint64_t arrived)
 	f->delays.sum_ns += delay_ns;
 }
 
+/* Room for what the kernel says of a message. A time with each would cost as much again as with the first, which waited
+ * longest: it is only told where it cannot be told apart from the address. */
+static void make_room(struct work *w, unsigned message)
+{
+	bool room = message == 0 || w->tells_local;
+
+	w->messages[message].msg_hdr.msg_control = room ? &w->controls[message] : NULL;
+	w->messages[message].msg_hdr.msg_controllen = room ? sizeof(w->controls[message]) : 0;
+}
+
 static void prepare_to_receive(struct work *w)
 {
 	for (unsigned i = 0; i < BATCH; i++) {
@@ -382,6 +430,7 @@ static void prepare_to_receive(struct work *w)
 			.msg_iovlen = 1,
 		};
 		w->batch[i].bytes = w->buffers[i];
+		make_room(w, i);
 	}
 }
 
@@ -389,22 +438,25 @@ static void prepare_to_receive(struct work *w)
 static void serve(struct forwarder *f, unsigned number)
 {
 	struct work *w = f->work;
-	struct msghdr *first = &w->messages[0].msg_hdr;
 	uint64_t arrived;
 	bool wake, left = false;
 	int received;
 
-	/* Only the first: it waited longest, and the others would cost as much again. */
-	first->msg_control = &w->arrival;
-	first->msg_controllen = sizeof(w->arrival);
+	if (w->tells_local != f->endpoints[number].tells_local) {
+		w->tells_local = f->endpoints[number].tells_local;
+		for (unsigned i = 0; i < BATCH; i++)
+			make_room(w, i);
+	}
 	received = recvmmsg(f->endpoints[number].fd, w->messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
 	if (received <= 0)
 		return;
-	arrived = arrived_ns(first);
+	arrived = arrived_ns(&w->messages[0].msg_hdr);
 	for (int i = 0; i < received; i++) {
 		w->batch[i].size = w->messages[i].msg_len;
 		peer_from_address(&w->batch[i].source, &w->sources[i]);
 		w->messages[i].msg_hdr.msg_namelen = sizeof(w->sources[i]);
+		read_local(&w->batch[i].local, &w->messages[i].msg_hdr);
+		make_room(w, (unsigned)i);
 	}
 
 	pthread_mutex_lock(&f->lock);
@@ -460,6 +512,20 @@ static int watch(int poll, int fd, uint32_t number)
 	return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);
 }
 
+/* Whether a socket says which address was asked: relayd/forwarding/asked.py has had it do so where it has several. */
+static bool tells_local(int fd)
+{
+	int v4 = 0, v6 = 0;
+	socklen_t size = sizeof(v4);
+
+	if (getsockopt(fd, IPPROTO_IP, IP_PKTINFO, &v4, &size) < 0)
+		v4 = 0;
+	size = sizeof(v6);
+	if (getsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &v6, &size) < 0)
+		v6 = 0;
+	return v4 || v6;
+}
+
 static int open_all(struct forwarder *f)
 {
 	static const int on = 1;
@@ -472,6 +538,7 @@ static int open_all(struct forwarder *f)
 	for (unsigned i = 0; i < f->endpoint_count; i++) {
 		if (setsockopt(f->endpoints[i].fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) < 0)
 			return errno;
+		f->endpoints[i].tells_local = tells_local(f->endpoints[i].fd);
 		if (watch(f->poll, f->endpoints[i].fd, i) < 0)
 			return errno;
 	}

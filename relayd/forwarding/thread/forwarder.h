@@ -39,11 +39,13 @@ struct delays {
 struct endpoint {
 	int fd;
 	enum port port;
+	bool tells_local; /* whether the socket says which address of this host was asked: one that has several */
 };
 
 /* A datagram that the owner has to judge. */
 struct passed_up {
 	struct peer source;
+	struct local local; /* where it was sent to */
 	uint32_t endpoint;
 	uint32_t size; /* as it arrived: may be more than is kept */
 	uint8_t bytes[MAX_DATAGRAM_BYTES + 1];

@@ -33,6 +33,46 @@ static PyObject *address_of(const struct peer *peer)
 	return Py_BuildValue("(si)", text, (int)ntohs(peer->port));
 }
 
+/* As the core has an address of this host: 4 bytes, or 20 with an interface; NULL in case of an error. */
+static PyObject *local_object(const struct local *local)
+{
+	uint8_t bytes[sizeof(local->address) + sizeof(local->interface)];
+
+	if (!local->family)
+		return Py_NewRef(Py_None);
+	memcpy(bytes, local->address, sizeof(local->address));
+	memcpy(bytes + sizeof(local->address), &local->interface, sizeof(local->interface));
+	return PyBytes_FromStringAndSize((const char *)bytes, local->family == AF_INET
+								      ? (Py_ssize_t)sizeof(struct in_addr)
+								      : (Py_ssize_t)sizeof(bytes));
+}
+
+/* For "O&". */
+static int local_of(PyObject *object, void *value)
+{
+	struct local *local = value;
+	Py_ssize_t size;
+
+	memset(local, 0, sizeof(*local));
+	if (object == Py_None)
+		return 1;
+	if (!PyBytes_Check(object)) {
+		PyErr_SetString(PyExc_TypeError, "an address of this host has to be bytes or None");
+		return 0;
+	}
+	size = PyBytes_GET_SIZE(object);
+	if (size != sizeof(struct in_addr) && size != sizeof(local->address) + sizeof(local->interface)) {
+		PyErr_Format(PyExc_ValueError, "%zd bytes: no address of this host", size);
+		return 0;
+	}
+	local->family = size == sizeof(struct in_addr) ? AF_INET : AF_INET6;
+	memcpy(local->address, PyBytes_AS_STRING(object),
+	       local->family == AF_INET ? sizeof(struct in_addr) : sizeof(local->address));
+	if (local->family == AF_INET6)
+		memcpy(&local->interface, PyBytes_AS_STRING(object) + sizeof(local->address), sizeof(local->interface));
+	return 1;
+}
+
 /* For "O&": a number that has to fit, which "I" does not look at. */
 static int u32_of(PyObject *number, void *value)
 {
@@ -80,9 +120,10 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 	unsigned long long bytes_per_second = 0, datagrams_due_ns = 0, bytes_due_ns = 0;
 	bool taken, added;
 
-	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type,
+	if (!PyArg_ParseTuple(arguments, "O&O&O!O&O&O&|(O&KKK)O&", u32_of, &slot, u32_of, &endpoint, &PyTuple_Type,
 			      &address, u32_of, &flow.user, u32_of, &flow.session, u32_of, &flow.connection_id, u32_of,
-			      &datagrams_per_second, &bytes_per_second, &datagrams_due_ns, &bytes_due_ns) ||
+			      &datagrams_per_second, &bytes_per_second, &datagrams_due_ns, &bytes_due_ns, local_of,
+			      &flow.local) ||
 	    peer_of(address, &flow.peer) < 0)
 		return NULL;
 	if (endpoint >= self->f.endpoint_count)
@@ -117,6 +158,7 @@ static PyObject *add(Forwarder *self, PyObject *arguments)
 static PyObject *remove_flow(Forwarder *self, PyObject *number)
 {
 	unsigned long slot = PyLong_AsUnsignedLong(number);
+	struct local local;
 	struct dues dues;
 
 	if (slot == (unsigned long)-1 && PyErr_Occurred())
@@ -125,9 +167,10 @@ static PyObject *remove_flow(Forwarder *self, PyObject *number)
 		return PyErr_Format(PyExc_KeyError, "%lu: no such flow", slot);
 	pthread_mutex_lock(&self->f.lock);
 	dues = flows_at(&self->f.flows, (uint32_t)slot)->dues;
+	local = flows_at(&self->f.flows, (uint32_t)slot)->local;
 	flows_remove(&self->f.flows, (uint32_t)slot);
 	pthread_mutex_unlock(&self->f.lock);
-	return Py_BuildValue("(KK)", dues.datagrams_ns, dues.bytes_ns);
+	return Py_BuildValue("(KKN)", dues.datagrams_ns, dues.bytes_ns, local_object(&local));
 }
 
 static PyObject *take_counts(Forwarder *self, PyObject *number)
@@ -202,7 +245,7 @@ static PyObject *passed_up_datagram(const struct passed_up *one)
 	}
 	memcpy(PyBytes_AS_STRING(bytes), one->bytes, kept);
 	memset(PyBytes_AS_STRING(bytes) + kept, 0, one->size - kept);
-	return Py_BuildValue("(INN)", one->endpoint, bytes, address);
+	return Py_BuildValue("(INNN)", one->endpoint, bytes, address, local_object(&one->local));
 }
 
 static PyObject *take(Forwarder *self, PyObject *limit)
@@ -365,6 +408,7 @@ static int parse_endpoints(PyObject *list, struct endpoint *endpoints, size_t mo
 			PyErr_SetString(PyExc_TypeError, "an endpoint has to be a tuple of file descriptor and port");
 			return -1;
 		}
+		endpoints[i] = (struct endpoint){ 0 };
 		if (!PyArg_ParseTuple(endpoint, "ii", &endpoints[i].fd, &port))
 			return -1;
 		if (port != SERVER && port != CLIENT) {

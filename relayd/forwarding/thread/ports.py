@@ -101,8 +101,8 @@ class NativePorts:
         """False if nothing was passed up."""
         now = asyncio.get_running_loop().time()
         datagrams = self._forwarder.take(_AT_ONCE)
-        for number, data, source in datagrams:
-            self._judge.receive(self._sockets[number].endpoint, data, source, now)
+        for number, data, source, local in datagrams:
+            self._judge.receive(self._sockets[number].endpoint, data, source, now, local)
         return bool(datagrams)
 
 

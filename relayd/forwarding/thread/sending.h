@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "../generated/verdict.h"
+#include "flows.h"
 
 /* Datagrams taken in, and at most sent, by one system call. More make a batch slower to come out and hardly cheaper. */
 #define BATCH 64
@@ -22,6 +23,7 @@ union address {
 /* A datagram that goes out, and what is to be counted when it has, or has not. */
 struct leaving {
 	union address to;
+	struct local local; /* to leave from */
 	struct iovec part;
 	uint32_t to_slot;
 	uint32_t player_slot;
@@ -37,7 +39,8 @@ struct out {
 	struct leaving leaving[BATCH];
 };
 
-/* Sends all of it; the `verdict` of what the kernel did not take becomes the reason. With `merge`, datagrams to one peer
+/* Sends all of it, each from its address of this host or, where this host no longer has that, from one that the kernel
+ * chooses; the `verdict` of what the kernel did not take becomes the reason. With `merge`, datagrams to one peer
  * may leave as one (UDP_SEGMENT). `count` stays. */
 void send_out(int fd, struct out *out, bool merge);
 

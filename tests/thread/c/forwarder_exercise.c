@@ -26,6 +26,7 @@ enum { USERS = 24, SESSIONS = 3, SENDERS = 2, TURN_DATAGRAMS = 100, AT_ONCE = 50
 	} while (0)
 
 static struct sockaddr_in relay_at[PORTS], peer_at;
+static in_addr_t relay_has[] = { INADDR_LOOPBACK, INADDR_LOOPBACK + 1, INADDR_LOOPBACK + 6 };
 static int relay[PORTS], peer;
 static unsigned turns;
 static atomic_ulong sent;
@@ -48,6 +49,31 @@ static int open_socket(struct sockaddr_in *at)
 	return fd;
 }
 
+/* Bound to every address, and saying which was asked: relayd/forwarding/asked.py. */
+static int open_everywhere(struct sockaddr_in *at)
+{
+	static const int on = 1;
+	socklen_t size = sizeof(*at);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+	*at = (struct sockaddr_in){ .sin_family = AF_INET };
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)at, size) == 0);
+	CHECK(getsockname(fd, (struct sockaddr *)at, &size) == 0);
+	CHECK(setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on)) == 0);
+	return fd;
+}
+
+static bool is_asked(const struct local *local)
+{
+	for (unsigned i = 0; i < sizeof(relay_has) / sizeof(*relay_has); i++) {
+		in_addr_t address = htonl(relay_has[i]);
+
+		if (local->family == AF_INET && memcmp(local->address, &address, sizeof(address)) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void put_u32(uint8_t *bytes, uint32_t value)
 {
 	memcpy(bytes, &value, sizeof(value));
@@ -59,6 +85,7 @@ static void *send_all(void *seed)
 {
 	unsigned chance = (unsigned)(uintptr_t)seed;
 	uint8_t bytes[2000] = { 0 };
+	struct sockaddr_in to;
 
 	for (unsigned n = 0; n < turns * TURN_DATAGRAMS; n++) {
 		enum port port = (enum port)(rand_r(&chance) % PORTS);
@@ -70,7 +97,9 @@ static void *send_all(void *seed)
 		put_u32(bytes + SESSION_OFFSET, (uint32_t)rand_r(&chance) % SESSIONS);
 		bytes[TYPE_OFFSET] = kind == 1 ? 9 : kind < 5 ? PING : DATA;
 		put_u32(bytes + HEADER_BYTES, 1 + (uint32_t)rand_r(&chance) % USERS);
-		CHECK(sendto(peer, bytes, size, 0, (struct sockaddr *)&relay_at[port], sizeof(*relay_at)) >= 0);
+		to = relay_at[port];
+		to.sin_addr.s_addr = htonl(relay_has[(unsigned)rand_r(&chance) % 3]);
+		CHECK(sendto(peer, bytes, size, 0, (struct sockaddr *)&to, sizeof(to)) >= 0);
 		atomic_fetch_add(&sent, 1);
 		if (n % 32 == 0) {
 			/* Not so fast that nearly all of it is lost at the sockets. */
@@ -105,6 +134,13 @@ static void add_or_remove(enum port port, uint32_t session, uint32_t user)
 	/* Nobody is reached at port 0: what goes to some is not taken by the kernel. */
 	flow.peer.port = rand() % 8 ? peer_at.sin_port : 0;
 	memcpy(flow.peer.address, &peer_at.sin_addr, sizeof(peer_at.sin_addr));
+	/* As known from before a restart; some from an address that the host has no longer. */
+	flow.local.family = rand() % 4 ? AF_INET : 0;
+	if (flow.local.family) {
+		in_addr_t address = htonl(rand() % 8 ? relay_has[rand() % 3] : 0xc0000201); /* 192.0.2.1 */
+
+		memcpy(flow.local.address, &address, sizeof(address));
+	}
 	flow.settled_at = clock_seconds() + SETTLES_SECONDS;
 	CHECK(flows_has(&f.flows, slot) == *there);
 	pthread_mutex_lock(&f.lock);
@@ -143,6 +179,7 @@ static unsigned take(void)
 
 		CHECK(one->endpoint < PORTS && one->size < 2000);
 		CHECK(one->source.port == peer_at.sin_port);
+		CHECK(is_asked(&one->local));
 		CHECK(one->size < 4 || one->bytes[1] == 0);
 	}
 	taken_datagrams += taken;
@@ -223,7 +260,7 @@ int main(int count, char **arguments)
 	srand(seed);
 	peer = open_socket(&peer_at);
 	for (int port = 0; port < PORTS; port++) {
-		relay[port] = open_socket(&relay_at[port]);
+		relay[port] = open_everywhere(&relay_at[port]);
 		endpoints[port] = (struct endpoint){ .fd = relay[port], .port = (enum port)port };
 	}
 	CHECK(forwarder_create(&f, endpoints, PORTS, seed % 2 != 0, &memory) == 0);

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from relayd.core.endpoint import Endpoint
 from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, State, decode_state, encode_ping, encode_player_data
+from relayd.forwarding.asked import leaving_from, local_of
 from relayd.forwarding.judge import Judge
 from tests.support.forwarders import FakeRecords
 from tests.support.relays import ALICE, ALICE_AT, HOST, HOST_AT, ONGOING, SESSION, Relay
@@ -85,6 +86,37 @@ def test_any_other_error_is_a_failure(world: World, number: int) -> None:
     world.socket(0).failure = number
     world.data()
     assert (world.counted(Verdict.SEND_FAILED), world.counted(Verdict.FORWARDED)) == (1, 0)
+
+
+ASKED = local_of(bytes((192, 0, 2, 7)), 0)
+
+
+def test_what_leaves_an_address_is_told_to_the_kernel(world: World) -> None:
+    """Answers, what is forwarded, and refusals."""
+    alice, host = ASKED, local_of(bytes(15) + b"\1", 9)
+    world.judge.receive(world.sockets[0].endpoint, encode_ping(HOST, SESSION), HOST_AT, world.relay.now, host)
+    world.judge.receive(world.sockets[3].endpoint, encode_ping(ALICE, SESSION), ALICE_AT, world.relay.now, alice)
+    data = encode_player_data(ALICE, SESSION, ONGOING)
+    world.judge.receive(world.sockets[3].endpoint, data, ALICE_AT, world.relay.now, alice)
+    world.judge.receive(world.sockets[3].endpoint, encode_ping(1, SESSION), ALICE_AT, world.relay.now, alice)
+    assert world.socket(0).left_from == [leaving_from(host)] * 2
+    assert world.socket(3).left_from == [leaving_from(alice)] * 2
+    assert decode_state(world.socket(3).taken()[-1][0]) == State.INVALID
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENODEV])
+def test_an_address_that_has_left_the_host_loses_nothing(world: World, number: int) -> None:
+    world.socket(3).gone = number
+    world.judge.receive(world.sockets[3].endpoint, encode_ping(ALICE, SESSION), ALICE_AT, world.relay.now, ASKED)
+    assert [to for _, to in world.socket(3).taken()] == [ALICE_AT]
+    assert (world.counted(Verdict.ANSWERED), world.counted(Verdict.SEND_FAILED)) == (1, 0)
+
+
+def test_a_full_queue_is_no_address_that_has_left(world: World) -> None:
+    world.socket(3).gone = errno.EAGAIN
+    world.judge.receive(world.sockets[3].endpoint, encode_ping(ALICE, SESSION), ALICE_AT, world.relay.now, ASKED)
+    assert world.socket(3).taken() == []
+    assert world.counted(Verdict.SEND_QUEUE_FULL) == 1
 
 
 def test_what_is_dropped_is_neither_sent_nor_anybodys(world: World) -> None:

@@ -10,6 +10,7 @@ from relayd.core.table import TOMBSTONE_SECONDS
 from relayd.core.verdict import Verdict
 from relayd.core.wire import encode_ping
 from relayd.forwarding.kernel import layout
+from relayd.forwarding.kernel.layout import pack_ip
 from tests.support.bpf_maps import PlayedProgram
 from tests.support.mirrored_table import (
     ALICE,
@@ -404,3 +405,24 @@ def test_the_place_of_a_session_stays_its_own_though_one_of_its_players_finds_no
     world.mirror.flush()
     assert world.mirror.rows[world.session].index not in world.mirror.indexes._free
     assert len(world.mirror.slot_of) == 2
+
+
+def test_the_address_that_the_kernel_heard_last_goes_with_the_binding() -> None:
+    """Where the sockets serve next, they have not heard the peer for long."""
+    world = playing()
+    alice = world.ping(ALICE, THERE)
+    alice.local = b"\xc0\0\2\1"
+    world.flush()
+    states = world.program.map("states")
+    at = world.mirror.slot_of[alice] * states.value_bytes
+    global_one = pack_ip("2001:db8::7")
+    # What is link-local says nothing without its interface, which is not in the maps.
+    said = {pack_ip("192.0.2.7"): b"\xc0\0\2\7", global_one: global_one + bytes(4), pack_ip("fe80::7"): None}
+    for address, known in said.items():
+        start = at + layout.State.local.offset
+        states.share()[start : start + 16] = address
+        assert world.mirror.traffic.local(world.mirror.slot_of[alice]) == known
+    world.forward(world.mirror.slot_of[alice], 1, 1, 0, 0, last_seen=world.now + 1)
+    states.share()[at + layout.State.local.offset : at + layout.State.local.offset + 16] = pack_ip("192.0.2.7")
+    world.table.watch(world.session, world.now)
+    assert alice.local == b"\xc0\0\2\7"

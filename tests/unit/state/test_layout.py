@@ -8,23 +8,33 @@ from relayd.state import layout
 from relayd.state.layout import Identity, Kind
 
 _u32 = st.integers(0, 2**32 - 1)
-_peers = (
-    st.integers(0, 63),
-    st.sampled_from((2, 10)),
-    st.integers(1, 65535),
-    _u32,
-    st.binary(min_size=16, max_size=16),
-    st.binary(min_size=8, max_size=8),
-)
+_16_bytes = st.binary(min_size=16, max_size=16)
+
+
+def _built(kinds: st.SearchStrategy[Kind], port: int, ids: st.SearchStrategy[int]) -> st.SearchStrategy[Identity]:
+    return st.builds(
+        Identity,
+        kind=kinds,
+        port=st.just(port),
+        undecided=st.booleans(),
+        family=st.sampled_from((2, 10)),
+        endpoint=st.integers(0, 63),
+        peer_port=st.integers(1, 65535),
+        user=_u32,
+        session=_u32,
+        connection_id=ids,
+        scope=_u32,
+        ip=_16_bytes,
+        local=_16_bytes,
+        game=st.binary(min_size=4, max_size=4),
+    )
+
+
 _ids = st.integers(1, MAX_CONNECTION_ID)
 _identities = st.one_of(
-    st.builds(Identity, st.just(Kind.BINDING), st.just(int(Port.CLIENT)), st.booleans(), _u32, _u32, _ids, *_peers),
-    st.builds(
-        Identity, st.just(Kind.BINDING), st.just(int(Port.SERVER)), st.booleans(), _u32, _u32, st.just(0), *_peers
-    ),
-    st.builds(
-        Identity, st.sampled_from((Kind.ACCOUNT, Kind.REVOKED)), st.just(0), st.just(False), _u32, _u32, _ids, *_peers
-    ),
+    _built(st.just(Kind.BINDING), Port.CLIENT, _ids),
+    _built(st.just(Kind.BINDING), Port.SERVER, st.just(0)),
+    _built(st.sampled_from((Kind.ACCOUNT, Kind.REVOKED)), 0, _ids),
 )
 
 

@@ -64,7 +64,9 @@ def test_a_binding_and_an_account_for_each_who_came(tmp_path: Path) -> None:
     }
     assert {(one.session, one.game) for one in found.values()} == {(SESSION, game)}
     (account,) = (one for one in found.values() if (one.kind, one.user) == (Kind.ACCOUNT, ALICE))
-    assert account == Identity(Kind.ACCOUNT, 0, False, ALICE, SESSION, alice_id, 0, 0, 0, 0, NO_SPAN, game)
+    assert account == Identity(
+        Kind.ACCOUNT, 0, False, 0, 0, 0, ALICE, SESSION, alice_id, 0, NO_SPAN, layout.NO_LOCAL, game
+    )
     alice = found[life.records.slot_of(binding(life, ALICE))]
     assert (alice.kind, alice.port, alice.endpoint, alice.peer_port) == (Kind.BINDING, Port.CLIENT, C.number, THERE[1])
     assert life.records.slot_of(Binding(life.table.by_token[SESSION].users[BOB], C, THERE, 0.0)) == 0

@@ -3,7 +3,9 @@
 import errno
 import mmap
 import os
+import socket
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from relayd.state import layout
 from relayd.state.memory import NAME
 from tests.support.descriptors import open_descriptors
 from tests.support.disks import no_new_file
-from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, SESSION, SPAN, THERE, C, Life, S, Spans, first_life
+from tests.unit.state.worlds import ALICE, BOB, HERE, HOST, PAYLOAD, SESSION, SPAN, THERE, C, Life, S, Spans, first_life
 
 
 def test_bindings_ids_and_counts_go_on(tmp_path: Path) -> None:
@@ -352,3 +354,21 @@ def test_what_was_counted_for_a_user_of_another_session_with_its_tokens_is_kept_
     life.restoration.finish()
     ((span, counts, slots),) = spans.gone_with
     assert (span, counts.to_host_datagrams, counts.to_player_bytes, len(slots)) == (SPAN, 5, 600, 1)
+
+
+def test_whoever_is_sent_to_after_a_restart_hears_the_address_that_it_asked(tmp_path: Path) -> None:
+    asked = {S: b"\xc0\0\2\7", C: socket.inet_pton(socket.AF_INET6, "fe80::7") + (3).to_bytes(4, sys.byteorder)}
+    there = ("fe80::9", 5000, 0, 3)
+    before = Life(tmp_path)
+    before.authorize(game=(HOST, ALICE))
+    before.engine.handle(S, encode_ping(HOST, SESSION), HERE, before.now, asked[S])
+    before.engine.handle(C, encode_player_data(ALICE, SESSION, PAYLOAD), there, before.now, asked[C])
+    before.killed()
+    life = Life(tmp_path)
+    life.authorize(game=(HOST, ALICE))
+    session = life.table.by_token[SESSION]
+    assert session.host is not None
+    assert session.host.local == asked[S]
+    connection_id = session.users[ALICE].connection_id
+    action = life.engine.handle(S, encode_host_data(HOST, SESSION, connection_id, b"more"), HERE, life.now, asked[S])
+    assert (action.to, action.local) == (there, asked[C])

@@ -305,3 +305,16 @@ def test_whom_the_thread_does_not_serve_it_never_heard() -> None:
     assert world.flows.last_heard(world.binding()) == world.records.last_seen(world.slot())
     world.relay.player_pings(BOB, BOB_AT)
     assert world.flows.last_heard(world.binding(BOB)) == 0.0
+
+
+def test_the_address_that_was_asked_goes_with_a_binding_to_the_thread_and_back() -> None:
+    world = World()
+    world.bind()
+    world.binding().local = b"\x7f\0\0\1"
+    world.relay.table.watch(world.relay.table.sessions["game"], world.relay.now)
+    world.relay.table.unwatch(world.relay.table.sessions["game"], world.relay.now)
+    assert world.served()[ALICE].local == b"\x7f\0\0\1"
+    world.thread.local[world.slot()] = b"\x7f\0\0\7"
+    world.records.seen[world.slot()] = world.relay.now + 1
+    world.relay.table.watch(world.relay.table.sessions["game"], world.relay.now)
+    assert world.binding().local == b"\x7f\0\0\7"

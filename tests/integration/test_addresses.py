@@ -1,0 +1,128 @@
+"""A relay whose host has several addresses, some of which come and go. In networks of their own."""
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.integration.cable import with_networks
+from tests.integration.config import SessionKeys, new_session, with_forwarder
+from tests.integration.namespaces import Namespace, connect
+from tests.integration.peers import GOES_ON, INVALID, OPENS_CONNECTION, VALID, Host, Peer, Player
+from tests.integration.relay_process import RelayProcess, counted
+
+FIRST, SECOND, LATER = "10.9.0.1", "10.9.0.7", "10.9.0.9"
+FIRST_6, SECOND_6, LATER_6 = "fd09::1", "fd09::7", "fd09::9"
+EVERYWHERE = ["0.0.0.0", "::"]
+
+
+class World:
+    """A relay in a network with several addresses, and its peers' network at the other end of a cable."""
+
+    def __init__(self, folder: Path, forwarder: str, stack: ExitStack, bind: list[str]) -> None:
+        self.session: SessionKeys = new_session("addresses", players=8)
+        self.here, self.there = stack.enter_context(Namespace()), stack.enter_context(Namespace())
+        self._stack = stack
+        connect(self.here, FIRST, self.there, "10.9.0.2")
+        self.there.ip("address", "add", "fd09::2/64", "dev", "cable", "nodad")
+        for address in (FIRST_6, SECOND_6, SECOND):
+            self.add(address)
+        self.relay = RelayProcess(folder, [self.session], with_forwarder(forwarder, {"relay": {"bind": bind}}))
+        self.here.run(self.relay.__enter__)
+        stack.push(lambda *error: self.here.run(self.relay.__exit__, *error))
+
+    def add(self, address: str) -> None:
+        self.here.ip("address", "add", *_with_prefix(address), "dev", "cable")
+
+    def remove(self, address: str) -> None:
+        self.here.ip("address", "delete", *_with_prefix(address)[:1], "dev", "cable")
+
+    def host(self, ip: str) -> Host:
+        return self._stack.enter_context(self.there.run(self.relay.host, self.session, ip=ip))
+
+    def player(self, number: int, ip: str) -> Player:
+        return self._stack.enter_context(self.there.run(self.relay.player, self.session, number, ip=ip))
+
+    def stranger(self, ip: str) -> Peer:
+        address = self.relay.address("client", ip)
+        return self._stack.enter_context(self.there.run(Peer, address, 1, self.session.token))
+
+    def anywhere(self) -> socket.socket:
+        """A peer's socket that hears the relay whichever of its addresses it speaks from."""
+        sock: Any = self.there.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        sock.settimeout(90)
+        return self._stack.enter_context(sock)  # type: ignore[no-any-return]
+
+
+def _with_prefix(address: str) -> list[str]:
+    return [f"{address}/64", "nodad"] if ":" in address else [f"{address}/24"]
+
+
+@with_networks
+def test_whoever_is_asked_answers(folder: Path, forwarder: str, stack: ExitStack) -> None:
+    """Every peer is connected to one address, and hears no other: by whichever the host came, PINGs, DATA, refusals."""
+    world = World(folder, forwarder, stack, EVERYWHERE)
+    world.add(LATER)
+    world.add(LATER_6)
+    host = world.host(SECOND)
+    assert host.ping() == VALID
+    for number, ip in enumerate((FIRST, SECOND, LATER, FIRST_6, SECOND_6, LATER_6)):
+        player = world.player(number, ip)
+        assert player.ping() == VALID, ip
+        player.say(OPENS_CONNECTION)
+        connection_id, heard = host.hear()
+        assert heard == OPENS_CONNECTION
+        # By the forwarding thread now, if there is one: many, so that some leave merged.
+        sent = [b"%d to %s" % (count, ip.encode()) for count in range(20)]
+        for payload in sent:
+            host.say(connection_id, payload)
+        assert [player.hear() for _ in sent] == sent, ip
+        assert player.ping() == VALID, ip
+        player.say(GOES_ON)
+        assert host.hear() == (connection_id, GOES_ON)
+        assert world.stranger(ip).ping() == INVALID, ip
+
+
+@with_networks
+def test_a_peer_that_asks_elsewhere_is_answered_from_there(folder: Path, forwarder: str, stack: ExitStack) -> None:
+    """From the same address and port of its own: no move, and what is sent to it follows all the same."""
+    world = World(folder, forwarder, stack, EVERYWHERE)
+    host, known_as = world.host(FIRST), world.player(0, FIRST)
+    assert host.ping() == VALID
+    peer = world.anywhere()
+    ping, data = known_as.header + b"\x01", known_as.data(OPENS_CONNECTION)
+    at = {ip: world.relay.address("client", ip) for ip in (FIRST, SECOND)}
+    peer.sendto(data, at[SECOND])
+    connection_id, _ = host.hear()
+    for ip in (SECOND, FIRST, SECOND):
+        peer.sendto(ping, at[ip])
+        assert peer.recvfrom(2048) == (VALID, at[ip])
+        host.say(connection_id, b"to whom it may concern")
+        assert peer.recvfrom(2048) == (b"\x02to whom it may concern", at[ip])
+
+
+@with_networks
+def test_what_an_address_that_has_left_was_asked_is_sent_from_another(
+    folder: Path, forwarder: str, stack: ExitStack
+) -> None:
+    """As a DHCP server does it: the old address goes, another one comes, and the player follows."""
+    world = World(folder, forwarder, stack, EVERYWHERE)
+    host = world.host(FIRST)
+    assert host.ping() == VALID
+    player = world.player(0, SECOND)
+    peer = world.anywhere()
+    peer.sendto(player.data(OPENS_CONNECTION), world.relay.address("client", SECOND))
+    connection_id, _ = host.hear()
+    before = world.here.run(world.relay.counts)
+    world.remove(SECOND)
+    world.add(LATER)
+    sent = [b"number %d" % number for number in range(20)]
+    datagrams = [host.say(connection_id, payload) for payload in sent]
+    assert [peer.recvfrom(2048) for _ in sent] == [
+        (b"\x02" + payload, world.relay.address("client", FIRST)) for payload in sent
+    ]
+    world.here.run(world.relay.assert_counted, before, counted("server", "forwarded", *datagrams))
+    peer.sendto(player.header + b"\x01", world.relay.address("client", LATER))
+    assert peer.recvfrom(2048) == (VALID, world.relay.address("client", LATER))
+    host.say(connection_id, b"there")
+    assert peer.recvfrom(2048) == (b"\x02there", world.relay.address("client", LATER))
