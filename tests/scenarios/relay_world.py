@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -207,9 +208,7 @@ class Relays:
                 peers, interface = stack.enter_context(Namespace()), "cable"
                 _connect(stack, network, peers)
             else:
-                for last in (1, *_ADDRESSES):
-                    network.ip("address", "add", f"10.77.0.{last}/32", "dev", "lo")
-                    network.ip("address", "add", f"fd77::{last:x}/128", "dev", "lo", "nodad")
+                network.ip_batch(_addresses((1, *_ADDRESSES), "lo", 32, 128))
             on_sockets = self._where in _ON_SOCKETS
             fast_path: dict[str, Any] = {"mode": "off"}
             if not on_sockets:
@@ -226,15 +225,20 @@ class Relays:
             self._stack = stack.pop_all()
 
 
+def _addresses(last_bytes: Iterable[int], interface: str, bits: int, bits_of_6: int) -> Iterator[str]:
+    """For ip(8)."""
+    for last in last_bytes:
+        yield f"address add 10.77.0.{last}/{bits} dev {interface}"
+        yield f"address add fd77::{last:x}/{bits_of_6} dev {interface} nodad"
+
+
 def _connect(stack: ExitStack, network: Namespace, peers: Namespace) -> None:
     """A veth pair between the relay's network and the peers'."""
     network.ip("link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(peers.id))
     network.ip("address", "add", f"{RELAY[4]}/24", "dev", "cable")
     network.ip("address", "add", f"{RELAY[6]}/64", "dev", "cable", "nodad")
     network.ip("link", "set", "cable", "up")
-    for last in _ADDRESSES:
-        peers.ip("address", "add", f"10.77.0.{last}/24", "dev", "cable")
-        peers.ip("address", "add", f"fd77::{last:x}/64", "dev", "cable", "nodad")
+    peers.ip_batch(_addresses(_ADDRESSES, "cable", 24, 64))
     peers.ip("link", "set", "cable", "up")
     # What XDP sends back through a veth only arrives where the other end runs XDP too: one that knows no port.
     idle = KernelProgram.load(Sizes(1, 1))
