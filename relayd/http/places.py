@@ -5,13 +5,15 @@ that has most connections. What is refused is one more where all are being answe
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+C = TypeVar("C")
 
 ANYBODYS = 8
 """Connections that one address may have in any case, where there are so many."""
 
 
-class Places:
+class Places(Generic[C]):
     """Who has a place.
 
     Args:
@@ -21,16 +23,16 @@ class Places:
     def __init__(self, most: int) -> None:
         self._most = most
         self._most_of_one = max(most // 2, ANYBODYS)
-        self._of: dict[Hashable, str | None] = {}
+        self._of: dict[C, str | None] = {}
         """Whose they are: connections with their sources."""
         self._counts: dict[str | None, int] = {}
-        self._idle: dict[str | None, OrderedDict[Hashable, None]] = {}
+        self._idle: dict[str | None, OrderedDict[C, None]] = {}
         """Of each source, those that let others wait; the one that has for longest first."""
 
     def __len__(self) -> int:
         return len(self._of)
 
-    def enter(self, connection: Hashable, source: str | None) -> Hashable | None:
+    def enter(self, connection: C, source: str | None) -> C | None:
         """Takes a new connection, which is idle until it has asked for something.
 
         Args:
@@ -54,17 +56,17 @@ class Places:
             self.leave(gone)
         return gone
 
-    def idle(self, connection: Hashable) -> None:
+    def idle(self, connection: C) -> None:
         """It lets us wait, from now on: for its next request, for the rest of one, or to take its answer."""
         if connection in self._of:
             self._idle.setdefault(self._of[connection], OrderedDict()).setdefault(connection)
 
-    def busy(self, connection: Hashable) -> None:
+    def busy(self, connection: C) -> None:
         """It waits for us."""
         if connection in self._of:
             self._not_idle(connection, self._of[connection])
 
-    def leave(self, connection: Hashable) -> None:
+    def leave(self, connection: C) -> None:
         """It is gone, or about to be."""
         if connection not in self._of:
             return
@@ -74,10 +76,10 @@ class Places:
         if not self._counts[source]:
             del self._counts[source]
 
-    def _idle_of(self, source: str | None, otherwise: Hashable) -> Hashable:
+    def _idle_of(self, source: str | None, otherwise: C) -> C:
         return next(iter(self._idle.get(source, ())), otherwise)
 
-    def _not_idle(self, connection: Hashable, source: str | None) -> None:
+    def _not_idle(self, connection: C, source: str | None) -> None:
         idle = self._idle.get(source)
         if idle is not None:
             idle.pop(connection, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import h11
 from uvicorn.config import Config
@@ -21,6 +22,13 @@ LAST_REQUEST_SECONDS = 3.0
 """For a client that is connected to a server that stops: its request may be on the way."""
 
 _THEIR_TURN = (h11.IDLE, h11.SEND_BODY)
+
+
+class CanAbort(Protocol):
+    """A connection that can be closed for the sake of another."""
+
+    def abort(self) -> None:
+        """Closes it at once."""
 
 
 class _Patience:
@@ -49,14 +57,21 @@ class PunctualProtocol(H11Protocol):
         server_state: of the server, with all of its connections.
         places: for all connections of the server.
         is_proxy: whether an address is that of a proxy, which has no bound of its own.
+        instead_of: what has had its place until now, if anything has.
     """
 
     def __init__(
-        self, config: Config, server_state: ServerState, places: Places, is_proxy: Callable[[str], bool]
+        self,
+        config: Config,
+        server_state: ServerState,
+        places: Places[CanAbort],
+        is_proxy: Callable[[str], bool],
+        instead_of: CanAbort | None = None,
     ) -> None:
         super().__init__(config, server_state, {})
         self._places = places
         self._is_proxy = is_proxy
+        self._instead_of = instead_of
         self._for_a_request = _Patience(self.loop, REQUEST_SECONDS)
         self._to_be_read = _Patience(self.loop, ANSWER_SECONDS)
         self._for_a_last_one = _Patience(self.loop, LAST_REQUEST_SECONDS)
@@ -66,9 +81,15 @@ class PunctualProtocol(H11Protocol):
         """Takes the connection, if there is room for it, or for its sake lets one go that waits for nothing."""
         super().connection_made(transport)
         self._for_a_request.begin(transport)
-        gone = self._places.enter(self, self._source())
-        if isinstance(gone, PunctualProtocol):
-            gone.transport.abort()
+        if self._instead_of is not None:
+            self._places.leave(self._instead_of)
+        gone = self._places.enter(self, source_of(self.client, self._is_proxy))
+        if gone is not None:
+            gone.abort()
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Takes a part of a request."""
@@ -119,9 +140,10 @@ class PunctualProtocol(H11Protocol):
         self._places.leave(self)
         super().connection_lost(exc)
 
-    def _source(self) -> str | None:
-        """The network that the other side is in; None for a proxy, and for who comes by a local socket."""
-        if self.client is None:
-            return None
-        address = canonical_ip(self.client[0].partition("%")[0])
-        return None if self._is_proxy(address) else network_of(address)
+
+def source_of(client: tuple[str, int] | None, is_proxy: Callable[[str], bool]) -> str | None:
+    """The network that the other side is in; None for a proxy, and for who comes by a local socket."""
+    if client is None:
+        return None
+    address = canonical_ip(client[0].partition("%")[0])
+    return None if is_proxy(address) else network_of(address)

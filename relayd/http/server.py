@@ -10,13 +10,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from relayd.http.places import Places
-from relayd.http.protocol import PunctualProtocol
+from relayd.http.protocol import CanAbort, PunctualProtocol
 from relayd.http.tcp import BACKLOG
 from relayd.http.tls import Certificate
+from relayd.http.tls_listener import TlsListener
 
 GRACE_SECONDS = 5
 """How long requests under way may take once the server is to stop."""
-_HANDSHAKE_SECONDS = 10.0
 _TICKS_BETWEEN_LOOKS = 600
 """uvicorn ticks ten times a second: a renewed certificate is found within a minute."""
 
@@ -61,7 +61,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._socket = sock
-        self._places = Places(most_connections)
+        self._places: Places[CanAbort] = Places(most_connections)
         self._is_proxy = is_proxy
         self._certificate = certificate
         self._looking: asyncio.Task[None] | None = None
@@ -69,17 +69,22 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens: as uvicorn does, but with bounds on connections and on the time of a handshake."""
         await self.lifespan.startup()
-        tls: dict[str, Any] = {}
-        if self._certificate is not None:
-            tls = {"ssl": self._certificate.context, "ssl_handshake_timeout": _HANDSHAKE_SECONDS}
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(self._connection, sock=sock, backlog=BACKLOG, **tls) for sock in sockets or ()
-        ]
+        self.servers = [await self._listen(sock) for sock in sockets or ()]
         self.started = True
 
-    def _connection(self) -> PunctualProtocol:
-        return PunctualProtocol(self.config, self.server_state, self._places, self._is_proxy)
+    async def _listen(self, sock: socket.socket) -> Any:
+        if self._certificate is None:
+            return await asyncio.get_running_loop().create_server(self._connection, sock=sock, backlog=BACKLOG)
+        return TlsListener(
+            sock,
+            context=self._certificate.context,
+            places=self._places,
+            is_proxy=self._is_proxy,
+            made=self._connection,
+        )
+
+    def _connection(self, instead_of: CanAbort | None = None) -> PunctualProtocol:
+        return PunctualProtocol(self.config, self.server_state, self._places, self._is_proxy, instead_of)
 
     async def on_tick(self, counter: int) -> bool:
         """Looks after the certificate, and does what uvicorn does."""

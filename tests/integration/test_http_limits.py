@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from relayd.http import protocol as http_protocol
+from relayd.http import tls_listener
 from relayd.http.server import HttpServer
 from relayd.http.tls import Certificate, trusting
 from tests.integration.certificates import needs_openssl, self_signed
@@ -208,6 +209,46 @@ def test_with_tls_too(tmp_path: Path) -> None:
         writer.close()
 
     served(client, Certificate(pair.certificate, pair.key, "admin"))
+
+
+@needs_openssl
+def test_connections_without_a_handshake_take_no_more_places_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_listener, "_HANDSHAKE_SECONDS", 10 * PATIENCE_SECONDS)
+    pair = self_signed(tmp_path, "served")
+
+    async def client(address: Address) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            silent = [(await stack.enter_async_context(connected(address)))[0] for _ in range(4 * MOST)]
+            closed = [asyncio.create_task(until_closed(reader)) for reader in silent]
+            while sum(task.done() for task in closed) < 3 * MOST:
+                await asyncio.wait([task for task in closed if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+            reader, writer = await asyncio.open_connection(*address, ssl=trusting(pair.certificate, "test"))
+            writer.write(WHOLE)
+            assert (await reader.readuntil(b"fine")).startswith(FINE)
+            writer.close()
+            for task in closed:
+                task.cancel()
+
+    served(client, Certificate(pair.certificate, pair.key, "admin"))
+
+
+@needs_openssl
+def test_a_handshake_under_way_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    pair = self_signed(tmp_path, "served")
+    silent: list[socket.socket] = []
+
+    async def client(address: Address) -> None:
+        silent.append(socket.create_connection(address))
+        reader, writer = await asyncio.open_connection(*address, ssl=trusting(pair.certificate, "test"))
+        writer.write(WHOLE)
+        await reader.readuntil(b"fine")
+        writer.close()
+
+    served(client, Certificate(pair.certificate, pair.key, "admin"))
+    with silent.pop() as left:
+        assert left.recv(1) == b""
 
 
 # A real server ------------------------------------------------------------------------------------------------

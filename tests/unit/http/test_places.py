@@ -8,7 +8,7 @@ MOST = 20
 
 
 def test_one_address_has_half_of_them_and_gives_up_its_own() -> None:
-    places = Places(MOST)
+    places: Places[object] = Places(MOST)
     assert [places.enter(("a", number), "a") for number in range(MOST // 2)] == [None] * (MOST // 2)
     assert places.enter("more", "a") == ("a", 0)
     assert places.enter("other", "b") is None
@@ -16,7 +16,7 @@ def test_one_address_has_half_of_them_and_gives_up_its_own() -> None:
 
 
 def test_who_waits_for_an_answer_stays_and_one_more_does_not_come_in() -> None:
-    places = Places(MOST)
+    places: Places[object] = Places(MOST)
     for number in range(MOST // 2):
         places.enter(number, "a")
         places.busy(number)
@@ -26,7 +26,7 @@ def test_who_waits_for_an_answer_stays_and_one_more_does_not_come_in() -> None:
 
 
 def test_of_all_the_longest_idle_of_the_most_crowded_address_goes() -> None:
-    places = Places(MOST)
+    places: Places[object] = Places(MOST)
     places.enter("first", "b")
     for number in range(MOST // 2):
         places.enter(number, "a")
@@ -40,7 +40,7 @@ def test_of_all_the_longest_idle_of_the_most_crowded_address_goes() -> None:
 
 
 def test_a_proxy_has_no_bound_of_its_own() -> None:
-    places = Places(MOST)
+    places: Places[object] = Places(MOST)
     for number in range(MOST):
         assert places.enter(number, None) is None
         places.busy(number)
@@ -48,7 +48,7 @@ def test_a_proxy_has_no_bound_of_its_own() -> None:
 
 
 def test_a_few_are_anybodys_where_there_are_few() -> None:
-    places = Places(ANYBODYS)
+    places: Places[object] = Places(ANYBODYS)
     assert [places.enter(number, "a") for number in range(ANYBODYS)] == [None] * ANYBODYS
     assert places.enter("more", "a") == 0
 
@@ -57,7 +57,7 @@ def test_nothing_is_left_of_those_who_went() -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")  # noqa: T201
     chance = random.Random(seed)
-    places = Places(MOST)
+    places: Places[object] = Places(MOST)
     there: set[object] = set()
     for number in range(5000):
         gone = places.enter(number, chance.choice(["a", "b", "c", None]))
