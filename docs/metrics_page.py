@@ -19,7 +19,7 @@ from relayd.core.source_status import SourceStatus
 from relayd.core.table import Table
 from relayd.core.usage import Ledger
 from relayd.core.verdict import Verdict
-from relayd.core.views import SocketMemory
+from relayd.core.views import InterfaceState, InterfaceView, SocketMemory
 from relayd.core.wire import Port
 
 _INTRODUCTION = """\
@@ -49,6 +49,8 @@ At `GET /metrics` of the [control plane](control-plane.md), without a key; count
 class _EveryKernel:
     up = True
     bindings_served = 1
+    lost = 1
+    interface_views = (InterfaceView("eth0", InterfaceState.FORWARDS),)
 
     def by_kernel(self, _port: Port, _verdict: Verdict) -> int:
         """As if it had decided everything once."""

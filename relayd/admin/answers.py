@@ -152,6 +152,20 @@ class SourceState(Answer):
     failures: int
 
 
+class FastPathInterface(Answer):
+    """How one of its interfaces stands."""
+
+    name: str
+    state: str
+    """`InterfaceState` of relayd/core/views.py."""
+    lost: int
+    """Datagrams that the kernel sent by it and that it lost."""
+    problem: str
+    """Why the kernel does not forward there; empty while it does."""
+    way_out: str
+    """What may be done about it."""
+
+
 class FastPathStatus(Answer):
     """What the kernel does."""
 
@@ -159,6 +173,9 @@ class FastPathStatus(Answer):
     bindings: int
     forwarded: int
     """Datagrams."""
+    lost: int
+    """Of the datagrams counted as forwarded or answered, those that interfaces lost on their way out."""
+    interfaces: list[FastPathInterface]
 
 
 class RelayStatus(Program):

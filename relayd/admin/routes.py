@@ -76,7 +76,7 @@ def create_admin(
     async def readyz() -> Response:
         if table.loaded:
             doubt = f", but the session source is not followed: {source.problem}" if source.problem else ""
-            return PlainTextResponse(f"ready{doubt}\n")
+            return PlainTextResponse("\n".join((f"ready{doubt}", *_problems(kernel), "")))
         return PlainTextResponse(f"no sessions yet: {source.problem or 'still reading them'}\n", status_code=503)
 
     @app.get("/v1/relay")
@@ -131,3 +131,9 @@ def create_admin(
         return answered(drain.undo())
 
     return app
+
+
+def _problems(kernel: KernelView | None) -> list[str]:
+    """Where the sockets serve what the fast path should: games go on, at a higher cost."""
+    views = kernel.interface_views if kernel is not None else ()
+    return [f"fast path: {one.problem}" for one in views if one.problem]

@@ -3,7 +3,15 @@
 import uuid
 
 from relayd import __version__
-from relayd.admin.answers import Count, FastPathStatus, Program, RelayStatus, SourceState, UsersStatus
+from relayd.admin.answers import (
+    Count,
+    FastPathInterface,
+    FastPathStatus,
+    Program,
+    RelayStatus,
+    SourceState,
+    UsersStatus,
+)
 from relayd.core.engine import Engine
 from relayd.core.source_status import SourceStatus
 from relayd.core.verdict import Verdict
@@ -56,6 +64,13 @@ def _describe_kernel(kernel: KernelView) -> FastPathStatus:
         up=kernel.up,
         bindings=kernel.bindings_served,
         forwarded=sum(kernel.by_kernel(port, Verdict.FORWARDED) for port in Port),
+        lost=kernel.lost,
+        interfaces=[
+            FastPathInterface(
+                name=one.name, state=one.state.value, lost=one.lost, problem=one.problem, way_out=one.way_out
+            )
+            for one in kernel.interface_views
+        ],
     )
 
 

@@ -13,11 +13,13 @@ from relayd.admin.answers import SeenPeer, WatchedSession
 from relayd.admin.responses import answered, no_session
 from relayd.core.session import Session
 from relayd.core.table import Table
-from relayd.core.views import KernelView
+from relayd.core.views import InterfaceState, KernelView
 from relayd.log import TOKEN_DIGITS
 from relayd.settings import RelaySettings
 
 HOLDS_SECONDS = 5.0
+_ON = (InterfaceState.FORWARDS, InterfaceState.LOSES)
+"""Where the program is, and drops what never reaches a socket."""
 
 
 class _Watch(NamedTuple):
@@ -54,7 +56,7 @@ def watch_routes(relay: RelaySettings, table: Table, kernel: KernelView | None) 
                 server_port=relay.server_port,
                 client_port=relay.client_port,
                 token_ends_with=session.token % 10**TOKEN_DIGITS,
-                fast_path=kernel is not None and kernel.up,
+                fast_path=kernel is not None and any(one.state in _ON for one in kernel.interface_views),
                 over=over,
                 peers=_peers(table, session),
             )

@@ -63,7 +63,7 @@ def check_host(settings: Settings, config: Path | None = None) -> int:
     examine_source = _control_plane if settings.source.kind == "control_plane" else _file
     running = _who_runs(settings, config)
     examine_relay = (
-        _fast_path,
+        partial(_fast_path, running, config),
         _merging,
         examine_source,
         _state,
@@ -82,8 +82,20 @@ def check_host(settings: Settings, config: Path | None = None) -> int:
     return status
 
 
-def _fast_path(settings: Settings) -> _Findings:
-    return examine_fast_path(settings)
+def _fast_path(running: _Running, config: Path | None, settings: Settings) -> _Findings:
+    findings = examine_fast_path(settings)
+    if running is not _Running.THIS_RELAY:
+        return findings
+    try:
+        kernel = AdminClient(settings, config).status().fast_path
+    except FatalError:
+        return findings
+    # Only the relay that runs knows what became of what the kernel program sent.
+    views = kernel.interfaces if kernel is not None else ()
+    said = "\n".join(findings)
+    return findings + [
+        f"warning  {one.problem}; {one.way_out}" for one in views if one.problem and one.problem not in said
+    ]
 
 
 def _merging(settings: Settings) -> _Findings:

@@ -1,6 +1,7 @@
 """`relayd fast-path`: shows what of the kernel fast path is pinned on this host, and takes it off."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -12,6 +13,7 @@ from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.attach import attached_mode, link_ifindex, link_program
 from relayd.forwarding.kernel.fitness import digest_of, is_as_declared
 from relayd.forwarding.kernel.libbpf import LibraryMissingError, library
+from relayd.forwarding.kernel.maps import BpfMap
 from relayd.forwarding.kernel.occupants import Occupant, Whose, occupants
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.taking_off import detach_link
@@ -35,12 +37,11 @@ def status(config: Config = None) -> None:
         typer.echo(f"nothing is pinned in {pins.folder}: the fast path is off")
         return
     typer.echo(f"pinned      {pins.folder}")
-    for interface, fd in links.items():
-        ifindex = link_ifindex(fd)
-        state = f"on, {attached_mode(ifindex).name.lower()}, program {link_program(fd)}" if ifindex else "taken off"
-        typer.echo(f"interface   {interface}: {state}")
-        os.close(fd)
     digest = digest_of(maps.get("control"))
+    sends_by = _sends_by(maps) if digest == layout.DIGEST else None
+    for interface, fd in links.items():
+        typer.echo(f"interface   {interface}: {_state(fd, sends_by)}")
+        os.close(fd)
     if digest is not None:
         ours = "" if digest == layout.DIGEST else ", to be replaced by this version"
         typer.echo(f"layout      {digest:016x}{ours}")
@@ -73,6 +74,25 @@ def remove(config: Config = None) -> None:
             _take_off(one)
     except OSError as error:
         raise UnavailableError(f"{pins.folder}: {error.strerror}") from None
+
+
+def _sends_by(maps: Mapping[str, BpfMap]) -> set[int] | None:
+    """Indexes of the interfaces that the program may send by; None where that cannot be read."""
+    found = maps.get("interfaces")
+    if found is None or not is_as_declared(found):
+        return None
+    return {int.from_bytes(key, "little") for key, _ in found.items()}
+
+
+def _state(link: int, sends_by: set[int] | None) -> str:
+    ifindex = link_ifindex(link)
+    if not ifindex:
+        return "taken off"
+    sockets = ", but it lost what the program sent by it: the sockets serve"
+    return (
+        f"on, {attached_mode(ifindex).name.lower()}, program {link_program(link)}"
+        f"{'' if sends_by is None or ifindex in sends_by else sockets}"
+    )
 
 
 def _take_off(one: Occupant) -> None:

@@ -54,14 +54,14 @@ def top(
         if as_json:
             print_json(shown)
         else:
-            console.print(_page(shown, _SESSIONS_SHOWN))
+            console.print(page(shown, _SESSIONS_SHOWN))
         return
     with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(interval)
             after = _look(client)
             room = max(1, console.size.height - _ROWS_FOR_THE_REST)
-            live.update(_page(per_second(before, after), room), refresh=True)
+            live.update(page(per_second(before, after), room), refresh=True)
             before = after
 
 
@@ -93,6 +93,7 @@ def per_second(before: Look, after: Look) -> dict[str, Any]:
             _rates(then[port].get("answered"), now[port].get("answered"), seconds)[0] for port in now
         ),
         "dropped_per_second": {verdict: rate for verdict, rate in dropped.items() if rate},
+        "lost_per_second": _lost(before.status, after.status, seconds),
         "dropped_in_all": {
             verdict: sum(now[port].get(verdict, NOTHING).datagrams for port in now) for verdict in dropped
         },
@@ -100,6 +101,12 @@ def per_second(before: Look, after: Look) -> dict[str, Any]:
         **{key: said[key] for key in ("draining", "ready", "active_sessions", "users", "source", "fast_path")},
         "sessions_in_table": after.status.sessions,
     }
+
+
+def _lost(before: RelayStatus, after: RelayStatus, seconds: float) -> float:
+    """Of what is counted as forwarded or answered, what interfaces of the fast path lost on its way out."""
+    then = before.fast_path.lost if before.fast_path is not None else 0
+    return _rate(then, after.fast_path.lost, seconds) if after.fast_path is not None else 0.0
 
 
 def _session(before: SessionSummary | None, now: SessionSummary, seconds: float) -> dict[str, Any]:
@@ -133,7 +140,8 @@ def _bytes_of(row: dict[str, Any]) -> float:
     return total
 
 
-def _page(shown: dict[str, Any], rows: int) -> Group:
+def page(shown: dict[str, Any], rows: int) -> Group:
+    """What is shown, with so many sessions."""
     return Group(*_lines(shown), Text(), _table(shown["sessions"], rows))
 
 
@@ -149,6 +157,9 @@ def _lines(shown: dict[str, Any]) -> Iterator[Text]:
         yield Text(f"{name:<12}{rate['datagrams_per_second']:,.0f} datagrams/s, {_size(rate['bytes_per_second'])}/s")
     yield Text(f"{'PINGs':<12}{shown['answered_per_second']:,.0f} answered/s")
     drops = ", ".join(f"{verdict} {rate:,.0f}/s" for verdict, rate in shown["dropped_per_second"].items())
+    if shown["lost_per_second"]:
+        lost = f"{shown['lost_per_second']:,.0f}/s lost by interfaces, of what is counted above"
+        drops = f"{drops}, {lost}" if drops else lost
     yield Text(f"{'dropped':<12}{drops or 'nothing'}", style="red" if drops else "")
     age = source["age_seconds"]
     problem = f", not followed: {source['problem']}" if source["problem"] else ""
@@ -156,12 +167,17 @@ def _lines(shown: dict[str, Any]) -> Iterator[Text]:
         f"{'source':<12}{'not read yet' if age is None else f'{age:.1f} s old'}{problem}",
         style="red" if problem else "",
     )
-    kernel = (
-        "off"
-        if fast_path is None
-        else f"{'on' if fast_path['up'] else 'taken off'}, {fast_path['bindings']} bindings served"
-    )
-    yield Text(f"{'fast path':<12}{kernel}")
+    yield from _fast_path(fast_path)
+
+
+def _fast_path(kernel: dict[str, Any] | None) -> Iterator[Text]:
+    if kernel is None:
+        yield Text(f"{'fast path':<12}off")
+        return
+    yield Text(f"{'fast path':<12}{'on' if kernel['up'] else 'not on'}, {kernel['bindings']} bindings served")
+    for one in kernel["interfaces"]:
+        if one["problem"]:
+            yield Text(f"{'':<12}{one['problem']}", style="red")
 
 
 def _table(sessions: list[dict[str, Any]], rows: int) -> Table | Text:

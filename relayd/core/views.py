@@ -1,6 +1,7 @@
 """What metrics, admin API and state file see of the sockets and of the fast path."""
 
-from collections.abc import Callable, Iterable
+import enum
+from collections.abc import Callable, Iterable, Sequence
 from mmap import mmap
 from typing import NamedTuple, Protocol
 
@@ -88,12 +89,48 @@ class SocketView(Protocol):
         """How long datagrams were in the relay; None where nobody measures it."""
 
 
+class InterfaceState(enum.StrEnum):
+    """What becomes of datagrams on an interface of the fast path."""
+
+    FORWARDS = "forwards"
+    """The kernel forwards."""
+    LOSES = "loses"
+    """The sockets serve: the interface lost what the kernel sent by it."""
+    AWAY = "away"
+    """There is no such interface at present."""
+    OFF = "off"
+    """The sockets serve: the program is not on it."""
+
+
+class InterfaceView(NamedTuple):
+    """One interface of the fast path."""
+
+    name: str
+    state: InterfaceState
+    lost: int = 0
+    """Datagrams that the kernel sent by it and that it lost, since this process began."""
+    lost_at: float = 0.0
+    """When it was seen to lose some last, in seconds; 0.0 for never."""
+    problem: str = ""
+    """Why the kernel does not forward there, in a sentence; empty while it does."""
+    way_out: str = ""
+    """What may be done about losses and problems; empty where there is nothing to do."""
+
+
 class KernelView(Protocol):
     """A fast path, as metrics and admin see it."""
 
     @property
     def up(self) -> bool:
-        """Whether it is on all of its interfaces."""
+        """Whether the kernel forwards on every interface of the settings."""
+
+    @property
+    def interface_views(self) -> Sequence[InterfaceView]:
+        """How each interface of the settings stands."""
+
+    @property
+    def lost(self) -> int:
+        """Of the datagrams counted as forwarded or answered, those that interfaces lost on their way out."""
 
     @property
     def bindings_served(self) -> int:

@@ -29,6 +29,7 @@ _NAMES = (
     "stalled",
     "cabled",
     "kernel",
+    "losing",
     "untaken",
     "refused",
     "unkept",

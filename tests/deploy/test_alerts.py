@@ -258,6 +258,26 @@ def test_a_fast_path_whose_interface_goes(scraping: Watched, tmp_path: Path) -> 
             scraping.until_firing("kernel", "RelaydFastPathDown")
 
 
+@needs_kernel
+@provokes("RelaydFastPathLoses")
+def test_a_fast_path_whose_far_end_takes_nothing(scraping: Watched, tmp_path: Path) -> None:
+    """A veth with no XDP program at its far end: all that the kernel answers there is lost."""
+    if not scraping.own_network:
+        pytest.skip("needs root and the program `ip` (Debian: iproute2)")
+    session = new_session("loses")
+    with ExitStack() as stack:
+        pins = stack.enter_context(bpf_file_system(tmp_path / "bpf"))
+        here, there = _Here(), stack.enter_context(Namespace())
+        connect(here, RELAY_IP, there, PLAYER_IP)
+        fast_path = {"mode": "require", "interfaces": ["cable"], "pin_directory": str(pins / "relayd")}
+        overrides: Sections = {"fast_path": fast_path, "relay": {"id": "losing", "bind": [RELAY_IP]}}
+        relay = scraping.relay("losing", [session], overrides, arguments=("run", "--detach-on-exit"))
+        stack.enter_context(relay)
+        host = stack.enter_context(there.run(relay.host, session, ip=RELAY_IP))
+        with again_and_again(host.send_ping, 0.005):
+            scraping.until_firing("losing", "RelaydFastPathLoses")
+
+
 @provokes("RelaydNothingForwarded", "RelaydDrainingLong", "RelaydDown")
 def test_players_without_a_host_then_a_forgotten_drain_then_the_end(scraping: Watched) -> None:
     session = new_session("without a host")

@@ -52,7 +52,7 @@ class Network:
     def new(self) -> Namespace:
         return self._stack.enter_context(Namespace())
 
-    def link(self, number: int, to: Namespace) -> None:
+    def link(self, number: int, to: Namespace, *, takes_what_xdp_sends: bool = True) -> None:
         """An interface ``linkN`` here and ``upN`` there."""
         here, there = f"link{number}", f"up{number}"
         ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", str(to.id))
@@ -62,9 +62,11 @@ class Network:
         for address in AT_PEER.values():
             to.ip("address", "add", f"{address.format(number)}/{bits(address)}", "dev", there, *nodad(address))
         to.ip("link", "set", there, "up")
-        self._stack.callback(os.close, to.run(attach, self._idle.fd, there).fd)
-        self._links.append(here)
-        self._addresses += [address.format(number) for address in AT_RELAY.values()]
+        if takes_what_xdp_sends:
+            self._stack.callback(os.close, to.run(attach, self._idle.fd, there).fd)
+        if here not in self._links:
+            self._links.append(here)
+            self._addresses += [address.format(number) for address in AT_RELAY.values()]
 
     def forwarding(self, value: int) -> None:
         """Whether this host forwards packets, so that the program is told its routes."""
@@ -72,13 +74,18 @@ class Network:
             Path("/proc/sys/net", name).write_text(str(value), encoding="ascii")
 
     def relay(
-        self, folder: Path, session: SessionKeys, *interfaces: str, bind: list[str] | None = None
+        self,
+        folder: Path,
+        session: SessionKeys,
+        *interfaces: str,
+        bind: list[str] | None = None,
+        mode: str = "require",
     ) -> RelayProcess:
         """With the fast path on these interfaces, or on all."""
         fast_path = {"interfaces": interfaces or self._links, "pin_directory": str(self._pins / "relayd")}
         sections: dict[str, dict[str, Any]] = {
             "relay": {"bind": bind or self._addresses},
-            "fast_path": {"mode": "require", **fast_path},
+            "fast_path": {"mode": mode, **fast_path},
         }
         return self._stack.enter_context(RelayProcess(folder, [session], sections, ("run", "--detach-on-exit")))
 

@@ -15,7 +15,7 @@ from relayd.core.limits import Limits
 from relayd.core.session import Binding, Session
 from relayd.core.source_status import SourceStatus
 from relayd.core.verdict import Verdict
-from relayd.core.views import SocketMemory
+from relayd.core.views import InterfaceState, InterfaceView, SocketMemory
 from relayd.core.wire import Port
 from relayd.settings import Settings
 from tests.support.relays import Relay, spec
@@ -28,6 +28,8 @@ class FakeKernel:
     def __init__(self) -> None:
         self.up = True
         self.bindings_served = 0
+        self.lost = 0
+        self.interface_views = [InterfaceView("eth0", InterfaceState.FORWARDS)]
         self.counts: dict[tuple[Port, Verdict], int] = {}
         self.conflicting: dict[Binding, int] = {}
 

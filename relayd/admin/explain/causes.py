@@ -29,6 +29,7 @@ class Cause(enum.StrEnum):
     RELAY_FULL = "relay_full"
     UNKNOWN_CONNECTION = "unknown_connection"
     UNSENT = "unsent"
+    LOST_BY_INTERFACE = "lost_by_interface"
     SILENT = "silent"
     NOT_HEARD = "not_heard"
     NOTHING_KNOWN = "nothing_known"

@@ -26,6 +26,19 @@ class RelayFacts(NamedTuple):
     source_age_seconds: float = 0.0
     unknown_by_kernel: int = 0
     """Datagrams of unknown users that the kernel dropped over its rate, without a note of who sent them."""
+    losses: tuple["LossFacts", ...] = ()
+    """Of interfaces of the fast path; the datagrams are counted as forwarded or answered."""
+
+
+class LossFacts(NamedTuple):
+    """What an interface lost of what the kernel sent by it."""
+
+    interface: str
+    datagrams: int
+    last_seconds_ago: float
+    kernel_sends: bool
+    """Whether the kernel still sends by it; else the sockets do."""
+    way_out: str
 
 
 class Attempt(NamedTuple):

@@ -15,6 +15,8 @@ CURRENT_SECONDS = 60.0
 _HEARD_SECONDS = 3.0
 """Peers PING every 0.5 s: six in a row are not lost by chance."""
 _SECOND_PING_SECONDS = 0.1
+_LOSING_SECONDS = 3.0
+"""Within so much an interface that loses what the kernel sends by it is left to the sockets."""
 
 _LEAVES = (EventKind.USER_SILENT, EventKind.USER_DISPLACED)
 _ORDER = {cause: number for number, cause in enumerate(Cause)}
@@ -23,7 +25,10 @@ _ORDER = {cause: number for number, cause in enumerate(Cause)}
 def explain(situation: Situation) -> list[Finding]:
     """Why those in question do or do not get through."""
     found = [*refusals(situation), *_users(situation), *_ends(situation)]
-    if not found:
+    if any(one.kernel_sends and one.last_seconds_ago < _LOSING_SECONDS for one in situation.relay.losses):
+        # Who is heard may be one of those that nothing reaches.
+        found = [finding for finding in found if finding.cause is not Cause.GETS_THROUGH]
+    elif not found:
         found.append(_nothing(situation))
     found += _relay(situation)
     return sorted(found, key=lambda f: (f.last_seconds_ago > CURRENT_SECONDS, _ORDER[f.cause], f.last_seconds_ago))
@@ -43,6 +48,15 @@ def _relay(situation: Situation) -> Iterator[Finding]:
             f"the session source has not been followed for {seconds(relay.source_age_seconds)}: {relay.source_problem};"
             " sessions and users that are newer are not known here",
             "fix the source; games that run play on meanwhile",
+        )
+    for one in relay.losses:
+        yield Finding(
+            Cause.LOST_BY_INTERFACE,
+            f"{one.interface} lost {datagrams(one.datagrams)} that the kernel sent by it, the last"
+            f" {seconds(one.last_seconds_ago)} ago; they are counted as forwarded or answered;"
+            f" {'the kernel goes on sending by it' if one.kernel_sends else 'the sockets serve there since'}",
+            one.way_out,
+            one.last_seconds_ago,
         )
 
 

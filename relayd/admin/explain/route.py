@@ -1,12 +1,13 @@
 """`GET /v1/explain`: the question over HTTP, the findings as JSON, tokens shortened."""
 
 import asyncio
+from collections.abc import Iterator
 
 from fastapi import APIRouter, Response
 
 from relayd.admin.answers import ExplainedCause, ExplainedChange, ExplainedRefusal, Explanation
 from relayd.admin.explain.causes import Finding
-from relayd.admin.explain.facts import Attempt, Change, RelayFacts
+from relayd.admin.explain.facts import Attempt, Change, LossFacts, RelayFacts
 from relayd.admin.explain.findings import CURRENT_SECONDS, explain
 from relayd.admin.explain.gather import gather
 from relayd.admin.explain.target import read_target, what_is_wrong
@@ -14,12 +15,14 @@ from relayd.admin.responses import answered, said
 from relayd.core.engine import Engine
 from relayd.core.source_status import SourceStatus
 from relayd.core.verdict import Verdict
-from relayd.core.views import Absorb, KernelView
+from relayd.core.views import Absorb, InterfaceState, KernelView
 from relayd.core.wire import Port
 from relayd.log import short_token
 from relayd.settings import Settings
 
 _MOST_SHOWN = 50
+_TOLD_SECONDS = 600.0
+"""For so long it is told what an interface lost that does well again."""
 _STALE_LOOKS = 3
 """After this many missed looks at the source, it counts as hanging."""
 
@@ -83,7 +86,15 @@ def relay_facts(
         unknown_by_kernel=sum(kernel.by_kernel(port, Verdict.UNKNOWN_PAIR) for port in Port)
         if kernel is not None
         else 0,
+        losses=tuple(_losses(kernel, now)) if kernel is not None else (),
     )
+
+
+def _losses(kernel: KernelView, now: float) -> Iterator[LossFacts]:
+    for one in kernel.interface_views:
+        ago = max(0.0, now - one.lost_at)
+        if one.lost and (one.state is InterfaceState.LOSES or ago < _TOLD_SECONDS):
+            yield LossFacts(one.name, one.lost, ago, one.state is InterfaceState.FORWARDS, one.way_out)
 
 
 def _ago(one: Attempt | Change) -> float:

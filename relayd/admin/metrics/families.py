@@ -14,7 +14,7 @@ from relayd.core.histogram import Histogram
 from relayd.core.source_status import SourceStatus
 from relayd.core.usage import Ledger
 from relayd.core.verdict import Verdict
-from relayd.core.views import KernelView, SocketMemory
+from relayd.core.views import InterfaceState, KernelView, SocketMemory
 from relayd.core.wire import Port, State
 
 _DIRECTIONS = ("to_host", "to_player")
@@ -183,7 +183,9 @@ def _source(source: SourceStatus, now: float) -> Iterator[Metric]:
 
 def _fast_path(kernel: KernelView | None) -> Iterator[Metric]:
     up = kernel is not None and kernel.up
-    yield GaugeMetricFamily("relayd_fast_path_up", "1 while the kernel forwards.", value=up)
+    yield GaugeMetricFamily(
+        "relayd_fast_path_up", "1 while the kernel forwards on every interface of the settings.", value=up
+    )
     if kernel is None:
         return
     decided = CounterMetricFamily(
@@ -200,6 +202,22 @@ def _fast_path(kernel: KernelView | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "relayd_fast_path_bindings", "Bindings that the kernel serves.", value=kernel.bindings_served
     )
+    yield CounterMetricFamily(
+        "relayd_fast_path_lost",
+        "Of what the kernel decided to forward or answer, datagrams that an interface lost on their way out, as it"
+        " counts them itself.",
+        value=kernel.lost,
+    )
+    states = GaugeMetricFamily(
+        "relayd_fast_path_interface",
+        "1 for the state an interface of the fast path is in: the kernel forwards there; it loses what the kernel"
+        " sends, so that the sockets serve; it is not there; the program is not on it.",
+        labels=["interface", "state"],
+    )
+    for one in kernel.interface_views:
+        for state in InterfaceState:
+            states.add_metric([one.name, state.value], state is one.state)
+    yield states
 
 
 def _process(process: ProcessUse, started_at: float) -> Iterator[Metric]:

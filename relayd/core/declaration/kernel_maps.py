@@ -38,6 +38,8 @@ class ControlFlag(enum.IntFlag):
     """`pairs` could not hold all: an unknown pair may be a known one."""
     BINDINGS_INCOMPLETE = 4
     """Nor could `by_sockets`: whoever seems to be bound nowhere may be bound."""
+    SOME_LEFT_TO_SOCKETS = 8
+    """The program is on an interface that is not in `interfaces`, for what it sends by it is lost."""
 
 
 class PassedUp(enum.IntEnum):
@@ -245,7 +247,14 @@ MAPS = (
         _SMALL,
         "Networks that nobody may be in: limits.denied_networks.",
     ),
-    Map("interfaces", MapKind.HASH, U32, U32, 256, comment="Interfaces the program is attached to → interface_mode."),
+    Map(
+        "interfaces",
+        MapKind.HASH,
+        U32,
+        U32,
+        256,
+        comment="Interfaces that the program is on and may send by → interface_mode.",
+    ),
     Map("totals", MapKind.PERCPU_ARRAY, U32, TOTAL, _TOTALS, comment="By port and verdict."),
     Map(
         "unknown_sources",

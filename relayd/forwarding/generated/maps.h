@@ -7,7 +7,7 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0xf8ea899c968b5efaull
+#define KERNEL_MAPS_LAYOUT 0x4239781c2f7f491eull
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
 
@@ -18,6 +18,8 @@ enum control_flag {
 	PAIRS_INCOMPLETE = 2,
 	/* Nor could `by_sockets`: whoever seems to be bound nowhere may be bound. */
 	BINDINGS_INCOMPLETE = 4,
+	/* The program is on an interface that is not in `interfaces`, for what it sends by it is lost. */
+	SOME_LEFT_TO_SOCKETS = 8,
 };
 
 enum passed_up {
@@ -342,7 +344,7 @@ struct {
 	__type(value, __u32);
 } denied SEC(".maps");
 
-/* Interfaces the program is attached to → interface_mode. */
+/* Interfaces that the program is on and may send by → interface_mode. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);

@@ -1,10 +1,8 @@
 """Puts the program on network interfaces and takes it off. Never displaces another program that is there."""
 
-import array
 import errno
 import fcntl
 import os
-import re
 import socket
 import struct
 from ctypes import byref, sizeof
@@ -12,6 +10,7 @@ from typing import NamedTuple
 
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel import libbpf
+from relayd.forwarding.kernel.ethtool import driver
 from relayd.forwarding.kernel.layout import InterfaceMode
 from relayd.forwarding.kernel.libbpf import BpfError, LinkCreate, XdpQuery, checked, library
 from relayd.forwarding.kernel.taking_off import link_holding, way_off
@@ -25,8 +24,6 @@ _LINK_INFO_BYTES = 24
 _IFINDEX_OFFSET = 16
 _PROGRAM_OFFSET = 8
 _SIOCGIFMTU = 0x8921
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_GDRVINFO = 3
 
 
 class Link(NamedTuple):
@@ -138,16 +135,3 @@ def detach(link_fd: int) -> None:
     result = library().bpf_link_detach(link_fd)
     if result != -errno.ENOLINK:
         checked(result, "detach")
-
-
-def driver(interface: str) -> str:
-    """Name of an interface's driver, as ethtool(8) -i shows it."""
-    # struct ethtool_drvinfo: u32 cmd, char driver[32], …; 196 bytes in all
-    buffer = array.array("B", struct.pack("I", _ETHTOOL_GDRVINFO).ljust(196, b"\0"))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        request = struct.pack("16sP", interface.encode(), buffer.buffer_info()[0]).ljust(40, b"\0")
-        try:
-            fcntl.ioctl(sock, _SIOCETHTOOL, request)
-        except OSError:
-            return "unknown"
-    return re.sub(r"\0.*", "", buffer.tobytes()[4:36].decode("ascii", "replace"), flags=re.DOTALL) or "unknown"

@@ -2,13 +2,18 @@
 
 import os
 import platform
+import socket
 
 from relayd.errors import UnavailableError
-from relayd.forwarding.kernel.attach import driver, examine, link_ifindex
+from relayd.forwarding.kernel.attach import examine, link_ifindex
+from relayd.forwarding.kernel.ethtool import driver
+from relayd.forwarding.kernel.interface_counters import VETH
 from relayd.forwarding.kernel.occupants import unexpected
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram, Sizes
 from relayd.settings import Settings
+
+_AT_A_VETH = "; its far end has to run an XDP program too, or the sockets will serve: docs/fast-path.md"
 
 
 def examine_fast_path(settings: Settings) -> list[str]:
@@ -59,9 +64,10 @@ def _interfaces(settings: Settings, problems: list[str]) -> list[str]:
         except UnavailableError as error:
             problems.append(str(error))
         else:
+            name = driver(interface)
             findings.append(
-                f"ok       {interface} is free for the fast path (driver {driver(interface)}; generic where the driver"
-                " cannot do it natively)"
+                f"ok       {interface} is free for the fast path (driver {name}; generic where the driver"
+                f" cannot do it natively{_AT_A_VETH if name == VETH else ''})"
             )
     return findings
 
@@ -73,8 +79,9 @@ def _attached(settings: Settings) -> set[str]:
     except OSError:
         return set()  # no right to look; `Pins.examine` says so
     found = set()
+    indexes = {name: index for index, name in socket.if_nameindex()}
     for interface, fd in links.items():
-        if link_ifindex(fd):
+        if link_ifindex(fd) == indexes.get(interface):
             found.add(interface)
         os.close(fd)
     return found

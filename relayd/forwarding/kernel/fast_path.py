@@ -2,10 +2,8 @@
 
 import asyncio
 import hashlib
-import os
-import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 import structlog
@@ -17,16 +15,15 @@ from relayd.core.followers import Phase
 from relayd.core.meter import NS_PER_SECOND
 from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
-from relayd.core.views import KeptCounts
+from relayd.core.views import InterfaceView, KeptCounts
 from relayd.core.wire import Port
-from relayd.errors import UnavailableError
 from relayd.event_loop.garbage import many_new_objects
 from relayd.event_loop.pacing import in_slices
 from relayd.forwarding.kernel import denied_networks, layout
 from relayd.forwarding.kernel.address_book import AddressBook
 from relayd.forwarding.kernel.adoption import Adoption
-from relayd.forwarding.kernel.attach import Link, attach, attached_mode, detach, exchange, link_ifindex
 from relayd.forwarding.kernel.counters import Totals
+from relayd.forwarding.kernel.interfaces import Interfaces
 from relayd.forwarding.kernel.mirror import Mirror
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram
@@ -69,7 +66,6 @@ class FastPath:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.program = program
-        self.links: list[Link] = []
         self.mirror = Mirror(program, engine.table, later=later, account=kept.account, clock=clock)
         self.totals = Totals(program.map("totals"), program.map("totals_taken_over"), engine.counters)
         self.adoption: Adoption | None = None
@@ -79,7 +75,14 @@ class FastPath:
         self._pins = pins
         bind = [address for _, address in endpoints[:: len(Port)]]
         self._addresses = AddressBook(program.map("addresses"), bind, settings.relay.public_ip)
-        self._was_up = True
+        self.interfaces = Interfaces(
+            settings.fast_path.interfaces,
+            program=program,
+            pins=pins,
+            totals=self.totals,
+            serving=self.mirror.slot_of.__len__,
+            clock=clock,
+        )
         self._addresses_problem = ""
         """Why the host's addresses are not followed at present; told once."""
         if adopt and kept.go_on:
@@ -98,8 +101,18 @@ class FastPath:
 
     @property
     def up(self) -> bool:
-        """Whether the program is on every interface it was put on."""
-        return bool(self.links) and all(link_ifindex(link.fd) for link in self.links)
+        """Whether the program forwards on every interface of the settings."""
+        return self.interfaces.up
+
+    @property
+    def interface_views(self) -> Sequence[InterfaceView]:
+        """How each interface of the settings stands, as of the last look."""
+        return self.interfaces.views()
+
+    @property
+    def lost(self) -> int:
+        """Of what is counted as forwarded or answered, what interfaces lost on its way out."""
+        return self.interfaces.lost
 
     @property
     def bindings_served(self) -> int:
@@ -138,7 +151,22 @@ class FastPath:
         self.totals.absorb()
 
     async def run_forever(self) -> None:
-        """What is to be done every second."""
+        """Looks at the interfaces, and does what is to be done every second."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_forever())
+            tasks.create_task(self._tick_forever())
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.interfaces.pause_seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Follows the interfaces."""
+        if await self.interfaces.look():
+            self._write_control()
+
+    async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             await self.tick()
@@ -157,9 +185,6 @@ class FastPath:
                     await asyncio.sleep(_PAUSE_SECONDS)
             _log.info("fast path goes on with what it served before", bindings=self.adoption.restored)
             self.adoption = None
-        if self._was_up and not self.up:
-            _log.warning("the fast path was taken off an interface; the sockets serve what comes in there")
-        self._was_up = self.up
         slots, indexes = self.mirror.slots.retired(), self.mirror.indexes.retired()
         if slots or indexes:
             await all_runs_over()
@@ -187,69 +212,18 @@ class FastPath:
         self._guesses.unregister(self.mirror.guesses)
         self.mirror.flush()
         self.absorb(self._table.sessions.values())
-        if remove or self._pins is None:
-            for link in self.links:
-                detach(link.fd)
-            if self._pins is not None:
-                self._pins.remove()
-        for link in self.links:
-            os.close(link.fd)
+        self.interfaces.stop(remove=remove or self._pins is None)
+        if remove and self._pins is not None:
+            self._pins.remove()
         self.program.close()
-
-    def attach_all(self, pinned: dict[str, int]) -> list[str]:
-        """Puts the program on every interface of the settings.
-
-        Args:
-            pinned: links of the predecessor, by interface.
-
-        Returns:
-            What was not available, a line each.
-        """
-        problems: list[str] = []
-        for interface in self._settings.fast_path.interfaces:
-            fd = pinned.pop(interface, None)
-            if fd is not None and not _is_on(fd, interface):
-                self._let_go(interface, fd)
-                fd = None
-            try:
-                link = attach(self.program.fd, interface) if fd is None else self._take_over(interface, fd)
-            except UnavailableError as error:
-                problems.append(str(error))
-                continue
-            # Before it is pinned, which may fail: `stop` is to take it off.
-            self.links.append(link)
-            if fd is None and self._pins is not None:
-                self._pins.pin_link(interface, link.fd)
-            _log.info("fast path is on", interface=interface, mode=link.mode.name.lower(), why=link.why_not_native)
-        for interface, fd in pinned.items():
-            self._let_go(interface, fd)
-        self._write_interfaces()
-        return problems
-
-    def _take_over(self, interface: str, fd: int) -> Link:
-        exchange(fd, self.program.fd)
-        ifindex = link_ifindex(fd)
-        return Link(interface, ifindex, attached_mode(ifindex), fd)
-
-    def _let_go(self, interface: str, fd: int) -> None:
-        detach(fd)
-        os.close(fd)
-        if self._pins is not None:
-            self._pins.unpin_link(interface)
-
-    def _write_interfaces(self) -> None:
-        interfaces = self.program.map("interfaces")
-        modes = {link.ifindex.to_bytes(4, "little"): int(link.mode).to_bytes(4, "little") for link in self.links}
-        for key in {key for key, _ in interfaces.items()} - modes.keys():
-            interfaces.delete(key)
-        for key, mode in modes.items():
-            interfaces.update(key, mode)
 
     def _write_control(self) -> None:
         self._told_missing = self._missing()
         flags = self._told_missing
         if self._settings.limits.pin_ip:
             flags |= layout.ControlFlag.PIN_IP
+        if self.interfaces.some_left_to_sockets:
+            flags |= layout.ControlFlag.SOME_LEFT_TO_SOCKETS
         self.program.map("control").put(0, bytes(control(self._settings, flags)))
 
     def _missing(self) -> layout.ControlFlag:
@@ -286,11 +260,6 @@ def control(settings: Settings, flags: layout.ControlFlag) -> layout.Control:
         rate = limits.user_rate(port)
         entry.rates[port] = layout.Rate(NS_PER_SECOND // rate.datagrams if rate.datagrams else 0, rate.bytes)
     return entry
-
-
-def _is_on(link_fd: int, interface: str) -> bool:
-    """Whether a link is on the interface that has this name now; it may have been taken off, or renamed."""
-    return link_ifindex(link_fd) == {name: index for index, name in socket.if_nameindex()}.get(interface)
 
 
 def _interval(per_second: int) -> int:

@@ -80,18 +80,21 @@ static __always_inline int way_to(struct xdp_md *ctx, const struct datagram *d, 
 {
 	__u32 epoch = (__u32)(d->now_ns >> 30) | 1u << 31;
 	__u32 *here, *there;
+	bool back;
 
 	if (state->route.epoch != epoch && look_up_route(ctx, d, peer, state))
 		return -1;
 	*way = state->route;
 	if (way->epoch != epoch || (way->to >> 48) != (epoch & 0xffff) || (way->from >> 48) != (epoch & 0xffff))
 		return -1;
-	if (way->ifindex == d->ifindex && (!partial || d->ifindex == LOOPBACK_IFINDEX))
+	back = way->ifindex == d->ifindex;
+	partial = partial && !(back && d->ifindex == LOOPBACK_IFINDEX);
+	if (back && !partial && !(d->control->flags & SOME_LEFT_TO_SOCKETS))
 		return XDP_TX;
 	here = bpf_map_lookup_elem(&interfaces, &d->ifindex);
 	if (!here || (partial && *here != NATIVE))
 		return -1; /* a generic program cannot tell the kernel that a checksum is finished now */
-	if (way->ifindex == d->ifindex)
+	if (back)
 		return XDP_TX;
 	there = bpf_map_lookup_elem(&interfaces, &way->ifindex);
 	if (!there || *there != *here || way->ifindex == LOOPBACK_IFINDEX)

@@ -106,7 +106,7 @@ def _start(
             later=later,
             kept=kept,
         )
-        problems = fast_path.attach_all(pins.links() if keep is not None and adopt else {})
+        problems = fast_path.interfaces.attach_all(pins.links() if keep is not None and adopt else {})
     except OSError as error:
         if fast_path is not None:
             # Else it would go on following the table, and forwarding where it was attached, with nobody to count it.
@@ -118,7 +118,8 @@ def _start(
     except LibraryMissingError as error:
         # Pinned maps are opened before a program is loaded.
         raise UnavailableError(str(error)) from None
-    if problems and (wanted.mode == "require" or not fast_path.links):
+    waits = fast_path.interfaces.links or fast_path.interfaces.awaited
+    if problems and (wanted.mode == "require" or not waits):
         fast_path.stop(remove=True)
         raise UnavailableError("\n".join(problems))
     for problem in problems:

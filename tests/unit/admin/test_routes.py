@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from relayd import __version__
 from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
+from relayd.core.views import InterfaceState, InterfaceView
 from relayd.core.wire import Port
 from relayd.log import short_token
 from tests.support.admin_server import AdminWorld, FakeKernel, with_admin
@@ -44,8 +45,12 @@ def test_it_is_not_ready_before_there_are_sessions_and_says_why() -> None:
         assert "not followed: the file is empty" in answer.text, "ready is a claim: what it lacks is said"
         world.source.succeeded(now())
         assert (await world.client.get("/readyz")).text == "ready\n"
+        assert world.kernel is not None
+        world.kernel.interface_views = [InterfaceView("eth0", InterfaceState.LOSES, problem="eth0 loses")]
+        answer = await world.client.get("/readyz")
+        assert (answer.status_code, answer.text) == (200, "ready\nfast path: eth0 loses\n")
 
-    with_admin(work)
+    with_admin(work, kernel=FakeKernel())
 
 
 def test_the_ports() -> None:
@@ -148,7 +153,8 @@ def test_how_the_whole_relay_stands() -> None:
         assert shown["source"] == {"age_seconds": 7.0, "problem": "away", "failures": 1}
         assert shown["ports"]["client"]["forwarded"]["datagrams"] == 1
         assert shown["ports"]["client"]["answered"]["datagrams"] == 1
-        assert shown["fast_path"] == {"up": True, "bindings": 2, "forwarded": 9}
+        forwards = {"name": "eth0", "state": "forwards", "lost": 0, "problem": "", "way_out": ""}
+        assert shown["fast_path"] == {"up": True, "bindings": 2, "forwarded": 9, "lost": 0, "interfaces": [forwards]}
         assert world.absorbed == [[]], "totals are brought up to date, and no session is"
 
     with_admin(work, kernel=FakeKernel())

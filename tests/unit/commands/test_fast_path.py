@@ -99,6 +99,18 @@ def test_where_it_is_and_whom_it_serves(relayd: CommandLine, monkeypatch: pytest
     assert "users       3 authorized, 3 bindings served" in done.out
 
 
+def test_one_that_lost_what_was_sent_by_it(relayd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexes = iter((7, 8))
+    monkeypatch.setattr(command, "link_ifindex", lambda _: next(indexes))
+    monkeypatch.setattr(FakePins, "on", {"eth0": 1, "eth1": 2})
+    control = bytes(layout.Control(layout=layout.DIGEST))
+    sends_by = FakeMap("interfaces", {(8).to_bytes(4, "little"): (1).to_bytes(4, "little")})
+    monkeypatch.setattr(FakePins, "kept", {"control": FakeMap("control", {bytes(4): control}), "interfaces": sends_by})
+    out = relayd("fast-path", "status").out
+    assert "interface   eth0: on, native, program 42, but it lost what the program sent by it: the sockets serve" in out
+    assert "interface   eth1: on, native, program 42\n" in out
+
+
 def test_another_versions_layout_is_to_be_replaced(relayd: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     old = bytes(layout.Control(layout=1))
     monkeypatch.setattr(FakePins, "kept", {"control": FakeMap("control", {bytes(4): old})})

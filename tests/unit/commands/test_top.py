@@ -2,8 +2,11 @@
 
 from typing import Any
 
-from relayd.admin.answers import RelayStatus, SessionSummary
-from relayd.commands.top import Look, per_second
+import pytest
+from rich.console import Console
+
+from relayd.admin.answers import FastPathInterface, FastPathStatus, RelayStatus, SessionSummary
+from relayd.commands.top import Look, page, per_second
 
 
 def counts(**verdicts: int) -> dict[str, dict[str, int]]:
@@ -26,6 +29,14 @@ def look(time_seconds: float, server: dict[str, Any], client: dict[str, Any], *s
         RelayStatus.model_validate({"version": "1", "instance": "run", **status}),
         {session["session_id"]: SessionSummary.model_validate(session) for session in sessions},
     )
+
+
+def losing(time_seconds: float, lost: int, problem: str = "") -> Look:
+    """A look at a relay with a fast path on one interface."""
+    at = look(time_seconds, counts(forwarded=100), counts())
+    eth0 = FastPathInterface(name="eth0", state="loses", lost=lost, problem=problem, way_out="")
+    kernel = FastPathStatus(up=not problem, bindings=2, forwarded=100, lost=lost, interfaces=[eth0])
+    return Look(at.status.model_copy(update={"fast_path": kernel}), {})
 
 
 def session(session_id: str, datagrams: int, dropped: int = 0) -> dict[str, Any]:
@@ -68,3 +79,20 @@ def test_a_relay_that_began_anew_shows_no_negative_rates() -> None:
     shown = per_second(before, after)
     assert shown["to_player"]["datagrams_per_second"] == 10.0
     assert shown["sessions"][0]["to_host"]["datagrams_per_second"] == 10.0
+
+
+def test_what_an_interface_lost_is_neither_nothing_nor_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = per_second(losing(10.0, 7), losing(12.0, 107, "eth0 lost 107 datagrams: the sockets serve"))
+    assert shown["lost_per_second"] == 50.0
+    Console(width=200, highlight=False).print(page(shown, 5))
+    text = capsys.readouterr().out
+    assert "dropped     50/s lost by interfaces, of what is counted above" in text
+    assert "fast path   not on, 2 bindings served" in text
+    assert "            eth0 lost 107 datagrams: the sockets serve" in text
+
+
+def test_a_fast_path_that_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=200, highlight=False).print(page(per_second(losing(10.0, 7), losing(12.0, 7)), 5))
+    text = capsys.readouterr().out
+    assert "dropped     nothing" in text
+    assert "fast path   on, 2 bindings served" in text

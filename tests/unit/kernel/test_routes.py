@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from relayd.core.verdict import Verdict
 from relayd.core.wire import Port, encode_host_data, encode_ping, encode_player_data
 from relayd.forwarding.kernel import layout
 from relayd.forwarding.kernel.layout import InterfaceMode
@@ -43,6 +44,19 @@ class Routes:
     def attached(self, number: int, mode: InterfaceMode) -> None:
         """Has the program take it for attached there."""
         self.rig.program.map("interfaces").put(self.index[number], int(mode).to_bytes(4, "little"))
+
+    def flags(self, flags: layout.ControlFlag) -> None:
+        """Sets the program's switches."""
+        control = self.rig.program.map("control")
+        entry = layout.Control.from_buffer_copy(control.lookup(bytes(4)) or b"")
+        entry.flags = int(flags)
+        control.put(0, bytes(entry))
+
+    def forwarded(self) -> int:
+        """By the program, of the host's."""
+        totals = self.rig.fast_path.totals
+        totals.absorb()
+        return totals.by_kernel(Port.SERVER, Verdict.FORWARDED)
 
     def forwarding(self, family: int, value: int) -> None:
         for number in (NEAR, FAR):
@@ -165,6 +179,29 @@ def test_a_link_that_the_program_is_not_on_is_left_to_the_sockets(routes: Routes
     assert routes.to_player(family).exit == XDP_REDIRECT
     routes.attached(FAR, InterfaceMode.NATIVE)
     assert routes.to_player(family).exit == XDP_PASS, "and back"
+
+
+@FAMILIES
+@pytest.mark.parametrize("number", [NEAR, FAR])
+def test_what_would_leave_by_a_link_that_loses_it_is_left_to_the_sockets(
+    routes: Routes, family: int, number: int
+) -> None:
+    routes.forwarding(family, 1)
+    routes.route(family, *routes.via(family, number))
+    routes.neighbour(family, NEAR)
+    routes.neighbour(family, FAR)
+    routes.bind(family)
+    left = routes.to_player(family).exit
+    assert left in (XDP_TX, XDP_REDIRECT)
+    routes.rig.program.map("interfaces").delete(routes.index[number].to_bytes(4, "little"))
+    routes.flags(layout.ControlFlag.SOME_LEFT_TO_SOCKETS)
+    before = routes.forwarded()
+    assert routes.to_player(family).exit == XDP_PASS
+    ping = routes.rig.frame(HOST[family], 7, Port.SERVER, encode_ping(1, SESSION))
+    assert routes.rig.run(ping, routes.index[NEAR]).exit == (XDP_PASS if number == NEAR else XDP_TX)
+    assert routes.forwarded() == before, "what is left to others is not counted"
+    routes.attached(number, InterfaceMode.NATIVE)
+    assert routes.to_player(family).exit == left
 
 
 def test_what_would_not_fit_whole_is_left_to_the_sockets(routes: Routes) -> None:

@@ -25,12 +25,12 @@ from relayd.forwarding.kernel.attach import (
     attached_mode,
     attached_program,
     detach,
-    driver,
     examine,
     link_ifindex,
     link_program,
     mtu_bytes,
 )
+from relayd.forwarding.kernel.ethtool import driver
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.layout import ControlFlag, InterfaceMode
@@ -222,7 +222,7 @@ def test_it_is_put_on_and_kept_and_the_next_process_goes_on_with_it(pins: Path) 
     assert [(line["event"], line["interface"], line["mode"]) for line in logs] == [("fast path is on", "lo", "generic")]
     assert first is not None
     assert first.adopted
-    assert (first.up, [link.interface for link in first.links]) == (True, ["lo"])
+    assert (first.up, [link.interface for link in first.interfaces.links]) == (True, ["lo"])
     folder = pins / "relayd" / "here"
     assert names(folder) == {"link_lo", *(f"map_{name}" for name in first.program.maps)}
     interfaces = dict(first.program.map("interfaces").items())
@@ -266,10 +266,10 @@ def test_one_that_is_pinned_nowhere_ends_with_its_process(tmp_path: Path) -> Non
 def test_an_interface_that_is_no_longer_wanted_is_let_go(pins: Path) -> None:
     ip("link", "add", "here", "type", "veth", "peer", "name", "there")
     first = started(settings(pins, interfaces=["lo", "here"]))
-    index = first.links[1].ifindex
+    index = first.interfaces.links[1].ifindex
     first.stop(remove=False)
     second = started(settings(pins, interfaces=["lo"]))
-    assert [link.interface for link in second.links] == ["lo"]
+    assert [link.interface for link in second.interfaces.links] == ["lo"]
     assert (attached_program(index), attached_program(LO) != 0) == (0, True)
     assert "link_here" not in names(pins / "relayd" / "here")
     assert [key for key, _ in second.program.map("interfaces").items()] == [LO.to_bytes(4, "little")]
@@ -279,15 +279,15 @@ def test_an_interface_that_is_no_longer_wanted_is_let_go(pins: Path) -> None:
 def test_one_interface_of_two_is_not_there(pins: Path) -> None:
     with capture_logs() as logs:
         fast_path = started(settings(pins, mode="auto", interfaces=["eth7", "lo"]))
-    assert [link.interface for link in fast_path.links] == ["lo"]
+    assert [link.interface for link in fast_path.interfaces.links] == ["lo"]
     assert any("no interface eth7" in line for line in said(logs))
     fast_path.stop(remove=True)
     with pytest.raises(UnavailableError, match="no interface eth7"):
         start(settings(pins, interfaces=["lo", "eth7"]))
     assert attached_program(LO) == 0
-    with capture_logs() as logs:
-        assert start(settings(pins, mode="auto", interfaces=["eth7"]))[0] is None
-    assert "no fast path, the sockets serve everybody" in said(logs)
+    waiting = started(settings(pins, mode="auto", interfaces=["eth7"]))
+    assert (waiting.up, waiting.interfaces.awaited) == (False, True)
+    waiting.stop(remove=True)
 
 
 def test_what_is_switched_off_is_taken_off(pins: Path) -> None:
@@ -318,12 +318,12 @@ def test_pinned_maps_of_another_size_are_replaced(pins: Path) -> None:
 def test_taken_off_by_somebody_else_it_is_said_once(pins: Path) -> None:
     fast_path = started(settings(pins))
     with capture_logs() as logs:
-        asyncio.run(fast_path.tick())
+        asyncio.run(fast_path.look())
         assert said(logs) == []
-        detach(fast_path.links[0].fd)
-        assert not fast_path.up
-        asyncio.run(fast_path.tick())
-        asyncio.run(fast_path.tick())
+        detach(fast_path.interfaces.links[0].fd)
+        for _ in range(2):
+            asyncio.run(fast_path.look())
+            assert not fast_path.up
     assert said(logs) == ["the fast path was taken off an interface; the sockets serve what comes in there"]
     fast_path.stop(remove=True)
 
@@ -390,7 +390,7 @@ def test_an_interface_that_was_made_anew_meanwhile_gets_the_program_again(pins: 
     make()
     fast_path = started(settings(pins, interfaces=["here"]))
     assert fast_path.up
-    assert attached_program(fast_path.links[0].ifindex) != 0
+    assert attached_program(fast_path.interfaces.links[0].ifindex) != 0
     fast_path.stop(remove=True)
 
 

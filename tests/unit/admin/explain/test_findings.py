@@ -7,6 +7,7 @@ from relayd.admin.explain.facts import (
     Attempt,
     BindingFacts,
     Change,
+    LossFacts,
     RelayFacts,
     SessionFacts,
     Situation,
@@ -179,6 +180,28 @@ def test_a_source_that_is_not_followed_comes_first() -> None:
     given = situation(bound, user(HOST, AS_HOST), asked=(bound,), relay=stale)
     assert found(given) == [Cause.SOURCE_STALE, Cause.GETS_THROUGH]
     assert "has not been followed for 7 min: no answer" in sentence(given)
+
+
+@pytest.mark.parametrize(
+    ("ago", "kernel_sends", "causes"),
+    [
+        (1.0, True, [Cause.LOST_BY_INTERFACE]),
+        (10.0, True, [Cause.LOST_BY_INTERFACE, Cause.GETS_THROUGH]),
+        (1.0, False, [Cause.LOST_BY_INTERFACE, Cause.GETS_THROUGH]),
+        (90.0, False, [Cause.GETS_THROUGH, Cause.LOST_BY_INTERFACE]),
+    ],
+)
+def test_while_an_interface_loses_what_is_sent_nobody_is_said_to_get_through(
+    ago: float, kernel_sends: bool, causes: list[Cause]
+) -> None:
+    loses = RELAY._replace(losses=(LossFacts("eth0", 47_261, ago, kernel_sends, "turn it off"),))
+    bound = user(ALICE, BOUND)
+    given = situation(bound, user(HOST, AS_HOST), asked=(bound,), relay=loses)
+    assert found(given) == causes
+    (lost,) = (finding for finding in explain(given) if finding.cause is Cause.LOST_BY_INTERFACE)
+    assert lost.sentence.startswith("eth0 lost 47261 datagrams that the kernel sent by it")
+    assert ("the sockets serve there since" in lost.sentence) is not kernel_sends
+    assert lost.advice == "turn it off"
 
 
 def test_before_there_are_sessions() -> None:

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relayd.core.histogram import Histogram
 from relayd.core.limits import Limits
 from relayd.core.verdict import Verdict
-from relayd.core.views import SocketMemory
+from relayd.core.views import InterfaceState, InterfaceView, SocketMemory
 from relayd.core.wire import Port
 from tests.support.admin_server import AdminWorld, FakeKernel, with_admin
 from tests.support.virtual_loop import now
@@ -95,5 +95,21 @@ def test_what_the_kernel_decided() -> None:
         values = {key[0]: value for key, value in found.items() if key[0].startswith("relayd_fast_path")}
         assert 17 in values.values()
         assert values["relayd_fast_path_up"] == 0
+
+    with_admin(work, kernel=FakeKernel(), limits=Limits())
+
+
+def test_what_interfaces_of_the_fast_path_lost() -> None:
+    async def work(world: AdminWorld) -> None:
+        assert world.kernel is not None
+        world.kernel.lost = 53
+        world.kernel.interface_views = [
+            InterfaceView("eth0", InterfaceState.LOSES),
+            InterfaceView("eth1", InterfaceState.FORWARDS),
+        ]
+        found = await samples(world)
+        assert found["relayd_fast_path_lost_total",] == 53
+        ones = {key[1:] for key, value in found.items() if key[0] == "relayd_fast_path_interface" and value}
+        assert ones == {("eth0", "loses"), ("eth1", "forwards")}
 
     with_admin(work, kernel=FakeKernel(), limits=Limits())

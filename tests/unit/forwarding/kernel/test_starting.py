@@ -10,9 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from relayd.errors import UnavailableError
-from relayd.forwarding.kernel import examine, fast_path, start
+from relayd.forwarding.kernel import attached, examine, interfaces, start
 from relayd.forwarding.kernel.attach import Link
 from relayd.forwarding.kernel.fast_path import FastPath
+from relayd.forwarding.kernel.interface_counters import Moved
 from relayd.forwarding.kernel.layout import InterfaceMode
 from relayd.forwarding.kernel.libbpf import LibraryMissingError
 from relayd.forwarding.kernel.program import Sizes
@@ -117,6 +118,16 @@ class FakeKernelProgram(FakeProgram):
         return cls(sizes)
 
 
+class FakeCounters:
+    """Of an interface by which nothing was sent."""
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+
+    def moved(self) -> Moved:
+        return Moved(0, 0)
+
+
 class FakePinnedMap:
     def __init__(self) -> None:
         self.fd = descriptor()
@@ -131,10 +142,14 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         monkeypatch.setattr(module, "Pins", FakePins)
         monkeypatch.setattr(module, "KernelProgram", FakeKernelProgram)
     for name in ("attach", "link_ifindex", "exchange", "detach"):
-        monkeypatch.setattr(fast_path, name, getattr(one, name))
+        monkeypatch.setattr(interfaces, name, getattr(one, name))
+    monkeypatch.setattr(interfaces, "examine", lambda _: None)
+    monkeypatch.setattr(attached, "link_ifindex", one.link_ifindex)
+    monkeypatch.setattr(attached, "driver", lambda _: "virtio_net")
+    monkeypatch.setattr(attached, "InterfaceCounters", FakeCounters)
     monkeypatch.setattr(examine, "link_ifindex", one.link_ifindex)
-    monkeypatch.setattr(fast_path, "attached_mode", lambda _: InterfaceMode.GENERIC)
-    monkeypatch.setattr("relayd.forwarding.kernel.fast_path.socket.if_nameindex", lambda: [
+    monkeypatch.setattr(interfaces, "attached_mode", lambda _: InterfaceMode.GENERIC)
+    monkeypatch.setattr("relayd.forwarding.kernel.attached.socket.if_nameindex", lambda: [
         (index, name) for name, index in one.interfaces.items()
     ])  # fmt: skip
     monkeypatch.setattr("relayd.forwarding.kernel.address_book.reached_at", lambda _: {})
@@ -175,7 +190,7 @@ def running(mode: str = "auto", *interfaces: str) -> FastPath:
 
 def test_it_is_put_on_every_interface_that_is_named_and_pinned_there(host: Host) -> None:
     one = running("auto", "eth0", "eth1")
-    assert [link.interface for link in one.links] == ["eth0", "eth1"]
+    assert [link.interface for link in one.interfaces.links] == ["eth0", "eth1"]
     assert one.up
     assert host.pinned
     assert set(host.pinned_links) == {"eth0", "eth1"}
@@ -206,7 +221,7 @@ def test_an_interface_that_does_not_take_it_leaves_it_on_the_others(host: Host) 
     host.refused["eth1"] = "another program is on it"
     with capture_logs() as logs:
         one = running("auto", "eth0", "eth1")
-    assert [link.interface for link in one.links] == ["eth0"]
+    assert [link.interface for link in one.interfaces.links] == ["eth0"]
     assert any("another program is on it" in line["event"] for line in logs)
 
 
@@ -250,7 +265,7 @@ def test_pinned_maps_that_fit_are_gone_on_with_and_their_program_exchanged(
     assert host.detached == ["eth1"], "that is not named any more"
     assert set(host.pinned_links) == {"eth0"}
     assert not one.adopted
-    assert one.links[0].mode is InterfaceMode.GENERIC
+    assert one.interfaces.links[0].mode is InterfaceMode.GENERIC
 
 
 def test_pinned_maps_that_do_not_fit_are_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +287,7 @@ def test_a_link_that_was_taken_off_or_is_on_another_interface_is_made_anew(
     host.pinned_links = {"eth0": "eth1"}
     one = running("auto", "eth0")
     assert host.exchanged == []
-    assert [host.on[link.fd] for link in one.links] == ["eth0"]
+    assert [host.on[link.fd] for link in one.interfaces.links] == ["eth0"]
 
 
 def test_what_the_system_refuses_is_one_sentence(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
