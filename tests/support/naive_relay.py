@@ -119,8 +119,8 @@ class NaiveBinding:
     moved_at: float = 0
     before: list[tuple[tuple[Endpoint, Address], int]] = field(default_factory=list)
     """Where it was before it moved, and its connection id there; none if it did not, or for good."""
-    doubted_at: list[float] = field(default_factory=list)
-    """When other users came to where it is."""
+    doubted: list[tuple[float, tuple[Endpoint, Address]]] = field(default_factory=list)
+    """When other users came to where it was, and where that was."""
 
 
 @dataclass
@@ -331,8 +331,9 @@ class NaiveRelay:
             if port is Port.CLIENT:
                 there = [one for one in self.bindings if (one.endpoint, one.address) == (endpoint, source)]
                 for one in there[-MOST_DOUBTED:]:
-                    one.doubted_at.append(now)
+                    one.doubted.append((now, (endpoint, source)))
             self.bindings += here
+            here[0].doubted = mine[0].doubted if mine else []
             key = (session_id, user)
             if returns:
                 found[0].contested_at[user] = now
@@ -513,7 +514,8 @@ class NaiveRelay:
         return [binding for binding in self.bindings if binding.session_id == session_id]
 
     def binding_due(self, binding: NaiveBinding) -> float:
-        doubts = [at + DOUBT_SECONDS for at in binding.doubted_at if at >= binding.last_seen]
+        place = binding.endpoint, binding.address
+        doubts = [at + DOUBT_SECONDS for at, where in binding.doubted if at >= binding.last_seen and where == place]
         return min([binding.last_seen + self.limits.user_timeout, *doubts])
 
     def idle_due(self, session_id: str) -> float | None:
