@@ -3,6 +3,7 @@
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -56,8 +57,10 @@ def states_of_children(pid: int) -> set[str]:
     """How the children of a process are: ``D`` is a wait that nothing interrupts (proc_pid_stat(5))."""
     found = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text(encoding="ascii").split():
-            found.add(Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0])
+        # Threads come and go.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in (task / "children").read_text(encoding="ascii").split():
+                found.add(Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0])
     return found
 
 

@@ -146,6 +146,22 @@ def test_a_restart_keeps_the_sockets(machine: Machine, how: str) -> None:
         player.ping_until(VALID)
 
 
+def test_who_is_bound_is_bound_after_a_stop_and_a_start_too(machine: Machine) -> None:
+    """The state is in memory, which goes with the stop: its copy is what the next process begins with."""
+    session = new_session("stopped and started", players=1)
+    with running(machine, session), host_of(session) as host, player_of(session) as player:
+        host.ping_until(VALID)
+        player.ping_until(VALID)
+        player.say(OPENS_CONNECTION)
+        connection_id, _ = host.hear()
+        machine.run("test", "-e", "/run/relayd/bindings.state")
+        machine.systemctl("stop", "relayd")
+        assert machine.run("test", "-e", "/run/relayd", check=False).returncode == 1
+        machine.systemctl("start", "relayd")
+        player.say(GOES_ON)
+        assert host.hear() == (connection_id, GOES_ON)
+
+
 def test_a_relay_that_stands_is_started_anew_and_nothing_sent_meanwhile_is_lost(machine: Machine) -> None:
     session = new_session("stopped", players=1)
     with running(machine, session), host_of(session) as host, player_of(session) as player:

@@ -14,7 +14,7 @@ from relayd.event_loop.threads import DaemonThreads
 from relayd.state import copier, layout
 from relayd.state.copier import Copier
 from relayd.state.memory import NAME, StateMemory
-from tests.integration.waiting import eventually
+from tests.integration.waiting import PATIENCE_SECONDS, eventually
 
 BEHIND = "the copy of the state is behind"
 UP_TO_DATE = "the copy of the state is up to date again"
@@ -49,7 +49,10 @@ def program(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_at_the_end_the_copy_has_the_last_of_it(state: StateMemory, tmp_path: Path) -> None:
+def test_at_the_end_the_copy_has_the_last_of_it(
+    state: StateMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copier, "_LAST_ROUND_SECONDS", PATIENCE_SECONDS)
     with capture_logs() as logs:
         one = started(state)
         state.memory[layout.record_at(3)] = 1
