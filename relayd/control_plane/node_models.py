@@ -6,8 +6,8 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from relayd.control_plane.forms import Asked, Described
-from relayd.control_plane.models import Latitude, Longitude
-from relayd.core.relay_session import IpAddress, RelaySession
+from relayd.control_plane.models import PAGE_LIMIT, Latitude, Longitude
+from relayd.core.relay_session import IpAddress, RelaySession, SessionUser, Token
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -16,6 +16,15 @@ Amount = Annotated[int, Field(ge=0, le=2**53)]
 MOST_CAPACITY = 1_000_000
 """Users of one relay. Placement goes by the share of its capacity that a relay has in use: one that claims more than a
 machine can serve would draw every new session. A million players, 30 datagrams of 100 bytes a second, are 24 Gbit/s."""
+
+
+class HandedBack(Described):
+    """A session that its relay has and the control plane lost."""
+
+    session_id: Annotated[str, Field(max_length=128)]
+    authorization_token: Token
+    session_users: list[SessionUser]
+    """The host first."""
 
 
 class Heartbeat(Asked):
@@ -46,6 +55,8 @@ class Heartbeat(Asked):
     """Of its sockets, where a NAT or a container maps them to those above."""
     fleet: str | None = None
     """`digest` of the newest `fleet` it was told, `none` before the first; null: it wants none."""
+    handed_back: Annotated[list[HandedBack], Field(max_length=PAGE_LIMIT)] = Field([])
+    """After `went_back`: sessions that somebody plays in and that it was not told of any more."""
 
     @property
     def address(self) -> tuple[str, int, int]:
@@ -75,6 +86,10 @@ class NodeRevision(Described):
     revision: int
     fleet: FleetRelays | SkipJsonSchema[None] = None
     """Left out when it is the one that the heartbeat names."""
+    went_back: bool | SkipJsonSchema[None] = None
+    """True when the relay has applied what this store had and lost, as with a restored backup; else left out."""
+    taken_back: list[str] | SkipJsonSchema[None] = None
+    """Which of the sessions in `handed_back` are in the store now; the others are not wanted. Left out if none came."""
 
 
 class NodeSessions(Described):

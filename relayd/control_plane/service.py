@@ -11,7 +11,9 @@ from relayd.control_plane.background import keep_going
 from relayd.control_plane.clock import steady_time
 from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, NotFoundError, StoreUnavailableError
 from relayd.control_plane.fleet.placement import Unplaceable, centre_of, place
+from relayd.control_plane.fleet.returns import Returns
 from relayd.control_plane.fleet.roster import Fleet
+from relayd.control_plane.heartbeat_log import LOGGED_ONE_BY_ONE, HeartbeatLog
 from relayd.control_plane.listing import Bookmarks
 from relayd.control_plane.models import CreateRequest, SessionPage
 from relayd.control_plane.node_models import Heartbeat, NodeRevision, NodeSessions
@@ -34,12 +36,6 @@ silent as long as this program was away, so that until then silence says nothing
 
 LONGEST_WAIT = 30.0
 """Seconds a heartbeat may be held."""
-
-LOGGED_ONE_BY_ONE = 50
-"""Sessions that one heartbeat ended or made ready."""
-
-WARNINGS_REMEMBERED = 1000
-"""Pairs of relays of one name that were warned of, so that each is warned of once."""
 
 log = structlog.get_logger()
 
@@ -77,11 +73,13 @@ class ControlPlane:
         self._started_at = 0.0
         self._stopping = False
         self._bookmarks = Bookmarks()
-        self._warned: set[tuple[object, ...]] = set()
+        self._returns = Returns()
+        self._heartbeat_log = HeartbeatLog()
 
     async def start(self) -> None:
         """Continues from the state of the store, and begins to deliver webhooks. To be called before anything else."""
         await self._store.go_by(self._clock())
+        await self._store.begin()
         self._epoch = await self._store.epoch()
         self._fleet = Fleet(await self._store.nodes())
         self._started_at = time.monotonic()
@@ -163,7 +161,11 @@ class ControlPlane:
         Raises:
             NotFoundError: there is none of that id.
         """
-        changed = await self._store.delete(session_id, self._clock())
+        try:
+            changed = await self._store.delete(session_id, self._clock())
+        except NotFoundError:
+            self._returns.missed(session_id)
+            raise
         self._tell(changed.node_id, changed.revision)
         log.info("session deleted", session=session_id)
 
@@ -185,7 +187,11 @@ class ControlPlane:
         Raises:
             NotFoundError: there is no such session, or no such user in it.
         """
-        changed = await self._store.revoke(session_id, token)
+        try:
+            changed = await self._store.revoke(session_id, token)
+        except NotFoundError:
+            self._returns.missed(session_id, token)
+            raise
         self._tell(changed.node_id, changed.revision)
         log.info("user revoked", session=session_id)
         return changed.session
@@ -200,16 +206,17 @@ class ControlPlane:
             NodeTakenError: another relay is heard under that name; once it is silent, this one takes over.
         """
         now = self._clock()
+        asked, unwanted = self._returns.allowed(node_id, heartbeat)
         try:
-            heard = await self._store.heartbeat(node_id, heartbeat, now)
+            heard = await self._store.heartbeat(node_id, asked, now, unwanted)
         except NodeTakenError as error:
-            self._warn_once(str(error), (node_id, *heartbeat.address))
+            self._heartbeat_log.refused(str(error), node_id, heartbeat.address)
             raise
         if node_id not in self._fleet:
             log.info("relay joined", relay=node_id, ip=heartbeat.ip, capacity=heartbeat.capacity)
-        self._fleet.heard(NodeRecord(node_id, heartbeat, now, heard.revision))
-        _log_each("ended", heard.ended, node_id)
-        _log_each("ready", heard.ready, node_id)
+        self._fleet.heard(NodeRecord(node_id, heartbeat.model_copy(update={"handed_back": []}), now, heard.revision))
+        self._returns.returned(node_id, len(heard.taken_back))
+        self._heartbeat_log.heard(node_id, heard)
         if heard.ready:
             self._webhooks.wake()
         if (heartbeat.epoch, heartbeat.revision) == (self._epoch, heard.revision):
@@ -217,7 +224,13 @@ class ControlPlane:
         fleet = None if heartbeat.fleet is None else self._fleet.sockets()
         if fleet is not None and fleet.digest == heartbeat.fleet:
             fleet = None
-        return NodeRevision(epoch=self._epoch, revision=self._fleet.revision(node_id), fleet=fleet)
+        return NodeRevision(
+            epoch=self._epoch,
+            revision=self._fleet.revision(node_id),
+            fleet=fleet,
+            went_back=heard.went_back or None,
+            taken_back=list(heard.taken_back) if heartbeat.handed_back else None,
+        )
 
     def newest(self, node_id: str) -> NodeRevision:
         """The newest revision of a relay's sessions.
@@ -276,17 +289,6 @@ class ControlPlane:
             raise NotFoundError(f"There is no relay {node_id[:40]!r}; send its heartbeat first.")
         return answer
 
-    def _warn_once(self, why: str, refused: tuple[object, ...]) -> None:
-        """Both relays go on trying, each about once a second: a line for each of those would be the whole log."""
-        pair = (why, *refused)
-        if pair in self._warned:
-            return
-        if len(self._warned) >= WARNINGS_REMEMBERED:
-            self._warned.clear()
-        self._warned.add(pair)
-        _, ip, server_port, client_port = refused
-        log.warning("relay refused", reason=why, ip=ip, server_port=server_port, client_port=client_port)
-
     def _tell(self, node_id: str | None, revision: int) -> None:
         if node_id is not None:
             self._fleet.changed(node_id, revision)
@@ -324,12 +326,3 @@ class ControlPlane:
             self._fleet.changed(node_id, revision)
         for node_id, session_ids, _ in failed:
             log.warning("sessions not taken", relay=node_id, sessions=list(session_ids[:LOGGED_ONE_BY_ONE]))
-
-
-def _log_each(what: str, session_ids: tuple[str, ...], node_id: str) -> None:
-    """A line for each session; one for all when they are so many that writing the lines would hold up the loop."""
-    if len(session_ids) > LOGGED_ONE_BY_ONE:
-        log.info(f"sessions {what}", sessions=len(session_ids), relay=node_id)
-        return
-    for session_id in session_ids:
-        log.info(f"session {what}", session=session_id, relay=node_id)

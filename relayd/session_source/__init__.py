@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, KeysView
 from typing import Protocol
 
-from relayd.core.desired import Change, Snapshot
+from relayd.core.desired import Change, SessionSpec, Snapshot, UserSpec
 from relayd.core.lookups import Lookups
 from relayd.core.session import Session
 from relayd.core.source_status import SourceStatus
@@ -76,3 +76,9 @@ async def count_missing(present: Iterable[str], snapshot: Snapshot) -> int:
     async for session_id in in_slices(present):
         missing += session_id not in snapshot.sessions
     return missing
+
+
+def spec_of(session: Session) -> SessionSpec:
+    """A session as its source named it."""
+    users = tuple(UserSpec(user.token, user.ip_address) for user in session.users.values())
+    return SessionSpec(session.session_id, session.token, users)

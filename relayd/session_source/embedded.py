@@ -31,7 +31,8 @@ class EmbeddedLink:
             newest = await self._control_plane.heartbeat(self._relay.id, heartbeat, wait_seconds)
         except (StoreUnavailableError, NodeTakenError) as error:
             raise LinkError(str(error)) from None
-        return News(Version(newest.epoch, newest.revision))
+        version = Version(newest.epoch, newest.revision)
+        return News(version, went_back=bool(newest.went_back), taken_back=tuple(newest.taken_back or ()))
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""

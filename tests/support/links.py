@@ -33,6 +33,12 @@ class FakeLink:
         self.batches: list[UsageBatch] = []
         self.fleet: FleetSockets | None = None
         """What it tells of other relays, to whom that is new."""
+        self.went_back_from: Version | None = None
+        """What it lost: relays that have applied it are told so."""
+        self.takes_back = True
+        """Whether it takes what relays hand back then."""
+        self.return_failure: Exception | None = None
+        """What handing back ends with."""
         self.failure: Exception | None = None
         """What every question ends with."""
         self.usage_failure: Exception | None = None
@@ -69,6 +75,12 @@ class FakeLink:
         self.epoch, self._changes = epoch, list(self._sessions)
         self._wake()
 
+    def go_back(self, *kept: SessionSpec) -> None:
+        """As one that was restored from a backup, which has these sessions."""
+        self.went_back_from = self.version
+        self._sessions = {spec.session_id: spec for spec in kept}
+        self.begin_anew(f"{self.epoch}, restored")
+
     def _changed(self, session_id: str) -> None:
         self._changes.append(session_id)
         self._wake()
@@ -100,8 +112,16 @@ class FakeLink:
             except TimeoutError:
                 pass
             await self._answering()
+        taken: tuple[str, ...] = ()
+        if report.handed_back:
+            if self.return_failure is not None:
+                raise self.return_failure
+            if self.takes_back:
+                self.put(*report.handed_back)
+                taken = tuple(spec.session_id for spec in report.handed_back)
         known = self.fleet is None or self.fleet.digest == report.fleet
-        return News(self.version, None if known else self.fleet)
+        went_back = report.applied is not None and report.applied == self.went_back_from
+        return News(self.version, None if known else self.fleet, went_back, taken)
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         self.readings.append(applied)

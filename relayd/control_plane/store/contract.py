@@ -1,6 +1,6 @@
 """What the control plane asks of a store; `sql_store.py` answers, over what `sqlite.py` opens."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from relayd.control_plane.keys import StoredKey
@@ -15,6 +15,10 @@ SILENT_AFTER = 10.0
 
 SILENT_NODE_KEPT_FOR = 86_400.0
 """Seconds that a silent relay without sessions is remembered."""
+
+
+Unwanted = Collection[tuple[str, int | None]]
+"""Sessions by id with None, and users by their session's id and their token."""
 
 
 class NewSession(NamedTuple):
@@ -62,6 +66,10 @@ class Heard(NamedTuple):
     """Sessions that became ready by it."""
     ended: tuple[str, ...]
     """Sessions removed because the relay ended them."""
+    went_back: bool
+    """Whether the relay has applied what this store had and lost."""
+    taken_back: tuple[str, ...]
+    """Sessions that it handed back and that are here now."""
 
 
 class Untaken(NamedTuple):
@@ -102,6 +110,9 @@ class SessionStore(Protocol):
     async def go_by(self, now: float) -> None:
         """To be called first, with the time of the clock that counts: what was noted for later is of another clock."""
 
+    async def begin(self) -> None:
+        """Notes that a control plane begins to work with it: what relays are told from now on has another `epoch`."""
+
     async def epoch(self) -> str:
         """Names this store's history; another store has another."""
 
@@ -126,10 +137,17 @@ class SessionStore(Protocol):
     async def delete(self, session_id: str, now: float) -> Changed:
         """Removes the session. Raises NotFoundError."""
 
-    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float) -> Heard:
-        """Records what a relay says of itself, removes what it ended, makes ready what it has applied.
+    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float, unwanted: Unwanted = ()) -> Heard:
+        """Records what a relay says of itself, removes what it ended, makes ready what it has applied, and takes back
+        what this store lost.
 
         Raises NodeTakenError.
+
+        Args:
+            node_id: the relay.
+            heartbeat: what it says.
+            now: Unix time.
+            unwanted: sessions by id, and users by session and token, that it is not to bring back.
         """
 
     async def nodes(self) -> list[NodeRecord]:

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from relayd.control_plane.errors import StoreUnusableError
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest step in migrations/versions. A database that is there, as nearly every one is, needs no Alembic."""
 
 _SCRIPTS = "relayd.control_plane.store:migrations"

@@ -8,8 +8,15 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, func, inser
 
 from relayd.control_plane.errors import NodeTakenError
 from relayd.control_plane.node_models import Heartbeat, NodeSessions
-from relayd.control_plane.store import outbox_queries, schema, session_queries
-from relayd.control_plane.store.contract import SILENT_AFTER, SILENT_NODE_KEPT_FOR, Heard, NodeRecord, Untaken
+from relayd.control_plane.store import outbox_queries, returned_queries, schema, session_queries, start_queries
+from relayd.control_plane.store.contract import (
+    SILENT_AFTER,
+    SILENT_NODE_KEPT_FOR,
+    Heard,
+    NodeRecord,
+    Untaken,
+    Unwanted,
+)
 from relayd.control_plane.store.schema import READY
 from relayd.control_plane.store.session_queries import Found, Rows
 
@@ -36,11 +43,9 @@ _SET: dict[str, BindParameter[Any]] = {
 }
 """Columns that every heartbeat updates."""
 
-_EPOCH = select(_store.c.epoch)
 _ALL = select(_nodes)
 # Always one row; without a relay of that name its columns are null.
 _HEARD_BEFORE = select(
-    _store.c.epoch,
     _store.c.revision.label("newest_of_all"),
     _nodes.c.ip,
     _nodes.c.server_port,
@@ -49,7 +54,7 @@ _HEARD_BEFORE = select(
     _nodes.c.revision,
 ).select_from(_store.outerjoin(_nodes, _nodes.c.node_id == bindparam("node_id")))
 _STATE = (
-    select(_store.c.epoch, _store.c.removed_floor, _nodes.c.revision)
+    select(_store.c.removed_floor, _nodes.c.revision)
     .select_from(_nodes.join(_store, true()))
     .where(_nodes.c.node_id == bindparam("node_id"))
 )
@@ -115,8 +120,8 @@ _FORGET_NODES = delete(_nodes).where(
 )
 
 
-def heartbeat(connection: Connection, node_id: str, beat: Heartbeat, now: float) -> Heard:
-    """Records the relay, removes what it ended, makes ready what it has applied.
+def heartbeat(connection: Connection, node_id: str, beat: Heartbeat, now: float, unwanted: Unwanted = ()) -> Heard:
+    """Records the relay, removes what it ended, makes ready what it has applied, takes back what this store lost.
 
     Raises:
         NodeTakenError: a relay at another address, or with other ports, was heard under that name a moment ago.
@@ -148,9 +153,15 @@ def heartbeat(connection: Connection, node_id: str, beat: Heartbeat, now: float)
     ended = _end(connection, node_id, beat.ended)
     if ended:
         newest = session_queries.note_removed(connection, node_id, ended, now)
-    # A revision beyond the newest comes from a store that was put back to an older copy, and says nothing about ours.
-    applied = beat.revision if beat.epoch == before.epoch and beat.revision <= newest else 0
-    return Heard(newest, _make_ready(connection, node_id, applied, now), ended)
+    standing = start_queries.standing(connection, beat.epoch, beat.revision, newest)
+    ready = _make_ready(connection, node_id, beat.revision if standing.known else 0, now)
+    taken: tuple[str, ...] = ()
+    if beat.handed_back and standing.went_back:
+        taken = returned_queries.take_back(
+            connection, node_id, beat.handed_back, common=standing.common, unwanted=unwanted, now=now
+        )
+        newest = connection.execute(_STATE, {"node_id": node_id}).one().revision
+    return Heard(newest, ready, ended, standing.went_back, taken)
 
 
 def nodes(connection: Connection) -> list[NodeRecord]:
@@ -186,8 +197,8 @@ def node_sessions(
     state = connection.execute(_STATE, {"node_id": node_id}).first()
     if state is None:
         return None
-    # A revision we have not reached yet comes from a store that was put back to an older copy.
-    full = known_epoch != state.epoch or not state.removed_floor <= since <= state.revision
+    known = start_queries.standing(connection, known_epoch, since, state.revision).known
+    full = not (known and state.removed_floor <= since <= state.revision)
     about = {"node_id": node_id, "after": after or "", "limit": limit + 1}
     rows = (
         connection.execute(_OF_NODE, about).all()
@@ -199,7 +210,7 @@ def node_sessions(
         removed = connection.execute(_REMOVED, {"node_id": node_id, "since": since}).scalars().all()
     shown = session_queries.shown(connection, rows[:limit], to_relay=True)
     return NodeSessions.model_construct(
-        epoch=state.epoch,
+        epoch=start_queries.epoch(connection),
         revision=state.revision,
         full=full,
         sessions=shown,
@@ -239,11 +250,6 @@ def forget(connection: Connection, now: float) -> None:
         connection.execute(_FORGET_REMOVED, {"floor": floor})
         connection.execute(_RAISE_FLOOR, {"floor": floor})
     connection.execute(_FORGET_NODES, {"heard_before": now - SILENT_NODE_KEPT_FOR})
-
-
-def epoch(connection: Connection) -> str:
-    """Names this store's history."""
-    return str(connection.execute(_EPOCH).scalar_one())
 
 
 def _refuse_second(before: Found, node_id: str, beat: Heartbeat, now: float) -> None:

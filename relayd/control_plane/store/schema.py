@@ -38,6 +38,16 @@ store = Table(
     sqlite_with_rowid=False,
 )
 
+# Each start of the control plane, and the revision that it began to count from.
+starts = Table(
+    "starts",
+    metadata,
+    Column("number", _NUMBER, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("began", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 # `revision` is the newest change of its sessions.
 nodes = Table(
     "nodes",

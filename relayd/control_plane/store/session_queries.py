@@ -175,10 +175,10 @@ def authorize(connection: Connection, session_id: str, ip: str, *, token_bits: i
         raise ConflictError(f"Session {session_id} failed and takes no users; create a new session.")
     if connection.execute(_ADDRESS_TAKEN, {"session_id": session_id, "ip": ip}).first():
         raise ConflictError(f"{ip} is authorized in session {session_id} already; its token is in session_users.")
-    position = connection.execute(_NEXT_POSITION, {"session_id": session_id}).scalar_one()
-    user = _user(session_id, position, NewUser(ip=ip), token_bits)
+    user = _user(session_id, next_position(connection, session_id), NewUser(ip=ip), token_bits)
     connection.execute(_INSERT_USER, user)
-    changed = _changed(connection, session_id, node_id)
+    revision = touch(connection, session_id, node_id)
+    changed = Changed(_one(connection, session_id), node_id, revision)
     return Authorized(changed, SessionUser(ip_address=ip, authorization_token=user["token"]))
 
 
@@ -191,7 +191,8 @@ def revoke(connection: Connection, session_id: str, token: int) -> Changed:
         raise NotFoundError(
             f"Session {session_id} has no user with that authorization_token; read the session for those it has."
         )
-    return _changed(connection, session_id, node_id)
+    revision = touch(connection, session_id, node_id)
+    return Changed(_one(connection, session_id), node_id, revision)
 
 
 def delete_session(connection: Connection, session_id: str, now: float) -> Changed:
@@ -269,6 +270,19 @@ def touch_node(connection: Connection, node_id: str | None, revision: int) -> No
     connection.execute(_TOUCH_NODE, {"of_node": node_id, "newest_revision": revision})
 
 
+def touch(connection: Connection, session_id: str, node_id: str | None) -> int:
+    """Counts a change of that session, for its relay to hear of. Returns its revision."""
+    revision = count(connection)
+    connection.execute(_TOUCH, {"of_session": session_id, "newest_revision": revision})
+    touch_node(connection, node_id, revision)
+    return revision
+
+
+def next_position(connection: Connection, session_id: str) -> int:
+    """Behind all users of that session."""
+    return int(connection.execute(_NEXT_POSITION, {"session_id": session_id}).scalar_one())
+
+
 def in_parts(values: Iterable[T]) -> Iterator[list[T]]:
     """The values, `AT_ONCE` at a time."""
     left = iter(values)
@@ -326,13 +340,6 @@ def _node_of(connection: Connection, session_id: str) -> str | None:
         raise _not_there(session_id)
     node_id: str | None = row.node_id
     return node_id
-
-
-def _changed(connection: Connection, session_id: str, node_id: str | None) -> Changed:
-    revision = count(connection)
-    connection.execute(_TOUCH, {"of_session": session_id, "newest_revision": revision})
-    touch_node(connection, node_id, revision)
-    return Changed(_one(connection, session_id), node_id, revision)
 
 
 def _one(connection: Connection, session_id: str) -> RelaySession:

@@ -15,6 +15,7 @@ from relayd.control_plane.store import (
     node_queries,
     outbox_queries,
     session_queries,
+    start_queries,
     usage_sums,
 )
 from relayd.control_plane.store.contract import (
@@ -26,6 +27,7 @@ from relayd.control_plane.store.contract import (
     NodeRecord,
     Totals,
     Untaken,
+    Unwanted,
 )
 from relayd.control_plane.store.database import Database
 from relayd.control_plane.usage_models import UsageQuery, UsageSum
@@ -60,9 +62,13 @@ class SqlStore:
 
         return await self._database.read(work)
 
+    async def begin(self) -> None:
+        """Notes a start."""
+        await self._database.write(start_queries.begin)
+
     async def epoch(self) -> str:
         """Names this store's history."""
-        return await self._database.read(node_queries.epoch)
+        return await self._database.read(start_queries.epoch)
 
     async def create(self, new: NewSession) -> Changed:
         """Makes a session."""
@@ -90,9 +96,11 @@ class SqlStore:
         """Removes a session."""
         return await self._database.write(partial(session_queries.delete_session, session_id=session_id, now=now))
 
-    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float) -> Heard:
+    async def heartbeat(self, node_id: str, heartbeat: Heartbeat, now: float, unwanted: Unwanted = ()) -> Heard:
         """Records what a relay says of itself."""
-        return await self._database.write(partial(node_queries.heartbeat, node_id=node_id, beat=heartbeat, now=now))
+        return await self._database.write(
+            partial(node_queries.heartbeat, node_id=node_id, beat=heartbeat, now=now, unwanted=unwanted)
+        )
 
     async def nodes(self) -> list[NodeRecord]:
         """All relays."""

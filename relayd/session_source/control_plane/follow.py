@@ -1,6 +1,7 @@
 """Follows a control plane: heartbeat, read what is new, apply, report; and whatever happens, keep the last good table.
 
 heartbeat ──newer──> read ──> apply ──> heartbeat at once, so that the control plane knows
+    ├──it went back──> read, hand back what is played in and missing, read again, apply
     └──nothing new──> pause, unless the control plane already held the answer back
 """
 
@@ -13,7 +14,7 @@ from itertools import islice
 
 import structlog
 
-from relayd.core.desired import Change, InvalidSessionsError, Snapshot
+from relayd.core.desired import Change, InvalidSessionsError, SessionSpec, Snapshot
 from relayd.core.lookups import Lookups
 from relayd.core.shrink_guard import ShrinkGuard
 from relayd.core.source_status import Load, SourceStatus
@@ -21,7 +22,8 @@ from relayd.event_loop.garbage import many_new_objects
 from relayd.session_source import SessionTable, count_missing
 from relayd.session_source.control_plane.backoff import Backoff
 from relayd.session_source.control_plane.keeper import Keeper
-from relayd.session_source.control_plane.link import NO_FLEET, Link, LinkError, Report, Version
+from relayd.session_source.control_plane.link import NO_FLEET, Link, LinkError, News, Report, Version
+from relayd.session_source.control_plane.returns import Patience, batches, lost_in_play
 from relayd.session_source.control_plane.usage_link import UsageOverLink
 
 _log = structlog.get_logger()
@@ -72,6 +74,7 @@ class ControlPlaneSource:
         self._beat_seconds = min(poll_interval, _MOST_BETWEEN_BEATS_SECONDS)
         self._load = load
         self._guard = ShrinkGuard(shrink_hold)
+        self._patience = Patience()
         self._backoff = Backoff(random.random)
         self._applied: Version | None = None
         self._heartbeats = False
@@ -170,21 +173,23 @@ class ControlPlaneSource:
         Raises:
             LinkError: it could not be asked, or its answer cannot be used or is refused.
         """
-        newest = await self._beat(wait_seconds)
-        if newest is not None and newest == self._applied:
+        news = await self._beat(wait_seconds)
+        hands_back = self._patience.is_left(news is not None and news.went_back, asyncio.get_running_loop().time())
+        if news is not None and news.version == self._applied:
             return False
-        self._heartbeats = newest is not None
-        if newest is None or (self._applied is not None and newest.epoch == self._applied.epoch):
-            await self._read(self._applied)
+        self._heartbeats = news is not None
+        if news is None or (self._applied is not None and news.version.epoch == self._applied.epoch):
+            await self._read(self._applied, hands_back=hands_back)
         else:
             with many_new_objects():
-                await self._read(None)
+                await self._read(self._applied, hands_back=hands_back)
         return True
 
-    async def _beat(self, wait_seconds: float) -> Version | None:
+    async def _beat(self, wait_seconds: float, handed_back: tuple[SessionSpec, ...] = ()) -> News | None:
         ended = tuple(islice(self._ended, _MOST_ENDED_AT_ONCE))
         load = self._load()
-        news = await self._link.heartbeat(Report(self._applied, load, ended, self._fleet), wait_seconds)
+        report = Report(self._applied, load, ended, self._fleet, handed_back)
+        news = await self._link.heartbeat(report, wait_seconds)
         self._beat_at = asyncio.get_running_loop().time()
         if news is None:
             self.status.told_draining = None
@@ -195,25 +200,14 @@ class ControlPlaneSource:
         if news.fleet is not None:
             await self._table.leave_relays(news.fleet.sockets)
             self._fleet = news.fleet.digest
-        return news.version
+        return news
 
-    async def _read(self, applied: Version | None) -> None:
+    async def _read(self, applied: Version | None, *, hands_back: bool) -> None:
         edition = self._table.edition()
-        whole: Snapshot | None = None
-        version: Version | None = None
         try:
-            async with aclosing(self._link.read(applied)) as parts:
-                async for part in parts:
-                    # Very many sessions may take longer than a relay may be silent before it is taken for dead.
-                    if self._heartbeats and asyncio.get_running_loop().time() - self._beat_at > self._beat_seconds:
-                        await self._beat(0.0)
-                    version = part.version
-                    if part.full:
-                        whole = whole or Snapshot()
-                        for spec in part.upserts:
-                            whole.add(spec)
-                    else:
-                        await self._table.change(Change(part.upserts, part.removals))
+            version, whole = await self._read_parts(applied)
+            if whole is not None and hands_back:
+                version, whole = await self._hand_back(version, whole)
             if whole is not None:
                 await self._replace(whole)
         except InvalidSessionsError as error:
@@ -223,6 +217,48 @@ class ControlPlaneSource:
         self._applied = version
         if changed:
             self._kept()
+
+    async def _read_parts(self, applied: Version | None) -> tuple[Version | None, Snapshot | None]:
+        """Which state was read, and all of it where that is what was told: what only changed is in the table by now."""
+        whole: Snapshot | None = None
+        version: Version | None = None
+        async with aclosing(self._link.read(applied)) as parts:
+            async for part in parts:
+                # Very many sessions may take longer than a relay may be silent before it is taken for dead.
+                if self._heartbeats and asyncio.get_running_loop().time() - self._beat_at > self._beat_seconds:
+                    await self._beat(0.0)
+                version = part.version
+                if part.full:
+                    whole = whole or Snapshot()
+                    for spec in part.upserts:
+                        whole.add(spec)
+                else:
+                    await self._table.change(Change(part.upserts, part.removals))
+        return version, whole
+
+    async def _hand_back(
+        self, version: Version | None, whole: Snapshot | None
+    ) -> tuple[Version | None, Snapshot | None]:
+        """Hands back what somebody plays in and `whole` lacks, each session once. Returns what is told after that.
+
+        Raises:
+            LinkError: it could not be handed back, so that nothing is known of it; or what is told cannot be read.
+        """
+        handed: set[str] = set()
+        taken = 0
+        while whole is not None:
+            lost = await lost_in_play(self._table.sessions(), whole)
+            left = [spec for spec in lost if spec.session_id not in handed]
+            if not left:
+                break
+            for batch in batches(left):
+                news = await self._beat(0.0, batch)
+                taken += len(news.taken_back) if news is not None else 0
+                handed |= {spec.session_id for spec in batch}
+            version, whole = await self._read_parts(None)
+        if handed:
+            _log.warning("sessions handed back, which the control plane lacked", sessions=len(handed), taken=taken)
+        return version, whole
 
     def _kept(self) -> None:
         """Has the table kept; without its state as long as there is something to report.

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from relayd.core.limits import Limits
+from relayd.session_source.control_plane.last_good import as_relay_session
 from relayd.session_source.control_plane.link import Report
 from relayd.settings import RelaySettings
 
@@ -47,6 +48,7 @@ class Heartbeats:
             "revision": report.applied.revision if report.applied else 0,
             "ended": list(report.ended),
             "fleet": report.fleet,
+            "handed_back": [as_relay_session(spec) for spec in report.handed_back],
         }
 
 

@@ -1,13 +1,11 @@
 """Keeps the last good table on disk, beside following the control plane: to write very many sessions takes seconds."""
 
 import asyncio
-from collections.abc import Iterator
 
 import structlog
 
-from relayd.core.desired import SessionSpec, Snapshot, UserSpec
-from relayd.core.session import Session
-from relayd.session_source import SessionTable
+from relayd.core.desired import Snapshot
+from relayd.session_source import SessionTable, spec_of
 from relayd.session_source.control_plane.last_good import LastGood, LastGoodError
 from relayd.session_source.control_plane.link import Version
 
@@ -74,7 +72,7 @@ class Keeper:
     async def _save(self) -> None:
         self._changed.clear()
         try:
-            await self._last_good.save(_specs_of(self._table.sessions()), self._version)
+            await self._last_good.save(map(spec_of, self._table.sessions()), self._version)
             self._problem = None
         except LastGoodError as error:
             if str(error) != self._problem:
@@ -84,9 +82,3 @@ class Keeper:
         except asyncio.CancelledError:
             self._changed.set()
             raise
-
-
-def _specs_of(sessions: list[Session]) -> Iterator[SessionSpec]:
-    for session in sessions:
-        users = tuple(UserSpec(user.token, user.ip_address) for user in session.users.values())
-        yield SessionSpec(session.session_id, session.token, users)

@@ -81,7 +81,7 @@ async def _contents(sessions: Iterable[SessionSpec], version: Version | None) ->
     lines = [json.dumps(head)[:-1] + (", " if head else "") + '"sessions": [']
     separator = ""
     async for spec in in_slices(sessions):
-        lines.append(separator + json.dumps(_as_relay_session(spec)))
+        lines.append(separator + json.dumps(as_relay_session(spec)))
         separator = ","
         if len(lines) >= _LINES_AT_ONCE:
             yield ("\n".join(lines) + "\n").encode()
@@ -103,7 +103,8 @@ def _write(fd: int, content: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def _as_relay_session(spec: SessionSpec) -> dict[str, object]:
+def as_relay_session(spec: SessionSpec) -> dict[str, object]:
+    """As session files and the API have it."""
     return {
         "session_id": spec.session_id,
         "authorization_token": spec.token,

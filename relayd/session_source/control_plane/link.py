@@ -33,6 +33,8 @@ class Report(NamedTuple):
     """Sessions that ended because nobody was there."""
     fleet: str = NO_FLEET
     """Names the `FleetSockets` that it was told last."""
+    handed_back: tuple[SessionSpec, ...] = ()
+    """Sessions that the control plane lost and that somebody plays in."""
 
 
 class FleetSockets(NamedTuple):
@@ -51,6 +53,10 @@ class News(NamedTuple):
     """The newest state of its sessions for this relay."""
     fleet: FleetSockets | None = None
     """None if they are those that the relay knows, or if this control plane does not say."""
+    went_back: bool = False
+    """Whether it had the state that the relay has applied, and lost it: a backup of it was restored."""
+    taken_back: tuple[str, ...] = ()
+    """Those of the sessions that were handed back which it has now."""
 
 
 class Reading(NamedTuple):

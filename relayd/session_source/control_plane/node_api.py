@@ -49,6 +49,8 @@ class _Fleet(BaseModel):
 
 class _News(_State):
     fleet: _Fleet | None = None
+    went_back: bool = False
+    taken_back: tuple[str, ...] = ()
 
 
 class _Page(_State):
@@ -83,7 +85,12 @@ class NodeApi:
         if answer.status in _NOT_KNOWN:
             raise NodesNotKnownError(f"{self._path}: this control plane takes no heartbeats")
         news = validated(_News, answer.body, self._path)
-        return News(Version(news.epoch, news.revision), news.fleet.sockets() if news.fleet else None)
+        return News(
+            Version(news.epoch, news.revision),
+            fleet=news.fleet.sockets() if news.fleet else None,
+            went_back=news.went_back,
+            taken_back=news.taken_back,
+        )
 
     async def read(self, applied: Version | None) -> AsyncGenerator[Reading, None]:
         """See `Link.read`."""

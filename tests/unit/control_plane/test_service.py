@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.event import listen
 from sqlalchemy.exc import OperationalError
 
-from relayd.control_plane import background, service
+from relayd.control_plane import background, heartbeat_log, service
 from relayd.control_plane.errors import StoreUnavailableError
 from relayd.control_plane.models import CreateRequest
 from relayd.control_plane.node_models import FleetRelays, Heartbeat
@@ -228,7 +228,8 @@ def test_tasks_outlive_a_log_that_cannot_be_written(broken_log: None, monkeypatc
         with pytest.raises(BrokenPipeError):
             delivery.log.info("anything")
         # What is asked for is logged too; here it is the tasks that matter.
-        monkeypatch.setattr(service, "log", SimpleNamespace(info=lambda *_, **__: None))
+        for module in (service, heartbeat_log):
+            monkeypatch.setattr(module, "log", SimpleNamespace(info=lambda *_, **__: None))
         calls: list[object] = []
         await calls_webhooks(running, monkeypatch, calls)
         assert len(calls) == 2, "each call made once, though nothing could be logged"

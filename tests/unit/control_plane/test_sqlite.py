@@ -20,7 +20,15 @@ from relayd.control_plane.errors import InvalidRequestError, NodeTakenError, Sto
 from relayd.control_plane.keys import Scope
 from relayd.control_plane.models import NewUser
 from relayd.control_plane.node_models import Heartbeat
-from relayd.control_plane.store import migration, migrations, node_queries, schema, session_queries, sqlite
+from relayd.control_plane.store import (
+    migration,
+    migrations,
+    node_queries,
+    schema,
+    session_queries,
+    sqlite,
+    start_queries,
+)
 from relayd.control_plane.store.contract import NewSession
 from relayd.control_plane.store.sqlite import SqliteStore, open_database, prepared_connection
 from relayd.control_plane.usage_models import UsageQuery, UsageSum
@@ -195,7 +203,7 @@ def test_many_open_a_new_database_at_once(tmp_path: Path) -> None:
     for connection in opened:
         assert isinstance(connection, Connection)
         with connection.begin():
-            assert node_queries.epoch(connection)
+            assert start_queries.epoch(connection)
         connection.close()
 
 
@@ -210,7 +218,7 @@ def test_nobody_waits_for_a_question_that_takes_long(tmp_path: Path) -> None:
         database = open_database(str(tmp_path / "x.sqlite3"))
         slow = asyncio.create_task(database.read_slowly(takes_long))
         await asyncio.to_thread(asked.wait, 10.0)
-        assert await database.read(node_queries.epoch)
+        assert await database.read(start_queries.epoch)
         await database.write(lambda connection: node_queries.forget(connection, 0.0))
         assert not slow.done()
         answer.set()
@@ -308,7 +316,7 @@ def test_nothing_that_is_asked_often_goes_through_all_sessions(connection: Conne
     made = session_queries.create(connection, SESSION, token_bits=31).session.session_id
     session_queries.authorize(connection, made, "2.2.2.2", token_bits=31)
     session_queries.get(connection, made)
-    epoch = node_queries.epoch(connection)
+    epoch = start_queries.epoch(connection)
     for known in (None, epoch):
         node_queries.node_sessions(connection, "n", since=0, known_epoch=known, after=None, limit=10)
     applied = BEAT.model_copy(update={"epoch": epoch, "revision": 1, "ended": ["000000000000-S"]})
