@@ -74,6 +74,8 @@ def families() -> Iterator[Metric]:
             socket_memory=[(port, SocketMemory(0, 0, 0, 0, 0)) for port in Port],
             delays=Histogram((1.0,)),
             loop_delay=Histogram((1.0,)),
+            addresses={"203.0.113.7": True},
+            reachable=True,
             kernel=_EveryKernel(),
             usage=Ledger("docs"),
             log_lines_lost=0,

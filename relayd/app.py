@@ -29,6 +29,7 @@ from relayd.forwarding.choose import Ports, open_ports
 from relayd.forwarding.kernel.fast_path import FastPath
 from relayd.forwarding.kernel.start import start_fast_path
 from relayd.forwarding.merging import merges
+from relayd.forwarding.named_addresses import NamedAddresses
 from relayd.forwarding.sockets import BoundSocket, open_sockets
 from relayd.session_source.choose import SourceFactory, source_from_settings
 from relayd.session_source.idle_sessions import IdleSessions
@@ -117,6 +118,7 @@ class Relay:
         self.successor: Successor | None = None
         """What is to be started when `serve` has ended, if that was for an upgrade."""
         self._own_addresses = OwnAddresses(self.engine.bad_sources, settings.relay)
+        self._named_addresses = NamedAddresses(settings.relay.bind)
         self._series = SessionSeries(settings.admin.max_session_series)
         self._drain = Drain(self.engine, self.source.status)
         self._draining: asyncio.Task[None] | None = None
@@ -316,6 +318,7 @@ class Relay:
             sockets=parts.ports,
             loop_delay=self._loop_delay.histogram,
             kernel=self._fast_path,
+            addresses=self._named_addresses,
             usage=self._metering.ledger if self._metering is not None else None,
         )
         app = create_admin(
@@ -326,6 +329,7 @@ class Relay:
             metrics=metrics,
             absorb=self._absorb,
             upgrade=self.upgrade,
+            addresses=self._named_addresses,
             kernel=self._fast_path,
         )
         return parts.listeners.servers(app)
@@ -394,6 +398,7 @@ class Relay:
             self._absorb(())
             parts.predecessor.records.beat()
             self._own_addresses.refresh()
+            self._named_addresses.refresh()
             await self._give_up_the_rest(parts.predecessor)
             parts.change_log.tick(loop.time())
             await asyncio.sleep(1.0)

@@ -22,7 +22,7 @@ from relayd.admin.watch import watch_routes
 from relayd.core.engine import Engine
 from relayd.core.session import Session
 from relayd.core.source_status import SourceStatus
-from relayd.core.views import Absorb, KernelView
+from relayd.core.views import Absorb, AddressView, KernelView
 from relayd.event_loop.pacing import in_slices
 from relayd.settings import Settings
 
@@ -38,6 +38,7 @@ def create_admin(
     metrics: RelayMetrics,
     absorb: Absorb,
     upgrade: Callable[[], str],
+    addresses: AddressView,
     kernel: KernelView | None = None,
 ) -> FastAPI:
     """The admin application of a relay.
@@ -74,8 +75,12 @@ def create_admin(
 
     @app.get("/readyz")
     async def readyz() -> Response:
+        away = ", ".join(addresses.away)
+        if not addresses.reachable:
+            return PlainTextResponse(f"this host has no address of relay.bind: {away}\n", status_code=503)
         if table.loaded:
             doubt = f", but the session source is not followed: {source.problem}" if source.problem else ""
+            doubt += f", but this host has no such address: {away}" if away else ""
             return PlainTextResponse("\n".join((f"ready{doubt}", *_problems(kernel), "")))
         return PlainTextResponse(f"no sessions yet: {source.problem or 'still reading them'}\n", status_code=503)
 

@@ -24,6 +24,7 @@ from relayd.event_loop.threads import within
 from relayd.files import read
 from relayd.forwarding.kernel.examine import examine_fast_path
 from relayd.forwarding.merging import examine_merging
+from relayd.forwarding.named_addresses import examine_addresses
 from relayd.forwarding.sockets import open_sockets
 from relayd.http.socket_path import path_of_this_user, path_to_listen_on
 from relayd.http.tcp import listen
@@ -68,6 +69,7 @@ def check_host(settings: Settings, config: Path | None = None) -> int:
         examine_source,
         _state,
         partial(_ports, running),
+        _addresses,
         partial(_admin, running),
     )
     given = settings.model_fields_set
@@ -204,6 +206,10 @@ def _ports(running: _Running, settings: Settings) -> _Findings:
         *_named(relay),
         *(f"warning  {warning}" for warning in warnings),
     ]
+
+
+def _addresses(settings: Settings) -> _Findings:
+    return examine_addresses(settings.relay.bind)
 
 
 def _named(relay: RelaySettings) -> _Findings:

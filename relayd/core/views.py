@@ -1,7 +1,7 @@
 """What metrics, admin API and state file see of the sockets and of the fast path."""
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from mmap import mmap
 from typing import NamedTuple, Protocol
 
@@ -87,6 +87,22 @@ class SocketView(Protocol):
 
     def delays(self) -> Histogram | None:
         """How long datagrams were in the relay; None where nobody measures it."""
+
+
+class AddressView(Protocol):
+    """The addresses that relay.bind names one by one, as metrics and admin see them."""
+
+    @property
+    def up(self) -> Mapping[str, bool]:
+        """Each of them → whether this host has it."""
+
+    @property
+    def away(self) -> list[str]:
+        """Those that it does not have."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether there is an address that the relay can be reached at."""
 
 
 class InterfaceState(enum.StrEnum):

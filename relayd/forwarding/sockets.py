@@ -21,6 +21,10 @@ _SO_SNDBUFFORCE = 32
 
 
 _SO_MEMINFO = 55
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+"""ip(7): binding to an address that the host does not have, or not yet."""
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - a relay is there to be reached
+"""What a socket is bound to that is to serve every address of the host."""
 
 
 class BoundSocket(NamedTuple):
@@ -73,9 +77,9 @@ def fits(sock: socket.socket, settings: RelaySettings) -> bool:
 
 def _is_bound(sock: socket.socket, ip_address: str, number: int) -> bool:
     """Whether a socket is as `_open` makes it."""
-    family = _family(ip_address)
+    family = family_of(ip_address)
     try:
-        wanted = _name(ip_address, number)
+        wanted = name_of(ip_address, number)
     except OSError:
         return False
     return (
@@ -85,7 +89,7 @@ def _is_bound(sock: socket.socket, ip_address: str, number: int) -> bool:
     )
 
 
-def _name(ip_address: str, number: int) -> tuple[str, int] | tuple[str, int, int, int]:
+def name_of(ip_address: str, number: int) -> tuple[str, int] | tuple[str, int, int, int]:
     """What a socket is bound to: (ip, port) or, for a link-local address, (ip, port, 0, index of its interface).
 
     Raises:
@@ -100,7 +104,8 @@ def _name(ip_address: str, number: int) -> tuple[str, int] | tuple[str, int, int
     return ip, number, 0, index
 
 
-def _family(ip_address: str) -> socket.AddressFamily:
+def family_of(ip_address: str) -> socket.AddressFamily:
+    """Of a local address, with or without its interface."""
     return socket.AF_INET6 if ":" in ip_address else socket.AF_INET
 
 
@@ -116,14 +121,20 @@ def _memory(sock: socket.socket) -> SocketMemory:
 
 
 def _open(ip_address: str, number: int) -> socket.socket:
-    family = _family(ip_address)
+    family = family_of(ip_address)
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             # Each family has a socket of its own, so that an address always has the same form.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(_name(ip_address, number))
+        if ip_address not in EVERYWHERE:
+            # It may come later, or be tentative (RFC 4862): relayd/forwarding/named_addresses.py says where it is away.
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sock.bind(name_of(ip_address, number))
     except OSError:
         sock.close()
         raise
@@ -134,8 +145,6 @@ def _cannot_bind(ip_address: str, number: int, error: OSError) -> str:
     where = f"UDP port {number} on {ip_address}"
     if error.errno == errno.EADDRINUSE:
         return f"{where} is taken: `ss -lunp sport = :{number}` shows by whom; or set another port in [relay]"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where} is not available: this host has no such address; `ip address` lists those it has"
     if error.errno == errno.ENODEV:
         return f"{where} is not available: this host has no such interface; `ip link` lists those it has"
     if error.errno == errno.EACCES:

@@ -10,7 +10,8 @@ from relayd.core.lookups import Lookups
 from relayd.core.table import Table
 from relayd.core.verdict import Verdict
 from relayd.core.wire import MAX_DATAGRAM_BYTES
-from relayd.forwarding.sockets import BoundSocket
+from relayd.forwarding.named_addresses import is_here
+from relayd.forwarding.sockets import EVERYWHERE, BoundSocket
 
 _PROBE = bytes(MAX_DATAGRAM_BYTES + 1)
 """Longer than any peer's: told apart by its length alone. The fast path, too, passes such a
@@ -52,12 +53,9 @@ class Probes:
         self._sockets = sockets
         self._oldest: list[bytes | None] = [None] * len(sockets)
         """When what has waited longest in each socket had arrived there, at the last look; None where nothing did."""
-        self._senders: list[socket.socket] = []
+        self._senders: dict[Endpoint, socket.socket] = {}
         for one in sockets:
             one.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-            # Where there is no way to its own address, nothing is sent; the socket is watched all the same.
-            with suppress(OSError):
-                self._senders.append(self._sender(one.socket))
 
     def _sender(self, to: socket.socket) -> socket.socket:
         ip_address, port, *scope = to.getsockname()
@@ -78,9 +76,10 @@ class Probes:
         and read all the time. A probe does not even fit in there; a flood or a firewall may have it dropped as well.
         """
         before, now = self._oldest, self._look()
-        for sender in self._senders:
+        for one in self._sockets:
+            # Where there is no way to its own address, nothing is sent; the socket is watched all the same.
             with suppress(OSError):
-                sender.send(_PROBE)
+                self._send(one)
         self._oldest = self._look()
         return [
             one.endpoint
@@ -88,13 +87,31 @@ class Probes:
             if still is not None and still == then
         ]
 
+    def _send(self, to: BoundSocket) -> None:
+        if not _is_here(to.socket):
+            # What is sent to an address that has left this host would reach whoever has it now.
+            sender = self._senders.pop(to.endpoint, None)
+            if sender is not None:
+                self._engine.own.discard(sender.getsockname()[:2])
+                sender.close()
+            return
+        if to.endpoint not in self._senders:
+            self._senders[to.endpoint] = self._sender(to.socket)
+        self._senders[to.endpoint].send(_PROBE)
+
     def _look(self) -> list[bytes | None]:
         return [_oldest(one.socket) for one in self._sockets]
 
     def close(self) -> None:
         """Sends no more."""
-        for sender in self._senders:
+        for sender in self._senders.values():
             sender.close()
+
+
+def _is_here(sock: socket.socket) -> bool:
+    ip_address, _, *scope = sock.getsockname()
+    interface = f"%{socket.if_indextoname(scope[1])}" if any(scope) else ""
+    return ip_address in EVERYWHERE or is_here(ip_address + interface)
 
 
 def _oldest(sock: socket.socket) -> bytes | None:

@@ -23,6 +23,7 @@ _PORT = 19464
 _NAMES = (
     "loaded",
     "source",
+    "addressed",
     "flooded",
     "limited",
     "guessed",

@@ -96,6 +96,12 @@ def test_a_session_file_that_is_missing_and_then_broken(scraping: Watched) -> No
         scraping.until_firing("source", "RelaydSourceStale", "RelaydSourceFailing")
 
 
+@provokes("RelaydBindAddressAway")
+def test_an_address_that_the_host_does_not_have(scraping: Watched) -> None:
+    with scraping.relay("addressed", [new_session("there")], {"relay": {"bind": ["127.0.0.1", "203.0.113.1"]}}):
+        scraping.until_firing("addressed", "RelaydBindAddressAway")
+
+
 @provokes("RelaydJunkFlood", "RelaydOverloaded", "RelaydReceiveQueueOverflows")
 def test_a_flood_of_junk(scraping: Watched) -> None:
     """Judged as it comes, then with nobody who judges, then with nobody who reads."""

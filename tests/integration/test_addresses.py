@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.cable import with_networks
+from tests.integration.commands import relayd
 from tests.integration.config import SessionKeys, new_session, with_forwarder
 from tests.integration.namespaces import Namespace, connect
 from tests.integration.peers import GOES_ON, INVALID, OPENS_CONNECTION, VALID, Host, Peer, Player
 from tests.integration.relay_process import RelayProcess, counted
+from tests.integration.waiting import eventually
 
 FIRST, SECOND, LATER = "10.9.0.1", "10.9.0.7", "10.9.0.9"
 FIRST_6, SECOND_6, LATER_6 = "fd09::1", "fd09::7", "fd09::9"
@@ -19,7 +21,7 @@ EVERYWHERE = ["0.0.0.0", "::"]
 class World:
     """A relay in a network with several addresses, and its peers' network at the other end of a cable."""
 
-    def __init__(self, folder: Path, forwarder: str, stack: ExitStack, bind: list[str]) -> None:
+    def __init__(self, folder: Path, forwarder: str, stack: ExitStack, bind: list[str], ready: bool = True) -> None:
         self.session: SessionKeys = new_session("addresses", players=8)
         self.here, self.there = stack.enter_context(Namespace()), stack.enter_context(Namespace())
         self._stack = stack
@@ -27,7 +29,8 @@ class World:
         self.there.ip("address", "add", "fd09::2/64", "dev", "cable", "nodad")
         for address in (FIRST_6, SECOND_6, SECOND):
             self.add(address)
-        self.relay = RelayProcess(folder, [self.session], with_forwarder(forwarder, {"relay": {"bind": bind}}))
+        overrides = with_forwarder(forwarder, {"relay": {"bind": bind}})
+        self.relay = RelayProcess(folder, [self.session], overrides, ready=ready)
         self.here.run(self.relay.__enter__)
         stack.push(lambda *error: self.here.run(self.relay.__exit__, *error))
 
@@ -126,3 +129,41 @@ def test_what_an_address_that_has_left_was_asked_is_sent_from_another(
     assert peer.recvfrom(2048) == (VALID, world.relay.address("client", LATER))
     host.say(connection_id, b"there")
     assert peer.recvfrom(2048) == (b"\x02there", world.relay.address("client", LATER))
+
+
+@with_networks
+def test_named_addresses_come_and_go(folder: Path, forwarder: str, stack: ExitStack) -> None:
+    """Not there at boot, tentative, taken away as by DHCP, and back: bound all the same, and never called ready."""
+    world = World(folder, forwarder, stack, [LATER, LATER_6], ready=False)
+    relay, here = world.relay, world.here
+
+    def answers(path: str = "/readyz") -> tuple[int, str]:
+        return here.run(relay.get, path)
+
+    def up(address: str) -> float:
+        return here.run(relay.metrics)["relayd_bind_address_up", address]
+
+    eventually(lambda: answers() == (503, f"this host has no address of relay.bind: {LATER}, {LATER_6}\n"), "deaf")
+    checked = here.run(relayd, "check", "--config", str(relay.config_path))
+    assert (checked.returncode, LATER in checked.stderr) == (69, True), checked
+    world.add(LATER)
+    eventually(lambda: answers() == (200, f"ready, but this host has no such address: {LATER_6}\n"), "half of it")
+    assert (up(LATER), up(LATER_6)) == (1, 0)
+    host, player = world.host(LATER), world.player(0, LATER)
+    assert (host.ping(), player.ping()) == (VALID, VALID)
+    checked = here.run(relayd, "check", "--config", str(relay.config_path))
+    assert checked.returncode == 0, checked
+    assert f"warning  relay.bind: {LATER_6}: this host has no such address" in checked.stdout
+
+    world.here.ip("address", "add", f"{LATER_6}/64", "dev", "cable")  # tentative at first
+    eventually(lambda: answers() == (200, "ready\n"), "both are there")
+    world.remove(LATER)
+    eventually(lambda: answers()[1] == f"ready, but this host has no such address: {LATER}\n", "one is away")
+    assert (up(LATER), up(LATER_6)) == (0, 1)
+    assert world.player(1, LATER_6).ping() == VALID
+    world.add(LATER)
+    eventually(lambda: answers() == (200, "ready\n"), "it is back")
+    assert player.ping() == VALID
+    said = [line["event"] for line in relay.log_lines(address=LATER)]
+    away, again = "this host does not have an address of relay.bind: nobody reaches it", "this host has an address"
+    assert [event.startswith((away, again)) for event in said] == [True] * 4

@@ -40,6 +40,21 @@ class FakeKernel:
         return self.conflicting.get(binding, 0)
 
 
+class FakeAddresses:
+    """Addresses that relay.bind names one by one; see `AddressView`."""
+
+    def __init__(self) -> None:
+        self.up: dict[str, bool] = {}
+
+    @property
+    def away(self) -> list[str]:
+        return [address for address, up in self.up.items() if not up]
+
+    @property
+    def reachable(self) -> bool:
+        return not self.up or any(self.up.values())
+
+
 class FakePorts:
     """Sockets whose queues the test fills; see `SocketView`."""
 
@@ -81,6 +96,7 @@ class AdminWorld:
         self.kernel = kernel
         self.absorbed: list[list[Session]] = []
         """Whose counters were asked to be brought up to date, call by call."""
+        self.addresses = FakeAddresses()
         self.why_no_upgrade = ""
         self.upgrades = 0
         self.metrics = RelayMetrics(
@@ -91,6 +107,7 @@ class AdminWorld:
             absorb=self._absorb,
             sockets=self.ports,
             loop_delay=Histogram((0.1, 1.0)),
+            addresses=self.addresses,
             kernel=kernel,
         )
         self.app = create_admin(
@@ -101,6 +118,7 @@ class AdminWorld:
             metrics=self.metrics,
             absorb=self._absorb,
             upgrade=self._upgrade,
+            addresses=self.addresses,
             kernel=kernel,
         )
         transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)

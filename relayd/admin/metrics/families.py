@@ -31,6 +31,10 @@ class Reading(NamedTuple):
     socket_memory: list[tuple[Port, SocketMemory]]
     delays: Histogram | None
     loop_delay: Histogram
+    addresses: dict[str, bool]
+    """Those that relay.bind names one by one → whether this host has each."""
+    reachable: bool
+    """Whether the relay can be reached at all."""
     kernel: KernelView | None
     usage: Ledger | None
     log_lines_lost: int
@@ -44,8 +48,11 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     """All metrics of a relay."""
     yield from _datagrams(reading.engine)
     yield from _sessions(reading.sessions)
+    ready = reading.engine.table.loaded and reading.reachable
+    yield GaugeMetricFamily("relayd_ready", "1 while there are sessions to serve, as /readyz says.", value=ready)
     yield from _table(reading.engine)
     yield from _sockets(reading.socket_memory)
+    yield from _addresses(reading.addresses)
     if reading.delays is not None:
         yield _histogram(
             "relayd_added_latency_seconds",
@@ -115,7 +122,6 @@ def _sessions(sessions: list[tuple[str, Traffic]]) -> Iterator[Metric]:
 
 def _table(engine: Engine) -> Iterator[Metric]:
     table = engine.table
-    yield GaugeMetricFamily("relayd_ready", "1 once there are sessions to serve, as /readyz says.", value=table.loaded)
     yield GaugeMetricFamily("relayd_sessions", "Sessions in the table.", value=len(table.sessions))
     yield GaugeMetricFamily("relayd_active_sessions", "Sessions with somebody bound.", value=table.active_sessions)
     users = GaugeMetricFamily(
@@ -157,6 +163,17 @@ def _sockets(memory: list[tuple[Port, SocketMemory]]) -> Iterator[Metric]:
         limit.add_metric([port.label, "receive"], sum(one.receive_buffer_bytes for one in mine))
         limit.add_metric([port.label, "send"], sum(one.send_buffer_bytes for one in mine))
     return iter((overflows, queued, limit))
+
+
+def _addresses(addresses: dict[str, bool]) -> Iterator[Metric]:
+    """None where the relay is bound to every address of the host."""
+    up = GaugeMetricFamily(
+        "relayd_bind_address_up", "1 while this host has an address that relay.bind names.", labels=["address"]
+    )
+    for address, here in addresses.items():
+        up.add_metric([address], here)
+    if addresses:
+        yield up
 
 
 def _histogram(name: str, documentation: str, histogram: Histogram) -> Metric:

@@ -16,7 +16,7 @@ from relayd.core.engine import Engine
 from relayd.core.histogram import Histogram
 from relayd.core.source_status import SourceStatus
 from relayd.core.usage import Ledger
-from relayd.core.views import Absorb, KernelView, SocketView
+from relayd.core.views import Absorb, AddressView, KernelView, SocketView
 from relayd.log import lines_lost, lines_waiting
 
 
@@ -37,6 +37,7 @@ class RelayMetrics:
         absorb: Absorb,
         sockets: SocketView,
         loop_delay: Histogram,
+        addresses: AddressView,
         kernel: KernelView | None = None,
         usage: Ledger | None = None,
     ) -> None:
@@ -47,6 +48,7 @@ class RelayMetrics:
         self._absorb = absorb
         self._sockets = sockets
         self._loop_delay = loop_delay
+        self._addresses = addresses
         self._kernel = kernel
         self._usage = usage
         self._started_at = time.time()
@@ -65,6 +67,8 @@ class RelayMetrics:
             socket_memory=self._sockets.memory(),
             delays=self._sockets.delays(),
             loop_delay=self._loop_delay.copy(),
+            addresses=dict(self._addresses.up),
+            reachable=self._addresses.reachable,
             kernel=self._kernel,
             usage=self._usage,
             log_lines_lost=lines_lost(),

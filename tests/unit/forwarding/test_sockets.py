@@ -156,7 +156,6 @@ def test_ipv6_that_was_asked_for_and_is_not_there_ends_it(host: Host, bind: list
     ("failure", "says"),
     [
         (errno.EADDRINUSE, "is taken.*ss -lunp sport = :32001"),
-        (errno.EADDRNOTAVAIL, "no such address"),
         (errno.EACCES, "CAP_NET_BIND_SERVICE"),
         (errno.EPERM, "Operation not permitted"),
         (errno.ENOBUFS, "No buffer space available"),
@@ -215,3 +214,10 @@ def test_each_number_of_the_kernel_has_its_place(monkeypatch: pytest.MonkeyPatch
     assert memory_of(bound) == [(Port.SERVER, of_each), (Port.CLIENT, of_each)]
     for one in bound:
         one.socket.close()
+
+
+def test_an_address_that_is_away_is_bound_to_all_the_same(host: Host) -> None:
+    open_sockets(settings("192.0.2.1", "2001:db8::1", "0.0.0.0"))
+    free = [(15, socket.IPPROTO_IP), (78, socket.IPPROTO_IPV6)]
+    asked = [[one for one, level in free if sock.options.get((level, one)) == 1] for sock in host.opened]
+    assert asked == [[15], [15], [78], [78], [], []]

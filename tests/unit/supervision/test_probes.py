@@ -115,6 +115,7 @@ def test_a_datagram_of_a_stranger_that_is_as_long_is_counted(world: World) -> No
 
 
 def test_a_short_one_from_the_address_of_a_probe_is_judged_like_any_other(world: World) -> None:
+    world.probes.unread()
     source = next(iter(world.engine.own))
     world.engine.handle(ENDPOINTS[1], b"hello", source, 0.0)
     assert sum(map(sum, world.engine.counters.datagrams)) == 1
@@ -132,3 +133,18 @@ def test_where_there_is_no_way_to_itself_sockets_are_watched_all_the_same(monkey
     assert world.unread() == [0]
     for bound in world.sockets:
         bound.socket.close()
+
+
+def test_an_address_that_has_left_the_host_is_sent_no_probe(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has it now would get it."""
+    here = [True]
+    monkeypatch.setattr("relayd.supervision.probes._is_here", lambda _: here[0])
+    world.unread()
+    assert world.read(0, 1) == [Verdict.TOO_LONG] * 2
+    assert len(world.engine.own) == 2
+    here[0] = False
+    world.unread()
+    assert (world.read(0, 1), world.engine.own) == ([], set())
+    here[0] = True
+    world.unread()
+    assert world.read(0, 1) == [Verdict.TOO_LONG] * 2
