@@ -23,10 +23,10 @@ from relayd.core.verdict import Verdict
 from relayd.core.wire import Port
 from relayd.forwarding.kernel import libbpf
 from tests.scenarios.frames import Packet, Parsed, build, parse
+from tests.scenarios.kernel_world import ALL_PASSED_UP
 from tests.scenarios.rig import PORTS, RELAY, XDP_DROP, XDP_PASS, XDP_TX, Rig
 from tests.support.virtual_clock import VirtualClock
 
-_ALL_PASSED_UP = {"unknown_per_second": 1_000_000, "unknown_per_source_per_second": 1_000_000}
 _SOUND_BATCHES = 48
 _LEAST_FRAME_BYTES = 14
 """An Ethernet header: the kernel runs no program on less."""
@@ -60,7 +60,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         """See `Engine.begin`."""
         self._batches = 0
         self._rig._ids = itertools.count(FIRST_CONNECTION)
-        self._rig.restart(limits, _ALL_PASSED_UP)
+        self._rig.restart(limits, ALL_PASSED_UP)
         self._totals_before = self._rig.totals()
         ids = itertools.count(FIRST_CONNECTION)
         self._table = Table(self._rig.settings.limits, lambda: next(ids))

@@ -11,7 +11,7 @@ from tests.scenarios.steps import Peer
 from tests.scenarios.worlds import TableWorld, limits_of
 from tests.support.virtual_clock import VirtualClock
 
-_ALL_PASSED_UP = {
+ALL_PASSED_UP = {
     "unknown_per_second": 1_000_000,
     "unknown_per_source_per_second": 1_000_000,
     "known_per_second": 1_000_000,
@@ -79,7 +79,7 @@ class Kernel:
             scenario: what it is for.
             checksum: what UDP checksums are sent: "full", "partial" or, over IPv4, "none".
         """
-        self._rig.restart(limits_of(scenario), scenario.fast_path or _ALL_PASSED_UP)
+        self._rig.restart(limits_of(scenario), scenario.fast_path or ALL_PASSED_UP)
         return KernelWorld(scenario, self._rig, self._clock, checksum)
 
 
