@@ -11,6 +11,8 @@ _FEW_DATAGRAMS = 50
 _FEW_PERCENT = 1
 _FEWEST_OF_MOST = 3
 """Where half of all is lost, so few lost ones are enough to say so."""
+_SOCKETS_CARRY = 100_000
+"""Datagrams a second, on whatever was measured (`python -m bench throughput`)."""
 FIRST_PAUSE_SECONDS = 120.0
 LONGEST_PAUSE_SECONDS = 3600.0
 _TRIAL_LOOKS = 30
@@ -32,6 +34,10 @@ class _Window:
         """Counts so many."""
         self.sent += sent
         self.lost += lost
+
+    def is_overloaded(self, now: float) -> bool:
+        """Whether it delivers so many that others are lost for want of room: of which the sockets would have less."""
+        return self.sent - self.lost > _SOCKETS_CARRY * (now - self._began)
 
     def is_over(self, now: float) -> bool:
         """Whether its time is over."""
@@ -86,7 +92,9 @@ class LossWatch:
             window.add(sent, lost)
         if sent and self._trial_looks:
             self._trial_looks -= 1
-        if _most(self._second) or _most(self._while) or (self._second.is_over(now) and _too_many(self._second)):
+        if any(_most(one, now) for one in self._windows) or (
+            self._second.is_over(now) and _too_many(self._second, now)
+        ):
             self._leave(now)
             return True
         for window in self._windows:
@@ -109,9 +117,11 @@ class LossWatch:
         self.again_at = now + self._pause_seconds
 
 
-def _too_many(window: _Window) -> bool:
-    return window.lost > _FEW_DATAGRAMS and 100 * window.lost > _FEW_PERCENT * window.sent
+def _too_many(window: _Window, now: float) -> bool:
+    few = window.lost <= _FEW_DATAGRAMS or 100 * window.lost <= _FEW_PERCENT * window.sent
+    return not few and not window.is_overloaded(now)
 
 
-def _most(window: _Window) -> bool:
-    return window.lost >= _FEWEST_OF_MOST and 2 * window.lost >= window.sent
+def _most(window: _Window, now: float) -> bool:
+    most = window.lost >= _FEWEST_OF_MOST and 2 * window.lost >= window.sent
+    return most and not window.is_overloaded(now)

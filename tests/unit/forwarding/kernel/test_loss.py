@@ -18,6 +18,9 @@ def after_a_second(sent: int, lost: int) -> bool:
         (100_000, 0, True),
         (100_000, 1_000, True),
         (100_000, 1_001, False),
+        (102_000, 2_000, False),
+        (102_000, 1_999, True),
+        (300_000, 150_000, True),
         (5_000, 50, True),
         (5_000, 51, False),
         (1_000, 50, True),
@@ -31,6 +34,13 @@ def after_a_second(sent: int, lost: int) -> bool:
 )
 def test_more_than_one_percent_and_a_few_or_half_of_what_little_there_is(sent: int, lost: int, forwards: bool) -> None:
     assert after_a_second(sent, lost) is forwards
+
+
+def test_one_that_is_only_overloaded_goes_on_until_it_delivers_little() -> None:
+    watch = LossWatch(0.0)
+    for second in range(1, 30):
+        assert not watch.note(float(second), 400_000, 250_000)
+    assert watch.note(30.0, 150_000, 120_000)
 
 
 def test_one_percent_is_that_of_a_second_and_all_of_it_shows_at_once() -> None:
