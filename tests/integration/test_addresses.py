@@ -1,5 +1,6 @@
 """A relay whose host has several addresses, some of which come and go. In networks of their own."""
 
+import select
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,9 @@ class World:
 
     def add(self, address: str) -> None:
         self.here.ip("address", "add", *_with_prefix(address), "dev", "cable")
+        # The kernel adds the route to a new address a moment after the address (addrconf_dad_work): before that, a
+        # neighbour who asks for it hears nothing.
+        eventually(lambda: self.here.run(_hears_itself, address), "the new address is reached")
 
     def remove(self, address: str) -> None:
         self.here.ip("address", "delete", *_with_prefix(address)[:1], "dev", "cable")
@@ -55,6 +59,17 @@ class World:
         sock: Any = self.there.run(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
         sock.settimeout(90)
         return self._stack.enter_context(sock)  # type: ignore[no-any-return]
+
+
+def _hears_itself(address: str) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+            sock.connect(sock.getsockname())
+            sock.send(b"!")
+        except OSError:
+            return False
+        return bool(select.select([sock], [], [], 0.1)[0])
 
 
 def _with_prefix(address: str) -> list[str]:
