@@ -36,7 +36,15 @@ def is_here(ip_address: str) -> bool:
         if error.errno in _AWAY:
             return False
         raise
-    return _NONLOCAL_BIND[family].read_text(encoding="ascii").strip() == "0" or ip_address in local_addresses()
+    return not _any_can_be_bound(family) or ip_address in local_addresses()
+
+
+def _any_can_be_bound(family: socket.AddressFamily) -> bool:
+    try:
+        return _NONLOCAL_BIND[family].read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        # Hidden by the units' ProcSubset=pid; 0 where nobody has set it.
+        return False
 
 
 class NamedAddresses:
@@ -84,7 +92,10 @@ def examine_addresses(bind: Sequence[str]) -> list[str]:
         UnavailableError: it has none of them.
     """
     named = [address for address in bind if address not in EVERYWHERE]
-    away = [address for address in named if not is_here(address)]
+    try:
+        away = [address for address in named if not is_here(address)]
+    except OSError as error:
+        return [f"warning  relay.bind: whether this host has its addresses cannot be told: {error}"]
     way_out = "`ip address` lists those it has; it is served as soon as the host gets it"
     if away == list(bind):
         raise UnavailableError(f"relay.bind: {', '.join(away)}: this host has no such address; {way_out}")

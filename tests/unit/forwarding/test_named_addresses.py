@@ -29,6 +29,21 @@ def test_where_anything_can_be_bound_to_the_list_of_addresses_says(
     assert (is_here("127.0.0.2"), is_here("127.0.0.3")) == (True, False)
 
 
+def test_where_that_is_hidden_as_under_the_units_binding_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hidden = dict.fromkeys(named_addresses._NONLOCAL_BIND, tmp_path / "not there")
+    monkeypatch.setattr(named_addresses, "_NONLOCAL_BIND", hidden)
+    assert (is_here(HERE), is_here(ABSENT)) == (True, False)
+
+
+def test_where_it_cannot_be_told_the_check_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(named_addresses, "is_here", fail)
+    (said,) = examine_addresses([HERE])
+    assert said.startswith("warning  relay.bind: whether this host has its addresses cannot be told: ")
+
+
 def test_what_goes_and_comes_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     there: dict[str, bool] = {HERE: True, ABSENT: False}
     monkeypatch.setattr(named_addresses, "is_here", there.__getitem__)
