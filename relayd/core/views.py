@@ -155,5 +155,8 @@ class KernelView(Protocol):
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Of the engine's count, what the kernel decided."""
 
+    def run_times(self) -> Histogram:
+        """How long the program ran for some of the datagrams that it forwarded."""
+
     def conflicts(self, binding: Binding) -> int:
         """Datagrams with this binding's tokens that the kernel dropped because they came from other addresses."""

@@ -30,11 +30,15 @@ class FakeKernel:
         self.bindings_served = 0
         self.lost = 0
         self.interface_views = [InterfaceView("eth0", InterfaceState.FORWARDS)]
+        self.ran = Histogram((0.1, 1.0))
         self.counts: dict[tuple[Port, Verdict], int] = {}
         self.conflicting: dict[Binding, int] = {}
 
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         return self.counts.get((port, verdict), 0)
+
+    def run_times(self) -> Histogram:
+        return self.ran
 
     def conflicts(self, binding: Binding) -> int:
         return self.conflicting.get(binding, 0)

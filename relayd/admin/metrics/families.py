@@ -53,13 +53,7 @@ def all_families(reading: Reading) -> Iterator[Metric]:
     yield from _table(reading.engine)
     yield from _sockets(reading.socket_memory)
     yield from _addresses(reading.addresses)
-    if reading.delays is not None:
-        yield _histogram(
-            "relayd_added_latency_seconds",
-            "From the kernel taking a datagram in to relayd having sent it on; of those taken in together, the one that"
-            " waited longest. Not for what the kernel fast path forwards.",
-            reading.delays,
-        )
+    yield from _delays(reading)
     yield _histogram(
         "relayd_loop_delay_seconds", "How late the event loop came to a timer, ten times a second.", reading.loop_delay
     )
@@ -176,14 +170,29 @@ def _addresses(addresses: dict[str, bool]) -> Iterator[Metric]:
         yield up
 
 
-def _histogram(name: str, documentation: str, histogram: Histogram) -> Metric:
-    bounds = [*map(str, histogram.bounds_seconds), "+Inf"]
-    return HistogramMetricFamily(
-        name,
-        documentation,
-        buckets=list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True)),
-        sum_value=histogram.sum_seconds,
+def _delays(reading: Reading) -> Iterator[Metric]:
+    family = HistogramMetricFamily(
+        "relayd_added_latency_seconds",
+        "Path sockets: from the kernel taking a datagram in to relayd having sent it on; of those taken in together,"
+        " the one that waited longest. Path fast_path: how long the kernel program ran for one in 1,024; drivers do not"
+        " tell it when a datagram came in.",
+        labels=["path"],
     )
+    run_times = reading.kernel.run_times() if reading.kernel is not None else None
+    for path, histogram in (("sockets", reading.delays), ("fast_path", run_times)):
+        if histogram is not None:
+            family.add_metric([path], _buckets(histogram), histogram.sum_seconds)
+    if family.samples:
+        yield family
+
+
+def _histogram(name: str, documentation: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(name, documentation, buckets=_buckets(histogram), sum_value=histogram.sum_seconds)
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*map(str, histogram.bounds_seconds), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
 
 
 def _source(source: SourceStatus, now: float) -> Iterator[Metric]:

@@ -26,6 +26,7 @@ from relayd.core.declaration.terms import (
     Room,
     Struct,
 )
+from relayd.core.declaration.thread import DELAY_BOUNDS_NS
 from relayd.core.limits import MOST_DENIED_NETWORKS
 
 
@@ -68,6 +69,7 @@ TIMES = (
         int(guesses.TRIED_SECONDS * meter.NS_PER_SECOND),
         "How long a wrong token is known to its source after it was heard there last.",
     ),
+    Constant("DATAGRAMS_PER_SAMPLE", 1024, "Of so many that one processor forwards, one has its time measured."),
 )
 
 _LINE_BYTES = 64
@@ -201,6 +203,14 @@ TAKEN_OVER = Struct(
     " program does not touch it.",
 )
 
+_DELAY_COUNTS = len(DELAY_BOUNDS_NS.values) + 1
+
+RUN_TIMES = Struct(
+    "run_times",
+    (Field("counts", U64, "by bucket", Amount("DELAY_BUCKETS + 1", _DELAY_COUNTS)), Field("sum_ns", U64)),
+    "How long the program ran for datagrams it forwarded.",
+)
+
 _TOTALS = PORTS.amount.value * VERDICTS.amount.value
 _SMALL = MapFlag.NO_PREALLOC
 
@@ -256,6 +266,7 @@ MAPS = (
         comment="Interfaces that the program is on and may send by → interface_mode.",
     ),
     Map("totals", MapKind.PERCPU_ARRAY, U32, TOTAL, _TOTALS, comment="By port and verdict."),
+    Map("run_times", MapKind.PERCPU_ARRAY, U32, RUN_TIMES, 1, comment="Of one in DATAGRAMS_PER_SAMPLE."),
     Map(
         "unknown_sources",
         MapKind.LRU_HASH,
@@ -326,6 +337,8 @@ MAPS = (
     Map("totals_taken_over", MapKind.ARRAY, U32, TOTAL, _TOTALS, MapFlag.MMAPABLE),
 )
 
-LAYOUT = Layout("kernel maps", (*TIMES, PORTS, VERDICTS, CONTROL_FLAGS, PASSED_UP, INTERFACE_MODES, *MAPS))
+LAYOUT = Layout(
+    "kernel maps", (*TIMES, DELAY_BOUNDS_NS, PORTS, VERDICTS, CONTROL_FLAGS, PASSED_UP, INTERFACE_MODES, *MAPS)
+)
 
 VERSION = Constant("KERNEL_MAPS_LAYOUT", LAYOUT.digest, "Of these maps: pinned ones of another layout are replaced.")

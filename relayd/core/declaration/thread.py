@@ -37,8 +37,12 @@ TIMES = (
 
 DELAY_BOUNDS_NS = Row(
     "DELAY_BOUNDS_NS",
-    tuple(us * 1000 for us in (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)),
-    "How long datagrams were in the relay: upper bounds of the buckets. One more bucket has no bound.",
+    (
+        *(250, 500, 1_000, 2_500, 5_000),
+        *(us * 1000 for us in (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)),
+    ),
+    "How long datagrams were in the relay, or the kernel program ran, which the first ones are for: upper bounds of"
+    " the buckets. One more bucket has no bound.",
 )
 
 LAYOUT = Layout(

@@ -20,6 +20,7 @@ KERNEL = (
     kernel_maps.PAIR,
     kernel_maps.BINDING,
     kernel_maps.PLACE,
+    kernel_maps.RUN_TIMES,
     kernel_maps.NEXT_HOP,
     kernel_maps.STATE,
     kernel_maps.SESSION,

@@ -7,7 +7,7 @@
 #include "wire.h"
 
 /* Of all that the thread shares with its owner. */
-#define THREAD_LAYOUT 0x506c215d60d62d8dull
+#define THREAD_LAYOUT 0x11583a1d6530028full
 
 #define NS_PER_SECOND 1000000000ull
 /* Who has not been heard for so long is sent no more than TO_SILENT_NS allows. */
@@ -19,11 +19,13 @@
 /* A longer silence is no loss, but an absence. */
 #define LONGEST_PING_INTERVAL_NS 30000000000ull
 
-/* How long datagrams were in the relay: upper bounds of the buckets. One more bucket has no bound. */
-#define DELAY_BUCKETS 12
+/* How long datagrams were in the relay, or the kernel program ran, which the first ones are for: upper bounds of the
+ * buckets. One more bucket has no bound. */
+#define DELAY_BUCKETS 17
 #define DELAY_BOUNDS_NS \
 	{ \
-		10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 50000000, 250000000, \
+		250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, \
+		10000000, 50000000, 250000000, \
 	}
 
 /* What may be sent: relayd/core/meter.py. */

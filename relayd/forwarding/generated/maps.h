@@ -7,9 +7,11 @@
 #include "layout.h"
 
 /* Of these maps: pinned ones of another layout are replaced. */
-#define KERNEL_MAPS_LAYOUT 0x4239781c2f7f491eull
+#define KERNEL_MAPS_LAYOUT 0xf6f7146238a69269ull
 /* How long a wrong token is known to its source after it was heard there last. */
 #define TRIED_NS 60000000000ull
+/* Of so many that one processor forwards, one has its time measured. */
+#define DATAGRAMS_PER_SAMPLE 1024ull
 
 enum control_flag {
 	/* A user who comes from another address is passed up: user space decides. */
@@ -137,6 +139,16 @@ _Static_assert(__builtin_offsetof(struct place, peer) == 0, "peer");
 _Static_assert(__builtin_offsetof(struct place, peer_port) == 16, "peer_port");
 _Static_assert(__builtin_offsetof(struct place, port) == 18, "port");
 _Static_assert(__builtin_offsetof(struct place, endpoint) == 20, "endpoint");
+
+/* How long the program ran for datagrams it forwarded. */
+struct run_times {
+	/* by bucket */
+	__u64 counts[DELAY_BUCKETS + 1];
+	__u64 sum_ns;
+};
+_Static_assert(sizeof(struct run_times) == 152, "struct run_times");
+_Static_assert(__builtin_offsetof(struct run_times, counts) == 0, "counts");
+_Static_assert(__builtin_offsetof(struct run_times, sum_ns) == 144, "sum_ns");
 
 /* How to reach a peer on its link. Both MAC addresses carry 16 bits of the epoch, so that words of two writers never
  * pass for one entry. */
@@ -359,6 +371,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct total);
 } totals SEC(".maps");
+
+/* Of one in DATAGRAMS_PER_SAMPLE. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct run_times);
+} run_times SEC(".maps");
 
 /* When the next unknown pair of a source would be due if they came evenly (GCRA). */
 struct {

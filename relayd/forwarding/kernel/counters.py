@@ -33,7 +33,7 @@ class Totals:
         self._taken_over = taken_over.share()
         self._counters = counters
         # From /sys/devices/system/cpu/possible, which a sandbox may not show.
-        self._processors = checked(library().libbpf_num_possible_cpus(), "count the processors")
+        self.processors = checked(library().libbpf_num_possible_cpus(), "count the processors")
         self._seen = [[[0, 0] for _ in Verdict] for _ in Port]
         if not self._can_be():
             self._start_at_zero()
@@ -70,14 +70,14 @@ class Totals:
         _log.warning("the counts of the fast path before are not used: they were damaged")
         for port in Port:
             for verdict in Verdict:
-                self._totals.update(_key(port, verdict), bytes(_TOTAL.size * self._processors))
+                self._totals.update(_key(port, verdict), bytes(_TOTAL.size * self.processors))
                 _TOTAL.pack_into(self._taken_over, _index(port, verdict) * _TOTAL.size, *[0] * _TOTAL_WORDS)
 
     def _taken(self, port: Port, verdict: Verdict) -> list[int]:
         return list(_TOTAL.unpack_from(self._taken_over, _index(port, verdict) * _TOTAL.size))
 
     def _read(self, port: Port, verdict: Verdict) -> list[int]:
-        raw = self._totals.lookup(_key(port, verdict), self._processors) or b""
+        raw = self._totals.lookup(_key(port, verdict), self.processors) or b""
         words = memoryview(raw).cast("Q")
         return [sum(words[part::_TOTAL_WORDS]) for part in range(_TOTAL_WORDS)]
 

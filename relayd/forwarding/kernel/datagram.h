@@ -41,15 +41,16 @@ static __always_inline __be16 port_number(const struct datagram *d, enum port po
 	return port == CLIENT ? d->control->ports[CLIENT] : d->control->ports[SERVER];
 }
 
-static __always_inline void count(const struct datagram *d, enum verdict verdict)
+/* Returns how many this processor has counted so, with this one. */
+static __always_inline __u64 count(const struct datagram *d, enum verdict verdict)
 {
 	__u32 key = d->port * VERDICTS + verdict;
 	struct total *total = bpf_map_lookup_elem(&totals, &key);
 
-	if (total) {
-		total->datagrams += 1;
-		total->bytes += d->size;
-	}
+	if (!total)
+		return 0;
+	total->bytes += d->size;
+	return total->datagrams += 1;
 }
 
 static __always_inline int drop(const struct datagram *d, enum verdict verdict)

@@ -9,6 +9,7 @@
 #include "datagram.h"
 #include "pass_up.h"
 #include "rewrite.h"
+#include "run_time.h"
 #include "strangers.h"
 
 static __always_inline struct binding *binding_of(__u32 slot, struct state **state)
@@ -63,7 +64,7 @@ static __always_inline int to_host(struct xdp_md *ctx, const struct datagram *d,
 		    TO_HOST_HEADER_BYTES, d->size - HEADER_BYTES);
 	if (exit < 0)
 		return PASS_UP;
-	count(d, FORWARDED);
+	forwarded(d);
 	__sync_fetch_and_add(&player_state->to_host_datagrams, 1);
 	__sync_fetch_and_add(&player_state->to_host_bytes, d->size);
 	return exit;
@@ -88,7 +89,7 @@ static __always_inline int to_player(struct xdp_md *ctx, const struct datagram *
 		    d->size - HOST_DATA_HEADER_BYTES);
 	if (exit < 0)
 		return PASS_UP;
-	count(d, FORWARDED);
+	forwarded(d);
 	__sync_fetch_and_add(&player_state->to_player_datagrams, 1);
 	__sync_fetch_and_add(&player_state->to_player_bytes, d->size);
 	return exit;

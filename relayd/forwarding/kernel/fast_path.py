@@ -12,6 +12,7 @@ from relayd.core.endpoint import Endpoint
 from relayd.core.engine import Engine
 from relayd.core.events import Event
 from relayd.core.followers import Phase
+from relayd.core.histogram import Histogram
 from relayd.core.meter import NS_PER_SECOND
 from relayd.core.session import Binding, Session, User
 from relayd.core.verdict import Verdict
@@ -27,6 +28,7 @@ from relayd.forwarding.kernel.interfaces import Interfaces
 from relayd.forwarding.kernel.mirror import Mirror
 from relayd.forwarding.kernel.pins import Pins
 from relayd.forwarding.kernel.program import KernelProgram
+from relayd.forwarding.kernel.run_times import read_run_times
 from relayd.forwarding.kernel.slots import all_runs_over
 from relayd.settings import Settings
 
@@ -126,6 +128,10 @@ class FastPath:
     def by_kernel(self, port: Port, verdict: Verdict) -> int:
         """Datagrams that the kernel decided so, as of the last `absorb`."""
         return self.totals.by_kernel(port, verdict)
+
+    def run_times(self) -> Histogram:
+        """How long the program ran for some of the datagrams that it forwarded."""
+        return read_run_times(self.program.map("run_times"), self.totals.processors)
 
     def conflicts(self, binding: Binding) -> int:
         """Datagrams with this binding's tokens that the kernel dropped because they came from other addresses."""

@@ -16,6 +16,7 @@
  *     not_plain.h            of packets that the stack looks at more closely
  *     pass_up.h              what is left to the sockets
  *     route.h, rewrite.h     where to, and with which headers
+ *     run_time.h             how long all of it takes
  *     checksum.h, ethernet.h, clock.h, datagram.h
  *
  * Integers of the wire are little-endian, and so is this program: it is compiled for bpfel only.

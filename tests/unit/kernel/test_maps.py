@@ -52,7 +52,7 @@ def test_what_was_taken_over_is_not_counted_again_by_the_next_process(program: K
     totals, taken_over = program.map("totals"), program.map("totals_taken_over")
     first = Counters()
     before = Totals(totals, taken_over, first)
-    processors = before._processors
+    processors = before.processors
     for number in range(len(Port) * len(Verdict)):
         counted = TOTAL.packing().pack(number + 1, 100 * number)
         totals.update(number.to_bytes(4, "little"), counted + bytes((processors - 1) * TOTAL.size_bytes))

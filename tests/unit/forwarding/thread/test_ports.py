@@ -190,7 +190,7 @@ def test_delays_are_a_histogram_with_the_bounds_of_the_thread() -> None:
         world.thread.delayed = (counts, 1.5)
         delays = world.ports.delays()
         assert (tuple(delays.counts), delays.sum_seconds) == (counts, 1.5)
-        assert (delays.bounds_seconds[0], delays.bounds_seconds[-1]) == (10e-6, 0.25)
+        assert (delays.bounds_seconds[0], delays.bounds_seconds[-1]) == (250e-9, 0.25)
         assert len(world.ports.memory()) == 2
 
     started(work)
