@@ -179,6 +179,7 @@ def test_named_addresses_come_and_go(folder: Path, forwarder: str, stack: ExitSt
     world.add(LATER)
     eventually(lambda: answers() == (200, "ready\n"), "it is back")
     assert player.ping() == VALID
+    eventually(lambda: len(relay.log_lines(address=LATER)) >= 4, "all of it is in the log")
     said = [line["event"] for line in relay.log_lines(address=LATER)]
     away, again = "this host does not have an address of relay.bind: nobody reaches it", "this host has an address"
     assert [event.startswith((away, again)) for event in said] == [True] * 4

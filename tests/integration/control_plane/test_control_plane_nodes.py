@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.control_plane.process import FakeRelay, Server
+from tests.integration.control_plane.process import FakeRelay, Server, until
 
 NODE = "/v1/relays/nodes/relay-1"
 LONGEST_WAIT_SECONDS = 30
@@ -184,6 +184,7 @@ def test_a_second_relay_of_the_same_name_is_refused_until_the_first_is_silent(se
         assert answer.json() == {
             "message": "relay-1 is also heard from 203.0.113.7, ports 32000 and 32001; give each relay its own relay.id"
         }
+    until("each pair is in the log", lambda: server.log.read_text().count('"relay refused"') >= 3)
     assert server.log.read_text().count('"relay refused"') == 3, "once for each pair"
     first.about["host"] = "another.example.net"
     first.beat()
