@@ -78,6 +78,7 @@ class Relay:
         manager: the service manager that keeps the sockets over a restart, and is told how the relay is doing.
         kept: sockets that the predecessor left open.
         environment: what an upgraded program is to have; None where none can take over.
+        config: the file that the settings are from; None for the default one.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Relay:
         manager: ServiceManager | None = None,
         kept: KeptSockets = NOTHING_KEPT,
         environment: Mapping[str, str] | None = None,
+        config: Path | None = None,
     ) -> None:
         self.settings = settings
+        self._config = config
         self._fast_path: FastPath | None = None
         self._metering: Metering | None = None
         self._ports: Ports | None = None
@@ -212,6 +215,7 @@ class Relay:
             endpoints=[(one.endpoint, one.socket.getsockname()[0]) for one in self._sockets],
             later=asyncio.get_running_loop().call_soon,
             kept=predecessor.restoration,
+            config=self._config,
         )
         self._ports = open_ports(
             mode=self.settings.relay.forwarder,

@@ -28,6 +28,9 @@ from relayd.settings import Settings
 
 _log = structlog.get_logger()
 
+_SETTING = "fast_path.interfaces: "
+"""What begins a problem where it is said among those of other settings."""
+
 
 def create_admin(
     *,
@@ -79,9 +82,9 @@ def create_admin(
         if not addresses.reachable:
             return PlainTextResponse(f"this host has no address of relay.bind: {away}\n", status_code=503)
         if table.loaded:
-            doubt = f", but the session source is not followed: {source.problem}" if source.problem else ""
-            doubt += f", but this host has no such address: {away}" if away else ""
-            return PlainTextResponse("\n".join((f"ready{doubt}", *_problems(kernel), "")))
+            doubts = [f"the session source is not followed: {source.problem}"] if source.problem else []
+            doubts += [f"relay.bind: this host does not have {away}"] if away else []
+            return PlainTextResponse("\n".join(("ready", *doubts, *_problems(kernel), "")))
         return PlainTextResponse(f"no sessions yet: {source.problem or 'still reading them'}\n", status_code=503)
 
     @app.get("/v1/relay")
@@ -141,4 +144,8 @@ def create_admin(
 def _problems(kernel: KernelView | None) -> list[str]:
     """Where the sockets serve what the fast path should: games go on, at a higher cost."""
     views = kernel.interface_views if kernel is not None else ()
-    return [f"fast path: {one.problem}" for one in views if one.problem]
+    return [
+        "; ".join(filter(None, (f"fast path: {one.problem.removeprefix(_SETTING)}", one.way_out)))
+        for one in views
+        if one.problem
+    ]

@@ -85,7 +85,7 @@ def check_host(settings: Settings, config: Path | None = None) -> int:
 
 
 def _fast_path(running: _Running, config: Path | None, settings: Settings) -> _Findings:
-    findings = examine_fast_path(settings)
+    findings = examine_fast_path(settings, config)
     if running is not _Running.THIS_RELAY:
         return findings
     try:

@@ -70,8 +70,8 @@ def remove(config: Config = None) -> None:
             typer.echo(f"removed {pins.folder}")
         else:
             typer.echo(f"nothing is pinned in {pins.folder}")
-        for one in tuple(occupants(loaded.relay)):
-            _take_off(one)
+        for one in tuple(occupants(loaded)):
+            _take_off(one, config)
     except OSError as error:
         raise UnavailableError(f"{pins.folder}: {error.strerror}") from None
 
@@ -95,13 +95,16 @@ def _state(link: int, sends_by: set[int] | None) -> str:
     )
 
 
-def _take_off(one: Occupant) -> None:
-    """What is this relay's, though pinned elsewhere; of what is not, how to."""
-    if one.whose is Whose.THIS_RELAY and one.link:
+def _take_off(one: Occupant, config: Path | None) -> None:
+    """What was this relay's and is pinned elsewhere; nothing of another relay that runs, and of the rest, how to."""
+    if one.is_at_work:
+        if one.whose is Whose.THIS_RELAY:
+            typer.echo(f"left alone: {one.sentence(config)}")
+    elif one.whose is Whose.THIS_RELAY and one.link:
         detach_link(one.link)
         typer.echo(f"removed from {one.interface}: XDP program {one.program}, kept elsewhere")
     else:
-        typer.echo(f"left alone: {one}")
+        typer.echo(f"left alone: {one.sentence(config)}")
 
 
 def _load(config: Path | None) -> settings.Settings:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,18 +33,19 @@ def run(
     """Serves until a signal ends it, or an upgrade replaces it."""
     loaded = load(config)
     log.configure(loaded.log.level, loaded.log.format)
-    successor = run_loop(_serve(loaded, detach_on_exit))
+    successor = run_loop(_serve(loaded, detach_on_exit, config))
     if successor is not None:
         drain_outputs()
         successor.replace_this_program()
 
 
-async def _serve(loaded: Settings, remove_fast_path: bool) -> Successor | None:
+async def _serve(loaded: Settings, remove_fast_path: bool, config: Path | None) -> Successor | None:
     """SIGINT ends it, SIGTERM as the settings say; SIGHUP has it read its source again.
 
     Args:
         loaded: the whole configuration.
         remove_fast_path: see `Relay`.
+        config: see `Relay`.
 
     Returns:
         What is to replace this program, if it ended for an upgrade.
@@ -64,6 +66,7 @@ async def _serve(loaded: Settings, remove_fast_path: bool) -> Successor | None:
         manager=manager,
         kept=take_kept_sockets(os.environ, loaded.relay, manager, admin_path),
         environment=environment,
+        config=config,
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, relay.terminate)

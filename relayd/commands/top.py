@@ -15,6 +15,7 @@ from relayd.admin.answers import NOTHING, Count, RelayStatus, SessionSummary
 from relayd.client.admin import AdminClient
 from relayd.commands.asking import print_json, running_relay
 from relayd.commands.options import Config
+from relayd.core.views import InterfaceState
 
 _SESSIONS_SHOWN = 20
 _ROWS_FOR_THE_REST = 14
@@ -174,10 +175,14 @@ def _fast_path(kernel: dict[str, Any] | None) -> Iterator[Text]:
     if kernel is None:
         yield Text(f"{'fast path':<12}off")
         return
-    yield Text(f"{'fast path':<12}{'on' if kernel['up'] else 'not on'}, {kernel['bindings']} bindings served")
-    for one in kernel["interfaces"]:
+    interfaces = kernel["interfaces"]
+    on = sum(one["state"] == InterfaceState.FORWARDS for one in interfaces)
+    where = "on" if kernel["up"] else f"on {on} of {len(interfaces)} interfaces" if on else "not on"
+    yield Text(f"{'fast path':<12}{where}, {kernel['bindings']} bindings served")
+    for one in interfaces:
         if one["problem"]:
-            yield Text(f"{'':<12}{one['problem']}", style="red")
+            said = "; ".join(filter(None, (one["problem"], one["way_out"])))
+            yield Text(f"{'':<12}{said}", style="red")
 
 
 def _table(sessions: list[dict[str, Any]], rows: int) -> Table | Text:

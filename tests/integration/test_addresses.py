@@ -162,7 +162,7 @@ def test_named_addresses_come_and_go(folder: Path, forwarder: str, stack: ExitSt
     checked = here.run(relayd, "check", "--config", str(relay.config_path))
     assert (checked.returncode, LATER in checked.stderr) == (69, True), checked
     world.add(LATER)
-    eventually(lambda: answers() == (200, f"ready, but this host has no such address: {LATER_6}\n"), "half of it")
+    eventually(lambda: answers() == (200, f"ready\nrelay.bind: this host does not have {LATER_6}\n"), "half of it")
     assert (up(LATER), up(LATER_6)) == (1, 0)
     host, player = world.host(LATER), world.player(0, LATER)
     assert (host.ping(), player.ping()) == (VALID, VALID)
@@ -173,7 +173,7 @@ def test_named_addresses_come_and_go(folder: Path, forwarder: str, stack: ExitSt
     world.here.ip("address", "add", f"{LATER_6}/64", "dev", "cable")  # tentative at first
     eventually(lambda: answers() == (200, "ready\n"), "both are there")
     world.remove(LATER)
-    eventually(lambda: answers()[1] == f"ready, but this host has no such address: {LATER}\n", "one is away")
+    eventually(lambda: answers()[1] == f"ready\nrelay.bind: this host does not have {LATER}\n", "one is away")
     assert (up(LATER), up(LATER_6)) == (0, 1)
     assert world.player(1, LATER_6).ping() == VALID
     world.add(LATER)

@@ -3,6 +3,7 @@
 import os
 import platform
 import socket
+from pathlib import Path
 
 from relayd.errors import UnavailableError
 from relayd.forwarding.kernel.attach import examine, link_ifindex
@@ -16,13 +17,17 @@ from relayd.settings import Settings
 _AT_A_VETH = "; its far end has to run an XDP program too, or the sockets will serve: docs/fast-path.md"
 
 
-def examine_fast_path(settings: Settings) -> list[str]:
+def examine_fast_path(settings: Settings, config: Path | None = None) -> list[str]:
     """A line for each thing the fast path needs.
+
+    Args:
+        settings: the configuration.
+        config: the file it was read from; None for the default one.
 
     Raises:
         UnavailableError: it is required and not available.
     """
-    return _examine(settings) + [f"warning  {sentence}" for sentence in unexpected(settings)]
+    return _examine(settings) + [f"warning  {one.sentence}" for one in unexpected(settings, config)]
 
 
 def _examine(settings: Settings) -> list[str]:

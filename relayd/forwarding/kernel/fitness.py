@@ -32,10 +32,13 @@ def misfit(maps: Mapping[str, BpfMap], wanted: layout.Control, sizes: Sizes) -> 
         there, entries = maps[declared.name].max_entries, sizes.entries(declared)
         if there != entries:
             return f"map {declared.name} is of another size: {there} entries, not {entries}"
-    before = layout.Control.from_buffer_copy(maps["control"].lookup(bytes(4)) or bytes(layout.Control()))
-    if (bytes(before.ports), before.bind_digest) != (bytes(wanted.ports), wanted.bind_digest):
-        return "it is of other ports or addresses"
-    return ""
+    return "it is of other ports or addresses" if serves_otherwise(maps["control"], wanted) else ""
+
+
+def serves_otherwise(there: BpfMap, wanted: layout.Control) -> bool:
+    """Whether settings that the program has, laid out as in this version, are for other ports or addresses."""
+    before = layout.Control.from_buffer_copy(there.lookup(bytes(4)) or bytes(layout.Control()))
+    return (bytes(before.ports), before.bind_digest) != (bytes(wanted.ports), wanted.bind_digest)
 
 
 def digest_of(control: BpfMap | None) -> int | None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
@@ -29,6 +30,7 @@ def start_fast_path(
     endpoints: list[tuple[Endpoint, str]],
     later: Callable[[Callable[[], None]], object],
     kept: KeptCounts,
+    config: Path | None = None,
 ) -> FastPath | None:
     """The fast path as the settings want it; None where it is off or, with "auto", not available, and the log says why.
 
@@ -38,13 +40,14 @@ def start_fast_path(
         endpoints: the relay's sockets, in their order, each with the address it is bound to.
         later: has a function called soon, from the event loop.
         kept: the counts that outlive the process.
+        config: the file that the settings are from; None for the default one.
 
     Raises:
         UnavailableError: it is required and not available.
     """
     fast_path = _as_wanted(settings, engine, endpoints, later, kept)
-    for sentence in unexpected(settings):
-        _log.warning(sentence)
+    for one in unexpected(settings, config):
+        (_log.warning if one.is_known else _log.info)(one.sentence)
     return fast_path
 
 

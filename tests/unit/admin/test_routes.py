@@ -49,6 +49,14 @@ def test_it_is_not_ready_before_there_are_sessions_and_says_why() -> None:
         world.kernel.interface_views = [InterfaceView("eth0", InterfaceState.LOSES, problem="eth0 loses")]
         answer = await world.client.get("/readyz")
         assert (answer.status_code, answer.text) == (200, "ready\nfast path: eth0 loses\n")
+        problem, way_out = "fast_path.interfaces: no interface v9; there are lo", "it is taken up when it comes"
+        world.kernel.interface_views = [InterfaceView("v9", InterfaceState.AWAY, problem=problem, way_out=way_out)]
+        world.source.failed("the file is empty")
+        assert (await world.client.get("/readyz")).text.splitlines() == [
+            "ready",
+            "the session source is not followed: the file is empty",
+            "fast path: no interface v9; there are lo; it is taken up when it comes",
+        ]
 
     with_admin(work, kernel=FakeKernel())
 

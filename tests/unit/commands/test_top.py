@@ -91,6 +91,16 @@ def test_what_an_interface_lost_is_neither_nothing_nor_hidden(capsys: pytest.Cap
     assert "            eth0 lost 107 datagrams: the sockets serve" in text
 
 
+def test_a_fast_path_that_is_on_some_interfaces_is_not_off(capsys: pytest.CaptureFixture[str]) -> None:
+    at = losing(12.0, 7, "eth0 loses")
+    kernel = at.status.fast_path
+    assert kernel is not None
+    others = [FastPathInterface(name=name, state="forwards", lost=0, problem="", way_out="") for name in ("v1", "v2")]
+    kernel.interfaces.extend(others)
+    Console(width=200, highlight=False).print(page(per_second(at, at), 5))
+    assert "fast path   on 2 of 3 interfaces, 2 bindings served" in capsys.readouterr().out
+
+
 def test_a_fast_path_that_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=200, highlight=False).print(page(per_second(losing(10.0, 7), losing(12.0, 7)), 5))
     text = capsys.readouterr().out

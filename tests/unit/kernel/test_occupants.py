@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -107,36 +108,84 @@ def test_a_leftover_of_this_relay_is_said_and_removed(
     with bpf_file_system(tmp_path / "bpf") as elsewhere:
         number = put_on(program, off, elsewhere)
         for wanted in (off, settings(tmp_path / "pins", "auto")):
-            *_, warning = examine_fast_path(wanted)
+            *_, warning = examine_fast_path(wanted, Path("/etc/relayd/a b.toml"))
             assert warning.startswith(
-                f"warning  XDP program {number} is on lo, relayd's and for the ports of this relay"
+                f"warning  XDP program {number} is on lo, relayd's and for the ports and addresses of this relay"
             )
-            assert warning.endswith("`relayd fast-path remove` takes it off")
+            assert warning.endswith("`relayd fast-path remove --config '/etc/relayd/a b.toml'` takes it off")
         with capture_logs() as logs:
             engine = Engine(Table(Limits(), lambda: 1))
-            start_fast_path(settings=off, engine=engine, endpoints=[], later=lambda _: None, kept=NothingKept())
+            start_fast_path(
+                settings=off,
+                engine=engine,
+                endpoints=[],
+                later=lambda _: None,
+                kept=NothingKept(),
+                config=Path("/etc/relayd/a b.toml"),
+            )
         assert [line["event"] for line in logs if line["log_level"] == "warning"] == [warning.removeprefix("warning  ")]
         out = relayd("fast-path", "remove").out
         assert f"removed from lo: XDP program {number}, kept elsewhere" in out
         assert attached_program(LO) == 0
-        assert unexpected(off) == []
+        assert unexpected(off, None) == []
 
 
 def test_another_relays_is_said_and_left_alone(program: KernelProgram, tmp_path: Path, relayd: CommandLine) -> None:
     with bpf_file_system(tmp_path / "bpf") as elsewhere:
         number = put_on(program, settings(tmp_path, "off", 9999), elsewhere)
-        (sentence,) = unexpected(settings(tmp_path))
-        assert f"XDP program {number} is on lo, relayd's, for other ports or of another version" in sentence
-        assert f"left alone: {sentence}" in relayd("fast-path", "remove").out
+        ((sentence, _),) = unexpected(settings(tmp_path), None)
+        assert f"XDP program {number} is on lo, relayd's, for other ports or addresses or of another" in sentence
+        said = relayd("fast-path", "remove").out
+        assert f"left alone: XDP program {number} is on lo, relayd's, for other ports or addresses" in said
         assert attached_program(LO) == number
         as_told(sentence)
         assert attached_program(LO) == 0
 
 
+@pytest.mark.parametrize("bind", [["10.9.2.1"], ["10.9.1.1"]], ids=["other addresses", "its own addresses"])
+def test_that_of_a_relay_that_runs_is_neither_said_nor_taken_off(
+    program: KernelProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str], bind: list[str]
+) -> None:
+    """A second one beside it, of the same ports: it has its link open."""
+    relay = {"server_port": 7777, "client_port": 7778}
+    first: dict[str, dict[str, Any]] = {
+        "relay": {**relay, "bind": ["10.9.1.1"]},
+        "fast_path": {"pin_directory": str(tmp_path / "pins")},
+    }
+    second = Settings.model_validate({"relay": {**relay, "bind": bind}})
+    program.map("control").put(0, bytes(control(second, layout.ControlFlag(0))))
+    link = attach(program.fd, "lo")
+    try:
+        assert unexpected(Settings.model_validate(first), None) == []
+        out = CommandLine(tmp_path, capsys, first)("fast-path", "remove").out
+        assert attached_program(LO) == link_program(link.fd)
+        in_use = f"XDP program {link_program(link.fd)} is on lo, relayd's, and process {os.getpid()} uses it"
+        assert (in_use in out) == (bind == ["10.9.1.1"])
+    finally:
+        os.close(link.fd)
+
+
+def test_one_of_other_addresses_that_nobody_uses_is_left_alone(
+    program: KernelProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relay = {"server_port": 7777, "client_port": 7778}
+    first: dict[str, dict[str, Any]] = {
+        "relay": {**relay, "bind": ["10.9.1.1"]},
+        "fast_path": {"pin_directory": str(tmp_path / "pins")},
+    }
+    second = Settings.model_validate({"relay": {**relay, "bind": ["10.9.2.1"]}})
+    with bpf_file_system(tmp_path / "bpf") as elsewhere:
+        number = put_on(program, second, elsewhere)
+        out = CommandLine(tmp_path, capsys, first)("fast-path", "remove").out
+        assert f"left alone: XDP program {number} is on lo, relayd's, for other ports or addresses" in out
+        assert attached_program(LO) == number
+
+
 def test_a_foreign_one_is_said(foreign: int, tmp_path: Path) -> None:
     put_on_without_a_link(foreign)
-    (sentence,) = unexpected(settings(tmp_path))
+    ((sentence, _),) = unexpected(settings(tmp_path), None)
     assert "is on lo, somebodys and not relayd's" in sentence
+    assert "if it is not wanted, `" in sentence
     as_told(sentence)
     assert attached_program(LO) == 0
 
@@ -166,8 +215,8 @@ def test_who_may_not_look_is_told_who_may(
 
     monkeypatch.setattr("relayd.forwarding.kernel.occupants._program", refused)
     monkeypatch.setattr("relayd.forwarding.kernel.occupants.link_holding", lambda *_: 0)
-    (sentence,) = unexpected(settings(tmp_path))
-    assert sentence == f"XDP program {link_program(link.fd)} is on lo: `relayd check` as root says whose it is"
+    (found,) = unexpected(settings(tmp_path), None)
+    assert found == (f"XDP program {link_program(link.fd)} is on lo: `relayd check` as root says whose it is", False)
     os.close(link.fd)
 
 
