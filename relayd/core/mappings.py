@@ -5,7 +5,7 @@ another one's datagrams, for as long as it takes to be called silent. Users that
 """
 
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple
 
 from relayd.core.probation import Place
@@ -31,8 +31,8 @@ class Mappings:
     """Players by place. Hosts are not among them: who is host is settled by rules of its own."""
 
     def __init__(self) -> None:
-        self._at: dict[Place, list[Binding]] = {}
-        """By place, in the order in which they came."""
+        self._at: dict[Place, dict[Binding, None]] = {}
+        """By place, in the order in which they came; of thousands at one place each is quickly taken away."""
         self._queue: list[tuple[float, int, Doubt]] = []
         """Heap of when to look; the number only keeps doubts from being compared."""
         self._numbers = count()
@@ -40,20 +40,21 @@ class Mappings:
     def add(self, binding: Binding) -> None:
         """Notes where a binding is now."""
         if binding.port is Port.CLIENT:
-            self._at.setdefault(binding.place, []).append(binding)
+            self._at.setdefault(binding.place, {})[binding] = None
 
     def remove(self, binding: Binding) -> None:
         """Forgets a binding; to be called before it moves."""
         if binding.port is Port.CLIENT:
             here = self._at[binding.place]
-            here.remove(binding)
+            del here[binding]
             if not here:
                 del self._at[binding.place]
 
     def doubt_others(self, binding: Binding, now: float) -> None:
         """Has everybody else looked at who is where this one just came to."""
         if binding.port is Port.CLIENT and len(here := self._at[binding.place]) > 1:
-            for other in here[-1 - MOST_DOUBTED : -1]:
+            last = tuple(islice(reversed(here), 1, 1 + MOST_DOUBTED))
+            for other in reversed(last):
                 self.look_again(Doubt(other, other.place, now), now + DOUBT_SECONDS)
 
     def look_again(self, doubt: Doubt, at: float) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine
 from itertools import islice
 from pathlib import Path
@@ -64,6 +63,7 @@ class Journal:
         """What is written while the file is being compacted."""
         self._turn = asyncio.Lock()
         """Of whoever writes to the file, or puts another in its place: records are in the order of their numbers."""
+        self._syncing = asyncio.Lock()
         self._soon = asyncio.Event()
         self._doubtful = False
         """Whether a sync failed: the kernel may have lost some of it, and report success the next time (fsync(2))."""
@@ -184,7 +184,11 @@ class Journal:
 
     async def sync(self) -> None:
         """Syncs the file to disk, compacted first where that is worth it."""
-        await self._to_its_end(self._sync())
+        await self._to_its_end(self._sync_in_turn())
+
+    async def _sync_in_turn(self) -> None:
+        async with self._syncing:
+            await self._sync()
 
     async def _sync(self) -> None:
         file = self._file
@@ -233,7 +237,7 @@ class Journal:
             kept[record.sequence] = record
         unfinished = path.with_suffix(".new")
         try:
-            new = await asyncio.to_thread(JournalFile, unfinished, os.O_TRUNC)
+            new = await asyncio.to_thread(JournalFile, unfinished, empty=True)
         except OSError:
             self._meanwhile = None
             self._rewrite_from_bytes = 2 * self._bytes

@@ -10,16 +10,19 @@ class JournalFile:
 
     Args:
         path: the file; made, for its owner alone to read, where there is none.
-        flags: more of them for open(2).
+        empty: whether nothing of what it holds is wanted.
 
     Raises:
         BlockingIOError: another process uses it.
         OSError: it cannot be had.
     """
 
-    def __init__(self, path: Path, flags: int = 0) -> None:
-        self._fd = _open_locked(path, flags)
+    def __init__(self, path: Path, *, empty: bool = False) -> None:
+        self._fd = _open_locked(path)
         self._bytes = 0
+        if empty:
+            # Only now that nobody else has it.
+            self.cut(0)
 
     def cut(self, size_bytes: int) -> None:
         """Makes it that long: what is behind is damaged."""
@@ -61,8 +64,8 @@ class JournalFile:
         os.close(self._fd)
 
 
-def _open_locked(path: Path, flags: int) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+def _open_locked(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_ino != path.stat().st_ino:
