@@ -57,6 +57,7 @@ class StateMemory:
         self._digest = bind_digest
         self._fd = -1
         self._directory_fd = -1
+        self._in_memory = in_memory is not None
         self._full_until = 0.0
         """When to look for room again, on the clock of time.monotonic."""
         self.copies: Copies | None = None
@@ -72,7 +73,8 @@ class StateMemory:
             place.mkdir(parents=True, exist_ok=True)
             self._lock_directory(directory)
             self._fd = locked(path)
-            if in_memory is not None:
+            # Somebody may have named the same folder twice: a file is no copy of itself.
+            if in_memory is not None and not _is_same(path, directory / NAME):
                 self._begin_with_the_better_of(directory / NAME)
                 self.copies = Copies(path, directory / NAME, _aside(directory / NAME))
             try:
@@ -127,14 +129,14 @@ class StateMemory:
             return
         file, kept = found
         with file:
-            at_hand = kept_copy.head_of(self._fd)
+            at_hand = kept_copy.head_of(self._fd, in_memory=True)
             if kept_copy.is_better(kept, at_hand):
-                kept_copy.bring_in(file.fileno(), self._fd, kept.slots)
+                kept_copy.bring_in(file.fileno(), self._fd, kept)
             elif at_hand.empty and not kept.empty:
                 _warn_unused(kept.misfit, _aside(copy))
 
     def _read(self) -> mmap.mmap:
-        head = kept_copy.head_of(self._fd)
+        head = kept_copy.head_of(self._fd, in_memory=self._in_memory)
         if head.empty:
             return self._create()
         if head.misfit:
@@ -188,8 +190,8 @@ class StateMemory:
         layout.HEARTBEAT.pack_into(self.memory, layout.HEARTBEAT_AT, kept_copy.this_boot(), time.monotonic())
 
     def silent_seconds(self) -> float | None:
-        """Seconds since a relay last wrote here; None if the host was booted since."""
-        beat = kept_copy.beat_of(self.memory[: kept_copy.HEAD_BYTES])
+        """Seconds since a relay last wrote here; None if the host was booted since, or may have been."""
+        beat = kept_copy.beat_of(self.memory[: kept_copy.HEAD_BYTES], in_memory=self._in_memory)
         return None if beat is None else time.monotonic() - beat
 
     def close(self) -> None:
@@ -210,6 +212,13 @@ class StateMemory:
         fd, self._directory_fd = self._directory_fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # the other is not there, or not to be looked at
+        return False
 
 
 def _aside(path: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from bench.ports import free_port, free_ports
 from relayd.settings import RelaySettings, load
+from relayd.state import kept_copy
 from tests.integration.commands import relayd
 from tests.integration.programs import REPOSITORY
 
@@ -61,6 +62,12 @@ def test_one_of_several_relays_differs_by_its_names_alone() -> None:
     for name in (" --config /etc/relayd/%i.toml", " %i", "-%i"):
         several = several.replace(name, "")
     assert several.splitlines() == directives("relayd.service")
+
+
+def test_a_relay_that_may_not_ask_the_kernel_is_told_which_boot_it_is() -> None:
+    lines = directives("relayd.service")
+    assert "ProcSubset=pid" in lines
+    assert f"Environment={kept_copy._BOOT_ID_VARIABLE}=%b" in lines
 
 
 def test_the_buffers_asked_for_can_be_had() -> None:

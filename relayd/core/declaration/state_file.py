@@ -52,7 +52,10 @@ HEADER = Struct(
     ),
 )
 
-HEARTBEAT = Struct("heartbeat", (Field("boot_id", some_bytes(16)), Field("beat_seconds", F64, "CLOCK_MONOTONIC")))
+HEARTBEAT = Struct(
+    "heartbeat",
+    (Field("boot_id", some_bytes(16), "zero where nobody says"), Field("beat_seconds", F64, "CLOCK_MONOTONIC")),
+)
 
 TOMBSTONE = Struct("tombstone", (Field("session", U32), Field("used", U32), Field("forgotten_at_seconds", F64)))
 

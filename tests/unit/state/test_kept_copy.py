@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from relayd.state.kept_copy import Head, is_better
 from relayd.state.memory import NAME, StateMemory
 
 DIGEST = 7
+OTHER_BOOT = b"\1" * 16
 MARK_AT = layout.record_at(5)
 NONE = Head("it is not a state file", True, 0, 0, None)
 DAMAGED = Head("its checksum is wrong", False, 0, 0, None)
@@ -46,12 +48,19 @@ def copied(places: tuple[Path, Path]) -> None:
         copy.close()
 
 
+@pytest.fixture
+def boots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Under the units: the kernel's file is hidden, and the manager says which boot it is, or does not."""
+    monkeypatch.setattr(kept_copy, "_BOOT_ID", tmp_path / "hidden")
+    return lambda boot: monkeypatch.setenv("BOOT_ID", boot)
+
+
 def write(state: StateMemory, mark: bytes, beat_seconds: float | None = None) -> None:
     """What tells one file from another, and when it was written; on this boot, unless it says 0."""
     state.memory[MARK_AT : MARK_AT + len(mark)] = mark
     state.beat()
     if beat_seconds is not None:
-        boot = kept_copy.this_boot() if beat_seconds else bytes(16)
+        boot = kept_copy.this_boot() if beat_seconds else OTHER_BOOT
         layout.HEARTBEAT.pack_into(state.memory, layout.HEARTBEAT_AT, boot, beat_seconds)
 
 
@@ -219,12 +228,68 @@ def test_a_process_that_ends_while_it_brings_the_copy_in_leaves_it_the_better_on
     with file, (memory / NAME).open("w+b") as live:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(os, "pwrite", killed)
-            kept_copy.bring_in(file.fileno(), live.fileno(), head.slots)
+            kept_copy.bring_in(file.fileno(), live.fileno(), head)
         assert len(pieces) > 1
-        assert is_better(head, kept_copy.head_of(live.fileno()))
+        assert is_better(head, kept_copy.head_of(live.fileno(), in_memory=True))
     state = StateMemory(disk, DIGEST, memory)
     assert mark_of(state) == b"d"
     state.close()
+
+
+# Which boot it was ---------------------------------------------------------------------------------------------
+
+FIRST, SECOND = "0f2e" * 8, "6d1b" * 8
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "on_disk", "in_memory"),
+    [
+        (FIRST, FIRST, True, True),
+        (FIRST, SECOND, False, False),
+        # Where nobody says: a disk may be of any boot, memory is of this one.
+        ("", "", False, True),
+        ("", FIRST, False, True),
+        (FIRST, "", False, True),
+        ("no boot id", "no boot id", False, True),
+    ],
+)
+def test_what_was_written_on_another_boot_is_of_no_use_however_short_that_is_up(
+    places: tuple[Path, Path], boots: Callable[[str], None], before: str, now: str, on_disk: bool, in_memory: bool
+) -> None:
+    disk, memory = places
+    for place, told in ((None, on_disk), (memory, in_memory)):
+        boots(before)
+        state = StateMemory(disk, DIGEST, place)
+        write(state, b"s")
+        state.close()
+        boots(now)
+        state = StateMemory(disk, DIGEST, place)
+        assert (mark_of(state), state.silent_seconds() is not None) == (b"s", told)
+        state.close()
+
+
+@pytest.mark.parametrize(("before", "now"), [("", ""), (FIRST, SECOND)])
+def test_a_copy_of_another_boot_stays_that_in_memory_also_for_a_process_after(
+    places: tuple[Path, Path], boots: Callable[[str], None], before: str, now: str
+) -> None:
+    boots(before)
+    left(places[0], b"d", 1.0)
+    boots(now)
+    for _ in range(2):
+        state = StateMemory(places[0], DIGEST, places[1])
+        assert (mark_of(state), state.silent_seconds()) == (b"d", None)
+        state.close()
+
+
+def test_the_boot_is_written_alike_by_kernel_and_manager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert any(kept_copy.this_boot())
+    kernels = tmp_path / "boot_id"
+    kernels.write_text("0f2e0f2e-0f2e-0f2e-0f2e-0f2e0f2e0f2e\n")
+    monkeypatch.setattr(kept_copy, "_BOOT_ID", kernels)
+    monkeypatch.setenv("BOOT_ID", SECOND)
+    assert kept_copy.this_boot() == bytes.fromhex(FIRST)
+    kernels.unlink()
+    assert kept_copy.this_boot() == bytes.fromhex(SECOND)
 
 
 # One relay for a directory ------------------------------------------------------------------------------------
@@ -249,6 +314,21 @@ def test_a_directory_is_one_relays(places: tuple[Path, Path], tmp_path: Path, fi
     again.close()
 
 
+@pytest.mark.parametrize("link", ["", "folder", "file"])
+def test_what_is_in_memory_by_its_directory_has_no_copy(places: tuple[Path, Path], link: str) -> None:
+    disk, memory = places
+    left(memory, b"m", 1.0)
+    directory = {"": memory, "folder": disk / "link", "file": disk}[link]
+    if link == "folder":
+        directory.symlink_to(memory)
+    elif link:
+        (disk / NAME).symlink_to(memory / NAME)
+    with capture_logs() as logs:
+        state = StateMemory(directory, DIGEST, memory)
+    assert (mark_of(state), state.copies, logs) == (b"m", None, [])
+    state.close()
+
+
 def test_a_copy_that_somebody_writes_to_is_not_used_nor_waited_for(places: tuple[Path, Path]) -> None:
     """Such as what copied for the relay before, while its disk hangs."""
     disk, memory = places
@@ -269,4 +349,4 @@ def test_a_heartbeat_in_the_future_is_none() -> None:
     head = bytearray(kept_copy.HEAD_BYTES)
     for seconds, expected in ((time.monotonic() + 3600, None), (1.0, 1.0)):
         layout.HEARTBEAT.pack_into(head, layout.HEARTBEAT_AT, kept_copy.this_boot(), seconds)
-        assert kept_copy.beat_of(bytes(head)) == expected
+        assert kept_copy.beat_of(bytes(head), in_memory=True) == expected
