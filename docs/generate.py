@@ -107,7 +107,9 @@ def _verdict_lines() -> Iterator[str]:
             raise MissingTextError(f"docs/generate.py: _WAY_OUT needs a line for {verdict.name}: what to do about it")
         told = REFUSAL_STATE.get(verdict)
         state = "Valid" if verdict is Verdict.ANSWERED else told.name.replace("_", " ").capitalize() if told else "–"
-        yield f"| `{verdict.label}` | {texts[verdict.name]} | {state} | {_WAY_OUT[verdict]} |"
+        # A row is one line, however many the text has in the code.
+        meaning = " ".join(texts[verdict.name].split())
+        yield f"| `{verdict.label}` | {meaning} | {state} | {_WAY_OUT[verdict]} |"
 
 
 PAGES = {

@@ -28,6 +28,20 @@ def test_page_says_what_the_code_does(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == _pages()[name](), "run: python docs/generate.py"
 
 
+def _cells(row: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", row)) - 1
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_every_row_has_as_many_cells_as_the_head_of_its_table(page: str) -> None:
+    tables = re.findall(r"^\|.*\n\|[-:| ]+\|\n(?:.*\S.*\n)*", prose(text_of(page)), re.MULTILINE)
+    rows = [(row, table.splitlines()[0]) for table in tables for row in table.splitlines()]
+    wrong = [
+        row for row, head in rows if _cells(row) != _cells(head) or not (row.startswith("|") and row.endswith("|"))
+    ]
+    assert not wrong
+
+
 def test_every_cause_is_in_the_table_of_troubleshooting() -> None:
     page = text_of("docs/troubleshooting.md")
     assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == [one.value for one in Cause]
