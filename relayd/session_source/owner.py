@@ -73,7 +73,7 @@ class TableOwner:
         async with self._lock:
             async for _ in in_slices(self._table.leave_relays(relays, asyncio.get_running_loop().time())):
                 pass
-        _log.info("relays of the fleet are no peers", sockets=len(relays))
+        _log.info("addresses of the fleet's other relays are refused", sockets=len(relays))
 
     async def expire_forever(self) -> None:
         """Ends what is due, whenever it is due."""

@@ -103,7 +103,7 @@ def side(control_plane: Server, relay: RelayProcess, city: str) -> Side:
 
 
 def knows_fleet(relay: RelayProcess, sockets: int) -> bool:
-    return bool(relay.log_lines(event="relays of the fleet are no peers", sockets=sockets))
+    return bool(relay.log_lines(event="addresses of the fleet's other relays are refused", sockets=sockets))
 
 
 def nested(one: Side, other: Side) -> bytes:

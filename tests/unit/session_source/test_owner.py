@@ -210,6 +210,7 @@ def test_who_is_bound_where_another_relay_is_is_unbound() -> None:
         with capture_logs() as logged:
             await owner.leave_relays({("203.0.113.9", 5000)})
         assert [table.sessions[name].bound for name in ("game-1", "game-2")] == [0, 1]
-        assert logged == [{"event": "relays of the fleet are no peers", "sockets": 1, "log_level": "info"}]
+        event = "addresses of the fleet's other relays are refused"
+        assert logged == [{"event": event, "sockets": 1, "log_level": "info"}]
 
     run(work())
