@@ -51,7 +51,7 @@ class Copier:
         try:
             await within(_LAST_ROUND_SECONDS, self._thread.join)
         except TimeoutError:
-            self._note("the disk hangs")
+            self._note(f"the last copy takes longer than {_LAST_ROUND_SECONDS:g} s")
 
     def _follow(self) -> None:
         again = True
