@@ -150,7 +150,7 @@ class Relayd:
         sections: dict[str, dict[str, Any]] = {
             "relay": {
                 "id": "bench",
-                "bind": ["0.0.0.0"],
+                "bind": [network.relay_address],
                 "server_port": server_port,
                 "client_port": client_port,
             },
